@@ -1,0 +1,82 @@
+"""What can go wrong, as a caller sees it: one code, one HTTP status, one sentence.
+
+``ServiceError``                      anything that this service answers on purpose
+ +-- ``ModelUnavailable``             the weights of a known model cannot be had right now
+
+Raise ``ServiceError(code, message)`` with a message that says what happened, to which input, and what to do.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class ErrorCode(str, Enum):
+    """Stable names of what went wrong; ``status`` is the HTTP status that goes with each."""
+
+    INVALID_REQUEST = "invalid_request"
+    UNKNOWN_TASK = "unknown_task"
+    UNKNOWN_MODEL = "unknown_model"
+    SIZE_MISMATCH = "size_mismatch"
+    MISSING_INPUT = "missing_input"
+    MISSING_DETECTION = "missing_detection"
+    BODY_TOO_LARGE = "body_too_large"
+    BODY_TIMEOUT = "body_timeout"
+    PICTURE_TOO_LARGE = "picture_too_large"
+    UNREADABLE_PICTURE = "unreadable_picture"
+    MODEL_UNAVAILABLE = "model_unavailable"
+    RUNNER_UNAVAILABLE = "runner_unavailable"
+    QUEUE_FULL = "queue_full"
+    TIMEOUT = "timeout"
+    INTERNAL = "internal"
+
+    @property
+    def status(self) -> int:
+        """HTTP status code that this error is answered with."""
+        return _STATUS[self]
+
+    @property
+    def retry_after(self) -> int | None:
+        """Seconds for ``Retry-After``, or None where trying again unchanged would not help."""
+        return _RETRY_AFTER.get(self)
+
+
+_STATUS = {
+    ErrorCode.INVALID_REQUEST: 422,
+    ErrorCode.UNKNOWN_TASK: 422,
+    ErrorCode.UNKNOWN_MODEL: 422,
+    ErrorCode.SIZE_MISMATCH: 422,
+    ErrorCode.MISSING_INPUT: 400,
+    ErrorCode.MISSING_DETECTION: 400,
+    ErrorCode.BODY_TOO_LARGE: 413,
+    ErrorCode.BODY_TIMEOUT: 408,
+    ErrorCode.PICTURE_TOO_LARGE: 413,
+    ErrorCode.UNREADABLE_PICTURE: 415,
+    ErrorCode.MODEL_UNAVAILABLE: 503,
+    ErrorCode.RUNNER_UNAVAILABLE: 503,
+    ErrorCode.QUEUE_FULL: 503,
+    ErrorCode.TIMEOUT: 504,
+    ErrorCode.INTERNAL: 500,
+}
+
+_RETRY_AFTER = {
+    ErrorCode.MODEL_UNAVAILABLE: 30,
+    ErrorCode.RUNNER_UNAVAILABLE: 5,
+    ErrorCode.QUEUE_FULL: 5,
+}
+
+
+class ServiceError(Exception):
+    """An error that the caller is told about, with its code and a sentence for a person."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class ModelUnavailable(ServiceError):
+    """A known model whose weights cannot be had now: no network, wrong digest, truncated file."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ErrorCode.MODEL_UNAVAILABLE, message)

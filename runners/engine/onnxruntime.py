@@ -1,0 +1,100 @@
+"""``Session`` over ONNX Runtime, on the CPU or on CUDA."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from runners.engine.session import TensorSpec
+
+_DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(bool)": np.bool_,
+}
+
+
+@lru_cache(maxsize=1)
+def _share_threads(threads: int, inter_op_threads: int) -> None:
+    """One thread pool for all sessions of this process: sessions with a pool each would fight over the cores."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    ort.disable_telemetry_events()
+    ort.set_global_thread_pool_sizes(threads, inter_op_threads)
+
+
+def cuda_is_usable() -> bool:
+    """Whether this build of ONNX Runtime has CUDA and a device answers."""
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        return False
+    from onnxruntime.capi.onnxruntime_pybind11_state import OrtDevice
+
+    try:
+        ort.OrtValue.ortvalue_from_numpy(np.zeros(1, np.float32), "cuda", 0)
+    except (RuntimeError, ValueError):
+        return False
+    return bool(OrtDevice)
+
+
+class OnnxRuntimeSession:
+    """A graph in ONNX Runtime. Thread-safe; all sessions of the process share one pool of threads."""
+
+    def __init__(self, path: Path, *, threads: int, inter_op_threads: int = 1, cuda_device: int | None = None) -> None:
+        """Load ``path``. ``cuda_device``: None computes on the CPU.
+
+        Raises whatever ONNX Runtime raises on a file that is no graph it can run.
+        """
+        _share_threads(threads, inter_op_threads)
+        options = ort.SessionOptions()
+        options.use_per_session_threads = False
+        options.log_severity_level = 3
+        # The arena and the memory patterns keep the largest buffers of every shape ever seen. Text lines and panoramas
+        # have many shapes; freeing after each run keeps memory flat.
+        options.enable_cpu_mem_arena = False
+        options.enable_mem_pattern = False
+        providers: list[Any] = ["CPUExecutionProvider"]
+        if cuda_device is not None:
+            providers.insert(0, ("CUDAExecutionProvider", {"device_id": cuda_device, "arena_extend_strategy": "kSameAsRequested"}))
+        self._session: ort.InferenceSession | None = ort.InferenceSession(str(path), options, providers=providers)
+        if cuda_device is not None and "CUDAExecutionProvider" not in self._session.get_providers():
+            raise RuntimeError(f"ONNX Runtime fell back to the CPU for {path}, although CUDA was asked for.")
+        self._inputs = tuple(_spec(node) for node in self._session.get_inputs())
+        self._outputs = tuple(_spec(node) for node in self._session.get_outputs())
+        self._output_names = [spec.name for spec in self._outputs]
+        self._metadata = dict(self._session.get_modelmeta().custom_metadata_map)
+
+    @property
+    def inputs(self) -> Sequence[TensorSpec]:
+        return self._inputs
+
+    @property
+    def outputs(self) -> Sequence[TensorSpec]:
+        return self._outputs
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        return self._metadata
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        if self._session is None:
+            raise RuntimeError("The session is closed.")
+        return list(self._session.run(self._output_names, dict(feeds)))
+
+    def close(self) -> None:
+        self._session = None
+
+
+def _spec(node: Any) -> TensorSpec:
+    shape = tuple(size if isinstance(size, int) else None for size in node.shape)
+    return TensorSpec(name=node.name, dtype=np.dtype(_DTYPES[node.type]), shape=shape)
