@@ -70,9 +70,12 @@ class ServiceError(Exception):
     """An error that the caller is told about, with its code and a sentence for a person."""
 
     def __init__(self, code: ErrorCode, message: str) -> None:
-        super().__init__(message)
+        super().__init__(code, message)
         self.code = code
         self.message = message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class ModelUnavailable(ServiceError):
@@ -80,3 +83,6 @@ class ModelUnavailable(ServiceError):
 
     def __init__(self, message: str) -> None:
         super().__init__(ErrorCode.MODEL_UNAVAILABLE, message)
+
+    def __reduce__(self) -> tuple[type[ModelUnavailable], tuple[str]]:
+        return type(self), (self.message,)

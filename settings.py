@@ -34,9 +34,9 @@ class PreloadPair(BaseModel):
 class Preload(BaseModel):
     """``MACHINE_LEARNING_PRELOAD__*``: what is loaded at start and never unloaded for being idle."""
 
-    clip: PreloadClip = PreloadClip()  # type: ignore[call-arg]
-    facial_recognition: PreloadPair = PreloadPair()  # type: ignore[call-arg]
-    ocr: PreloadPair = PreloadPair()  # type: ignore[call-arg]
+    clip: PreloadClip = PreloadClip()
+    facial_recognition: PreloadPair = PreloadPair()
+    ocr: PreloadPair = PreloadPair()
 
 
 def names(*lists: str | None) -> tuple[str, ...]:
@@ -48,12 +48,14 @@ def names(*lists: str | None) -> tuple[str, ...]:
 class Settings(BaseSettings):
     """The settings of one start of the service."""
 
-    model_config = SettingsConfigDict(
-        env_file=".env", env_nested_delimiter="__", extra="ignore", populate_by_name=True, frozen=True
-    )
+    model_config = SettingsConfigDict(env_file=".env", env_nested_delimiter="__", extra="ignore", populate_by_name=True, frozen=True)
 
     # --- Immich's names -------------------------------------------------------------------------------------------------
-    host: str = Field("0.0.0.0", validation_alias="IMMICH_HOST", description="Address to listen on.")
+    host: str = Field(
+        "0.0.0.0",  # noqa: S104 - Immich runs on another machine or in another container
+        validation_alias="IMMICH_HOST",
+        description="Address to listen on.",
+    )
     port: int = Field(0, ge=0, le=65535, validation_alias="IMMICH_PORT", description="Port to listen on; 0 stands for `HTTP_PORT`.")
     log_level: LogLevel = Field("info", validation_alias="IMMICH_LOG_LEVEL", description="How much is logged.")
     cache_folder: Path = Field(
@@ -62,7 +64,10 @@ class Settings(BaseSettings):
         description="Where models are kept: `<task>/<model name>/`, one folder each.",
     )
     model_ttl: int = Field(
-        300, ge=0, validation_alias="MACHINE_LEARNING_MODEL_TTL", description="Seconds without use after which a model is unloaded; 0 keeps it."
+        300,
+        ge=0,
+        validation_alias="MACHINE_LEARNING_MODEL_TTL",
+        description="Seconds without use after which a model is unloaded; 0 keeps it.",
     )
     model_ttl_poll_s: int = Field(
         10, ge=1, validation_alias="MACHINE_LEARNING_MODEL_TTL_POLL_S", description="Seconds between looks for idle models."
@@ -71,7 +76,10 @@ class Settings(BaseSettings):
         Preload(), validation_alias="MACHINE_LEARNING_PRELOAD", description="Models loaded at start; see the six names below."
     )
     request_threads: int = Field(
-        0, ge=0, validation_alias="MACHINE_LEARNING_REQUEST_THREADS", description="Threads that decode pictures in each runner process; 0: one per core."
+        0,
+        ge=0,
+        validation_alias="MACHINE_LEARNING_REQUEST_THREADS",
+        description="Batches, of different models, that one runner process works on at the same time; 0: one per core.",
     )
     intra_op_threads: int = Field(
         0,
@@ -82,7 +90,9 @@ class Settings(BaseSettings):
     inter_op_threads: int = Field(
         1, ge=1, validation_alias="MACHINE_LEARNING_MODEL_INTER_OP_THREADS", description="Parts of one graph that run side by side."
     )
-    workers: int = Field(1, ge=1, validation_alias="MACHINE_LEARNING_WORKERS", description="Processes that speak HTTP; the models are not multiplied.")
+    workers: int = Field(
+        1, ge=1, validation_alias="MACHINE_LEARNING_WORKERS", description="Processes that speak HTTP; the models are not multiplied."
+    )
     device_ids: str = Field(
         "0", validation_alias="MACHINE_LEARNING_DEVICE_IDS", description="GPU number, or a comma-separated list; runners take turns."
     )
@@ -95,62 +105,91 @@ class Settings(BaseSettings):
 
     # --- names of the system that this follows --------------------------------------------------------------------------
     clip_model: str = Field(
-        "", validation_alias="CLIP_MODEL", description="CLIP model that answers every request of its embedding size (`ViT-B-16`, …); empty: the model asked for."
+        "",
+        validation_alias="CLIP_MODEL",
+        description="CLIP model that answers every request of its embedding size (`ViT-B-16`, …); empty: the model asked for.",
     )
     clip_download_root: Path | None = Field(
-        None, validation_alias="CLIP_DOWNLOAD_ROOT", description="Folder that is searched for CLIP models before `MACHINE_LEARNING_CACHE_FOLDER`."
+        None,
+        validation_alias="CLIP_DOWNLOAD_ROOT",
+        description="Folder that is searched for CLIP models before `MACHINE_LEARNING_CACHE_FOLDER`.",
     )
     device: Literal["auto", "cpu", "cuda", "openvino"] = Field(
-        "auto", validation_alias="DEVICE", description="Where models run. `auto`: CUDA if usable, else the CPU. Any other: that one, or an error at start."
+        "auto",
+        validation_alias="DEVICE",
+        description="Where models run. `auto`: CUDA if usable, else the CPU. Any other: that one, or an error at start.",
     )
     recognition_model: str = Field(
-        "", validation_alias="RECOGNITION_MODEL", description="Face model that answers every face request (`buffalo_s`, …); empty: the model asked for."
+        "",
+        validation_alias="RECOGNITION_MODEL",
+        description="Face model that answers every face request (`buffalo_s`, …); empty: the model asked for.",
     )
     detection_threshold: float = Field(
         0.65, ge=0, le=1, validation_alias="DETECTION_THRESH", description="Least score of a face where the request names none."
     )
-    http_port: int = Field(3003, ge=1, le=65535, validation_alias="HTTP_PORT", description="Port to listen on unless `IMMICH_PORT` names one.")
+    http_port: int = Field(
+        3003, ge=1, le=65535, validation_alias="HTTP_PORT", description="Port to listen on unless `IMMICH_PORT` names one."
+    )
 
     # --- our own --------------------------------------------------------------------------------------------------------
     ocr_model: str = Field(
-        "", validation_alias="OCR_MODEL", description="OCR model that answers every OCR request (`PP-OCRv6_small` needs no download); empty: the model asked for."
+        "",
+        validation_alias="OCR_MODEL",
+        description="OCR model that answers every OCR request (`PP-OCRv6_small` needs no download); empty: the model asked for.",
     )
     runner_processes: Literal["auto", "shared", "split"] = Field(
         "auto",
         validation_alias="RUNNER_PROCESSES",
-        description="`shared`: all picture models in one process, text in another; `split`: one process per runner; `auto`: shared on up to 4 cores.",
+        description="`shared`: all picture models in one process, text in another; `split`: one each; `auto`: shared on up to 4 cores.",
     )
     runner_nice: int = Field(
-        5, ge=0, le=19, validation_alias="RUNNER_NICE", description="Niceness of the processes that work on pictures, so that pings and searches come first."
+        5,
+        ge=0,
+        le=19,
+        validation_alias="RUNNER_NICE",
+        description="Niceness of the processes that work on pictures, so that pings and searches come first.",
     )
     max_batch: int = Field(8, ge=1, validation_alias="MAX_BATCH", description="Most pictures or texts that one call of a model takes.")
-    max_body_bytes: int = Field(
-        100 * 2**20, ge=1, validation_alias="MAX_BODY_BYTES", description="Largest request body; above it 413."
-    )
+    max_body_bytes: int = Field(100 * 2**20, ge=1, validation_alias="MAX_BODY_BYTES", description="Largest request body; above it 413.")
     max_picture_pixels: int = Field(
-        100_000_000, ge=1, validation_alias="MAX_PICTURE_PIXELS", description="Largest picture (width times height) that is decoded; above it 413."
+        100_000_000,
+        ge=1,
+        validation_alias="MAX_PICTURE_PIXELS",
+        description="Largest picture (width times height) that is decoded; above it 413.",
     )
     body_timeout: float = Field(
         30.0, gt=0, validation_alias="BODY_TIMEOUT", description="Seconds without a byte after which a half-sent request is given up (408)."
     )
     queue_bytes: int = Field(
-        256 * 2**20, ge=1, validation_alias="QUEUE_BYTES", description="Bytes of pictures held in memory at once; further requests wait unread."
+        256 * 2**20,
+        ge=1,
+        validation_alias="QUEUE_BYTES",
+        description="Bytes of pictures held in memory at once; further requests wait unread.",
     )
     queue_requests: int = Field(
         1024, ge=1, validation_alias="QUEUE_REQUESTS", description="Requests that may wait for room in the queue; above it 503."
     )
     request_timeout: float = Field(
-        300.0, gt=0, validation_alias="REQUEST_TIMEOUT", description="Seconds after which a request is given up (504). Immich itself waits 300."
+        300.0,
+        gt=0,
+        validation_alias="REQUEST_TIMEOUT",
+        description="Seconds after which a request is given up (504). Immich itself waits 300.",
     )
     shutdown_timeout: int = Field(
         8, ge=1, validation_alias="SHUTDOWN_TIMEOUT", description="Seconds that running requests have to finish after SIGTERM."
     )
-    log_format: Literal["text", "json"] = Field("text", validation_alias="LOG_FORMAT", description="`text` for people, `json` for machines: one object per line.")
-    model_catalog: Path | None = Field(None, validation_alias="MODEL_CATALOG", description="A file of your own models, in the form of `models/catalog.toml`.")
+    log_format: Literal["text", "json"] = Field(
+        "text", validation_alias="LOG_FORMAT", description="`text` for people, `json` for machines: one object per line."
+    )
+    model_catalog: Path | None = Field(
+        None, validation_alias="MODEL_CATALOG", description="A file of your own models, in the form of `models/catalog.toml`."
+    )
     model_retry_after: int = Field(
         30, ge=0, validation_alias="MODEL_RETRY_AFTER", description="Seconds after which a model that could not be had is tried again."
     )
-    offline: bool = Field(False, validation_alias="OFFLINE", description="Never download: models come from folders and installed packages only.")
+    offline: bool = Field(
+        False, validation_alias="OFFLINE", description="Never download: models come from folders and installed packages only."
+    )
     hf_endpoint: str = Field(
         "https://huggingface.co", validation_alias="HF_ENDPOINT", description="The Hugging Face hub, or a mirror of it."
     )

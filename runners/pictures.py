@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +16,8 @@ from PIL import Image, UnidentifiedImageError
 
 from errors import ErrorCode, ServiceError
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-"""Formats that are read. Immich itself only ever sends JPEG and WebP."""
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+"""Formats that are read, by the names of Pillow's plugins (its JPEG plugin also opens MPO). Immich only ever sends JPEG and WebP."""
 
 # Our own limits replace Pillow's: its warning would be an error for pictures that we accept, and no error below 178 MP.
 Image.MAX_IMAGE_PIXELS = None
@@ -60,17 +61,32 @@ def decode(data: bytes, *, max_pixels: int, at_least: int | None = None) -> Pict
 
     Raises ``ServiceError``: UNREADABLE_PICTURE (also where the file is cut short), PICTURE_TOO_LARGE.
     """
+    image, width, height = _load(data, max_pixels, at_least, frozenset())
+    return Picture(pixels=np.array(image, dtype=np.uint8, order="C"), width=width, height=height)
+
+
+def decode_image(data: bytes, *, max_pixels: int, at_least: int | None = None, keep_modes: Collection[str] = ()) -> Image.Image:
+    """Decode as ``decode`` does, to a loaded Pillow image: RGB, or the file's own mode where that is one of ``keep_modes``.
+
+    For models whose reference resizes a picture in its own colour mode before it converts it.
+    """
+    return _load(data, max_pixels, at_least, keep_modes)[0]
+
+
+def _load(data: bytes, max_pixels: int, at_least: int | None, keep_modes: Collection[str]) -> tuple[Image.Image, int, int]:
+    """The decoded image, and the width and height that the file has."""
     with _open(data, max_pixels) as image:
         width, height = image.size
         try:
             if at_least is not None and image.format in ("JPEG", "MPO"):
                 image.draft("RGB", (at_least, at_least))
             image.load()
-            pixels = np.array(_to_rgb(image), dtype=np.uint8, order="C")
+            # Never used here, and a palette with one per colour would make ``convert`` warn.
+            image.info.pop("transparency", None)
+            return (image if image.mode in keep_modes else _to_rgb(image)), width, height
         except (OSError, ValueError, SyntaxError, EOFError, IndexError, ArithmeticError, TypeError) as error:
             # What Pillow's decoders raise on damaged files is not documented; these are the ones seen by fuzzing.
             raise _unreadable(f"its {image.format} data is damaged or cut short ({error})") from error
-    return Picture(pixels=pixels, width=width, height=height)
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:

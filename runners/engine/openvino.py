@@ -36,7 +36,8 @@ class OpenVinoSession:
         model = core.read_model(str(path))
         # OpenVINO reads a graph's own metadata into rt_info, below "framework".
         rt_info = model.rt_info
-        self._metadata = {key: str(value) for key, value in dict(rt_info["framework"]).items()} if "framework" in rt_info else {}
+        found = dict(rt_info["framework"]) if "framework" in rt_info else {}
+        self._metadata = {key: value.astype(str) for key, value in found.items()}
         self._compiled: ov.CompiledModel | None = core.compile_model(model, device, config)
         self._inputs = tuple(_spec(port) for port in self._compiled.inputs)
         self._outputs = tuple(_spec(port) for port in self._compiled.outputs)
