@@ -1,0 +1,264 @@
+"""Reads one catalog file (TOML) strictly: a key that nobody knows, or one that is missing, is an error that names its place."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from models.entry import HubFile, ModelEntry, ModelFile, PackageFile, RapidOcrFile, Source, Task, UrlFile
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class CatalogError(ValueError):
+    """A catalog file that cannot be used; the message names the file, the entry and what is wrong. The service must not start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What models of one family have in common."""
+
+    name: str
+    task: Task
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+    licence: str
+    without_download: str
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """What a user's file changes about a built-in model."""
+
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogFile:
+    """One file, read."""
+
+    families: Mapping[str, Family]
+    entries: tuple[ModelEntry, ...]
+    overrides: Mapping[str, Override] = field(default_factory=dict)
+
+
+# Names become folders and tags of BentoML's model store.
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def read_catalog_file(path: Path, families: Mapping[str, Family] | None = None) -> CatalogFile:
+    """Read ``path``. ``families``: those of the built-in catalog, for a user's file, which defines none of its own.
+
+    Raises ``CatalogError``.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CatalogError(f"{path} cannot be read: {error.strerror or error}. Correct MODEL_CATALOG, or leave it empty.") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise CatalogError(f"{path} is not TOML: {error}.") from error
+    root = _Table(document, str(path))
+    own_families = families is None
+    if families is None:
+        tables = root.table("families")
+        families = {name: _family(name, tables.table(name)) for name in tables.data}
+    entries: list[ModelEntry] = []
+    overrides: dict[str, Override] = {}
+    for number, table in enumerate(root.tables("models") if "models" in document else [], start=1):
+        _read_model(table, f"{path}: models entry {number}", families, entries, overrides, may_override=not own_families)
+    root.end()
+    return CatalogFile(families, tuple(entries), overrides)
+
+
+def _family(name: str, table: _Table) -> Family:
+    task = table.text("task")
+    if task not in {known.value for known in Task}:
+        raise table.error(f"task {task!r} is none of {', '.join(known.value for known in Task)}")
+    family = Family(
+        name=name,
+        task=Task(task),
+        required=table.texts("required"),
+        optional=table.texts("optional"),
+        licence=table.text("licence"),
+        without_download=table.text("without_download"),
+    )
+    table.end()
+    return family
+
+
+def _read_model(
+    table: _Table,
+    place: str,
+    families: Mapping[str, Family],
+    entries: list[ModelEntry],
+    overrides: dict[str, Override],
+    *,
+    may_override: bool,
+) -> None:
+    table.place = place
+    names = table.texts("names") if "names" in table.data else (table.text("name"),)
+    table.place = f"{place} ({names[0] if names else 'no name'})"
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise table.error(f"the name {name!r} may hold letters, digits, '.', '_' and '-' only")
+    if may_override and set(table.data) == {"name", "advice"}:
+        overrides[names[0]] = Override(advice=table.text("advice"))
+        return
+    family_name = table.text("family")
+    if family_name not in families:
+        raise table.error(f"family {family_name!r} is none of {', '.join(families)}")
+    family = families[family_name]
+    hub, folder = table.optional_text("hub"), table.optional_text("folder")
+    files = _files(table, family)
+    common = ModelEntry(
+        name="",
+        task=family.task,
+        family=family.name,
+        embedding_size=None if family.task is Task.OCR else table.size("embedding_size"),
+        input_size=table.optional_size("input_size"),
+        files=files,
+        licence=table.optional_text("licence") or family.licence,
+        advice=table.text("advice"),
+        without_download=family.without_download,
+        folder=_folder(table, folder, files),
+        aliases=table.texts("aliases") if "aliases" in table.data else (),
+    )
+    if sum([hub is not None, folder is not None, common.has_digests]) > 1:
+        raise table.error("`hub`, `folder` and `files` exclude each other")
+    table.end()
+    entries.extend(_named(common, name, hub, table) for name in names)
+
+
+def _named(entry: ModelEntry, name: str, hub: str | None, table: _Table) -> ModelEntry:
+    if hub is not None:
+        hub = hub.replace("{name}", name)
+        if not _REPO.fullmatch(hub):
+            raise table.error(f"hub {hub!r} is not of the form owner/name")
+    return replace(entry, name=name, hub=hub)
+
+
+def _folder(table: _Table, folder: str | None, files: tuple[ModelFile, ...]) -> Path | None:
+    if folder is None:
+        return None
+    path = Path(folder).expanduser()
+    missing = [file.name for file in files if file.required and not (path / file.name).is_file()]
+    if missing:
+        raise table.error(f"the folder {path} lacks {', '.join(missing)}")
+    return path
+
+
+def _files(table: _Table, family: Family) -> tuple[ModelFile, ...]:
+    """The family's files, with the sources that ``files`` gives; sources for some required files but not all are an error."""
+    known = (*family.required, *family.optional)
+    sources: dict[str, tuple[Source, ...]] = {}
+    if "files" in table.data:
+        given = table.table("files")
+        for name in given.data:
+            if name not in known:
+                raise given.error(f"{name!r} is no file of the family {family.name} ({', '.join(known)})")
+            sources[name] = tuple(_source(source, name) for source in given.tables(name))
+        given.end()
+        missing = [name for name in family.required if not sources.get(name)]
+        if missing:
+            raise table.error(f"`files` lacks {', '.join(missing)}")
+    return tuple(ModelFile(name, name in family.required, sources.get(name, ())) for name in known)
+
+
+def _source(table: _Table, name: str) -> Source:
+    kinds = [kind for kind in ("package", "hub", "url", "rapidocr") if kind in table.data]
+    if len(kinds) != 1:
+        raise table.error("a source has exactly one of `package`, `hub`, `url`, `rapidocr`")
+    source: Source
+    if kinds[0] == "rapidocr":
+        source = RapidOcrFile(table.text("rapidocr"))
+    elif kinds[0] == "package":
+        source = PackageFile(table.text("package"), table.relative_path("path"), table.sha256(), table.optional_size("bytes"))
+    elif kinds[0] == "hub":
+        path = table.relative_path("path") if "path" in table.data else name
+        source = HubFile(table.text("hub"), path, table.sha256(), table.optional_size("bytes"))
+    else:
+        url = table.text("url")
+        if not url.startswith(("https://", "http://")):
+            raise table.error(f"url {url!r} is neither https:// nor http://")
+        source = UrlFile(url, table.sha256(), table.optional_size("bytes"))
+    table.end()
+    return source
+
+
+class _Table:
+    """A TOML table that is read key by key; what has not been asked for when ``end`` is called is unknown."""
+
+    def __init__(self, data: object, place: str) -> None:
+        if not isinstance(data, dict):
+            raise CatalogError(f"{place}: a table is expected, not {data!r}.")
+        self.data: dict[str, Any] = data
+        self.place = place
+        self._read: set[str] = set()
+
+    def error(self, what: str) -> CatalogError:
+        return CatalogError(f"{self.place}: {what}.")
+
+    def end(self) -> None:
+        unknown = sorted(set(self.data) - self._read)
+        if unknown:
+            raise self.error(f"unknown key{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}")
+
+    def _get(self, key: str) -> object:
+        if key not in self.data:
+            raise self.error(f"`{key}` is missing")
+        self._read.add(key)
+        return self.data[key]
+
+    def text(self, key: str) -> str:
+        value = self._get(key)
+        if not isinstance(value, str) or not value.strip():
+            raise self.error(f"`{key}` must be a text that is not empty, not {value!r}")
+        return value
+
+    def optional_text(self, key: str) -> str | None:
+        return self.text(key) if key in self.data else None
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        value = self._get(key)
+        if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+            raise self.error(f"`{key}` must be a list of texts, not {value!r}")
+        return tuple(value)
+
+    def size(self, key: str) -> int:
+        value = self._get(key)
+        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+            raise self.error(f"`{key}` must be a whole number above 0, not {value!r}")
+        return value
+
+    def optional_size(self, key: str) -> int | None:
+        return self.size(key) if key in self.data else None
+
+    def sha256(self) -> str:
+        value = self.text("sha256")
+        if not _SHA256.fullmatch(value):
+            raise self.error(f"`sha256` must be 64 digits of 0-9a-f, not {value!r}")
+        return value
+
+    def relative_path(self, key: str) -> str:
+        value = self.text(key)
+        if PurePosixPath(value).is_absolute() or ".." in PurePosixPath(value).parts or "\\" in value:
+            raise self.error(f"`{key}` must stay below its folder, unlike {value!r}")
+        return value
+
+    def table(self, key: str) -> _Table:
+        return _Table(self._get(key), f"{self.place}: {key}")
+
+    def tables(self, key: str) -> list[_Table]:
+        """A list of tables, or one table on its own."""
+        value = self._get(key)
+        items = value if isinstance(value, list) else [value]
+        return [_Table(item, f"{self.place}: {key}") for item in items]

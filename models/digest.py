@@ -1,0 +1,118 @@
+"""Digests of files, and remembering them so that a large file is not read again at every start."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+log = logging.getLogger(__name__)
+
+_CHUNK = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """What a file's bytes must come to."""
+
+    algorithm: Literal["sha256", "git-sha1"]
+    """``git-sha1``: git's object id, all that the Hugging Face hub says of a small file that it does not keep in LFS."""
+    value: str
+    """Hexadecimal, lower case."""
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.value}"
+
+    @classmethod
+    def parse(cls, text: str) -> Digest:
+        """The inverse of ``str``. Raises ``ValueError``."""
+        algorithm, _, value = text.partition(":")
+        if algorithm == "sha256" and len(value) == 64:
+            return cls("sha256", value)
+        if algorithm == "git-sha1" and len(value) == 40:
+            return cls("git-sha1", value)
+        raise ValueError(f"{text!r} is no digest.")
+
+
+def digest_of(path: Path, algorithm: Literal["sha256", "git-sha1"]) -> Digest:
+    """Read ``path`` and digest it. Raises ``OSError``."""
+    with path.open("rb") as file:
+        if algorithm == "sha256":
+            hasher = hashlib.sha256()
+        else:  # https://git-scm.com/book/en/v2/Git-Internals-Git-Objects: a header, then the bytes
+            hasher = hashlib.sha1(b"blob %d\0" % os.fstat(file.fileno()).st_size, usedforsecurity=False)
+        while chunk := file.read(_CHUNK):
+            hasher.update(chunk)
+    return Digest(algorithm, hasher.hexdigest())
+
+
+class DigestCache:
+    """Digests that were computed before, kept in one JSON file and taken for good while (size, mtime, inode) stay the same.
+
+    The file is a cache only: where it is damaged, missing or cannot be written, digests are computed again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def digest(self, file: Path, algorithm: Literal["sha256", "git-sha1"]) -> Digest:
+        """The digest of ``file``, from memory if the file has not changed. Raises ``OSError``."""
+        key, before = self._key(file), _fingerprint(file)
+        record = self._records().get(key)
+        if isinstance(record, dict) and record.get("stat") == before:
+            with contextlib.suppress(ValueError, TypeError, AttributeError):
+                known = Digest.parse(record["digest"])
+                if known.algorithm == algorithm:
+                    return known
+        digest = digest_of(file, algorithm)
+        if _fingerprint(file) == before:
+            self._write(key, {"stat": before, "digest": str(digest)})
+        return digest
+
+    def remember(self, file: Path, digest: Digest) -> None:
+        """Take it that ``file`` as it is now has ``digest``."""
+        self._write(self._key(file), {"stat": _fingerprint(file), "digest": str(digest)})
+
+    def _key(self, file: Path) -> str:
+        """Relative below the cache's own folder, so that the folder may be moved; absolute elsewhere."""
+        folder = self._path.parent
+        return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file)
+
+    def _records(self) -> dict[str, Any]:
+        try:
+            records = json.loads(self._path.read_text(encoding="utf-8"))["files"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+        return records if isinstance(records, dict) else {}
+
+    def _write(self, key: str, record: dict[str, Any]) -> None:
+        # Two processes may write at once: the later one wins, and the other's file is read once more some day.
+        try:
+            write_json(self._path, {"files": {**self._records(), key: record}})
+        except OSError as error:
+            log.debug("%s cannot be written, so %s will be read again: %s", self._path, key, error)
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Write ``document`` so that a reader sees the old file or the new one, never half of one. Raises ``OSError``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(document, file, indent=1)
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+def _fingerprint(file: Path) -> list[int]:
+    stat = file.stat()
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ino]

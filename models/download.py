@@ -1,0 +1,163 @@
+"""Downloads one file: resumed where it was cut, checked, and only then given its name."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from models.digest import Digest, digest_of
+from models.transfer import Interrupted, Patience, TransferFailed, answer_to, host_of, http_client, retrying
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file that can be fetched, and what it must be."""
+
+    url: str
+    digest: Digest
+    bytes: int | None
+
+
+def download(remote: RemoteFile, target: Path, *, title: str, patience: Patience | None = None) -> None:
+    """Fetch ``remote`` to ``target``, which afterwards holds exactly the bytes that ``remote.digest`` stands for.
+
+    Bytes arrive in ``<target>.<digest>.partial`` beside it; what an earlier, broken download left there is gone on with.
+    The caller holds ``download_lock`` of the folder. ``title`` stands in the log for what is downloaded.
+
+    Raises ``TransferFailed``; ``OSError`` where the disk refuses.
+    """
+    patience = patience or Patience()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.name}.{remote.digest.value[:12]}.partial")
+    resumed = _size(partial) > 0
+    with http_client(patience) as client:
+        fetch = _Fetch(client, remote, partial, title, patience)
+        retrying(fetch.attempt, patience, progress=lambda: _size(partial))
+        actual = digest_of(partial, remote.digest.algorithm)
+        if actual != remote.digest and (resumed or fetch.resumed):
+            log.warning("%s: what was put together from several downloads is wrong; fetching it whole.", title)
+            partial.unlink()
+            retrying(fetch.attempt, patience, progress=lambda: _size(partial))
+            actual = digest_of(partial, remote.digest.algorithm)
+    if actual != remote.digest:
+        size = _size(partial)
+        partial.unlink()
+        raise TransferFailed(f"{host_of(remote.url)} sent {size:,} bytes whose digest is {actual}, not {remote.digest}")
+    _give_name(partial, target)
+
+
+@contextmanager
+def download_lock(folder: Path) -> Iterator[None]:
+    """Keep other threads and processes from downloading into ``folder``; waits while one does. Raises ``OSError``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+class _Fetch:
+    """Attempts at one file; ``partial`` grows from one to the next."""
+
+    def __init__(self, client: httpx.Client, remote: RemoteFile, partial: Path, title: str, patience: Patience) -> None:
+        self._client, self._remote, self._partial, self._title, self._patience = client, remote, partial, title, patience
+        self._logged = False
+        self.resumed = False
+
+    def attempt(self) -> None:
+        """Add what is missing to the partial file. Raises ``Interrupted``, ``TransferFailed``, ``OSError``."""
+        have, expected = _size(self._partial), self._remote.bytes
+        if expected is not None and have == expected:
+            return
+        if expected is not None and have > expected:
+            self._partial.unlink()
+            have = 0
+        headers = {"Range": f"bytes={have}-"} if have else None
+        with answer_to(self._client, self._remote.url, self._patience, headers) as response:
+            if response.status_code == 416:  # nothing after what is there: whole but of unknown size, or not of this file
+                if response.headers.get("Content-Range") == f"bytes */{have}":
+                    return
+                self._partial.unlink(missing_ok=True)
+                raise Interrupted(f"{host_of(self._remote.url)} cannot go on at byte {have}", answered=True)
+            start = have if _continues_at(response, have) else 0
+            self._check_length(response, start)
+            self._log(response, start)
+            self.resumed = self.resumed or start > 0
+            self._write(response, start)
+
+    def _write(self, response: httpx.Response, start: int) -> None:
+        written, expected = start, self._remote.bytes
+        with self._partial.open("ab" if start else "wb") as file:
+            for chunk in response.iter_raw():
+                written += len(chunk)
+                if expected is not None and written > expected:
+                    raise TransferFailed(f"{host_of(self._remote.url)} sends more than the {expected:,} bytes that the file has")
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        if expected is not None and written < expected:
+            raise Interrupted(f"{host_of(self._remote.url)} sent {written:,} of {expected:,} bytes", answered=True)
+
+    def _check_length(self, response: httpx.Response, start: int) -> None:
+        length, expected = _content_length(response), self._remote.bytes
+        if length is not None and expected is not None and start + length != expected:
+            raise TransferFailed(f"{host_of(self._remote.url)} has a file of {start + length:,} bytes, not of {expected:,}")
+
+    def _log(self, response: httpx.Response, start: int) -> None:
+        if self._logged:
+            return
+        self._logged = True
+        length = _content_length(response)
+        size = self._remote.bytes or (start + length if length is not None else None)
+        log.info(
+            "Downloading %s from %s, %s%s",
+            self._title,
+            host_of(self._remote.url),
+            f"{size / 1e6:.1f} MB" if size is not None else "size unknown",
+            f", going on at {start / 1e6:.1f} MB" if start else "",
+        )
+
+
+def _continues_at(response: httpx.Response, start: int) -> bool:
+    return response.status_code == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+
+
+def _content_length(response: httpx.Response) -> int | None:
+    value = response.headers.get("Content-Length", "")
+    return int(value) if value.isdecimal() else None
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _give_name(partial: Path, target: Path) -> None:
+    """Rename, so that it outlives a power cut, and drop partial downloads of other versions.
+
+    A file of other content that is there already may be the user's: it is kept beside it as ``….rejected``.
+    """
+    if target.exists():
+        rejected = target.with_name(target.name + ".rejected")
+        log.warning("%s is not the file that it should be; it is kept as %s.", target, rejected.name)
+        os.replace(target, rejected)
+    os.replace(partial, target)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    for stale in target.parent.glob(f"{target.name}.*.partial"):
+        with contextlib.suppress(OSError):
+            stale.unlink()

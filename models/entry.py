@@ -1,0 +1,116 @@
+"""What one model is: plain frozen dataclasses that the catalog is read into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TypeAlias
+
+
+class Task(str, Enum):
+    """What a model is for, in Immich's words."""
+
+    CLIP = "clip"
+    FACES = "facial-recognition"
+    OCR = "ocr"
+
+
+@dataclass(frozen=True, slots=True)
+class PackageFile:
+    """A file that an installed Python package ships."""
+
+    package: str
+    """Import name."""
+    path: str
+    """Below the package's folder."""
+    sha256: str
+    bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HubFile:
+    """A file of a repository on the Hugging Face hub."""
+
+    repo: str
+    path: str
+    sha256: str
+    bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UrlFile:
+    """A plain download."""
+
+    url: str
+    sha256: str
+    bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RapidOcrFile:
+    """A file of the list that the installed ``rapidocr`` ships; see ``models.rapidocr_models``."""
+
+    key: str
+
+
+Source: TypeAlias = "PackageFile | HubFile | UrlFile | RapidOcrFile"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """One file of a model."""
+
+    name: str
+    """Below the model's folder, with forward slashes: ``detection/model.onnx``."""
+    required: bool
+    sources: tuple[Source, ...] = ()
+    """Tried in order. Every source carries the digest of its own bytes; empty where nothing is known of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """One model of the catalog."""
+
+    name: str
+    task: Task
+    family: str
+    """``cn-clip``, ``immich-clip``, ``insightface`` or ``pp-ocr``."""
+    embedding_size: int | None
+    """Numbers in a vector; None for OCR."""
+    input_size: int | None
+    """Pixels: side of the square that a CLIP image half takes, where the catalog knows it."""
+    files: tuple[ModelFile, ...]
+    licence: str
+    advice: str
+    without_download: str
+    """What to do where nothing can be fetched, as an order: "set …"."""
+    hub: str | None = None
+    """Hugging Face repository whose own list of files and digests is trusted."""
+    folder: Path | None = None
+    """The user's folder that holds the files."""
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def has_digests(self) -> bool:
+        """Whether the catalog itself says what the bytes must be (as against: the hub does, or nobody)."""
+        return any(file.sources for file in self.files)
+
+    def part_files(self, part: str | None) -> tuple[ModelFile, ...]:
+        """The files of one half (``visual``, ``textual``, ``detection``, ``recognition``), or all (None).
+
+        A file in no folder (``config.json``) belongs to every part. Raises ``ValueError`` on a part that the model has not.
+        """
+        if part is not None and part not in self.parts:
+            raise ValueError(f"{self.name} has the parts {', '.join(self.parts)}, not {part!r}.")
+        return tuple(file for file in self.files if part is None or in_part(file.name, part))
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The folders that the files are in."""
+        return tuple(dict.fromkeys(file.name.split("/")[0] for file in self.files if "/" in file.name))
+
+
+def in_part(name: str, part: str) -> bool:
+    """Whether the file ``name`` belongs to ``part``."""
+    return "/" not in name or name.startswith(part + "/")
