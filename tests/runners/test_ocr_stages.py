@@ -1,0 +1,178 @@
+"""Detection sizes and tiles, cutting of lines, alphabets and CTC decoding, without real weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from errors import ModelUnavailable
+from runners.engine.session import TensorSpec
+from runners.ocr.detection import MAX_PIXELS, MAX_TILE_PIXELS, STRIDE, detection_size, text_probabilities, tile_size
+from runners.ocr.recognition import LINE_HEIGHT, MAX_CHUNK_WIDTH, MAX_LINE_WIDTH, cut_line, decode, load_alphabet, padded_width, read_lines
+
+FLOAT = np.dtype(np.float32)
+
+
+@dataclass
+class Detector:
+    """Answers with the red of its input, so that each pixel's answer says where it came from."""
+
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    inputs: Sequence[TensorSpec] = (TensorSpec("x", FLOAT, (None, 3, None, None)),)
+    outputs: Sequence[TensorSpec] = (TensorSpec("y", FLOAT, (None, 1, None, None)),)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        self.shapes.append(feeds["x"].shape)
+        return [(feeds["x"][:, 2:3] + 1) / 2]
+
+    def close(self) -> None: ...
+
+
+@dataclass
+class Recogniser:
+    """Reads every line as the letter whose number is the brightness at its left edge."""
+
+    batch: int | None = None
+    classes: int | None = 5
+    metadata: Mapping[str, str] = field(default_factory=lambda: {"character": "a\nb\nc"})
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+
+    @property
+    def inputs(self) -> Sequence[TensorSpec]:
+        return (TensorSpec("x", FLOAT, (self.batch, 3, LINE_HEIGHT, None)),)
+
+    @property
+    def outputs(self) -> Sequence[TensorSpec]:
+        return (TensorSpec("y", FLOAT, (self.batch, None, self.classes)),)
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        x = feeds["x"]
+        self.shapes.append(x.shape)
+        answer = np.zeros((len(x), x.shape[3] // 8, 5), np.float32)
+        answer[:, :, 0] = 0.9
+        for row, shade in enumerate(np.round((x[:, 0, 0, 0] + 1) * 127.5).astype(int)):
+            answer[row, 0] = np.eye(5)[shade]
+        return [answer]
+
+    def close(self) -> None: ...
+
+
+sides = st.integers(1, 100_000)
+
+
+@given(sides, sides, st.integers(1, 5000))
+def test_detection_size_is_bounded_and_fits_the_network(width: int, height: int, resolution: int) -> None:
+    size = detection_size(width, height, resolution)
+    assert all(side >= STRIDE and side % STRIDE == 0 for side in size)
+    assert size[0] * size[1] <= MAX_PIXELS * 1.2
+    assert (size[0] <= size[1]) == (width <= height) or size[0] == size[1]
+    assert detection_size(height, width, resolution) in (size, size[::-1])
+    tile = tile_size(*size)
+    assert tile[0] * tile[1] <= MAX_TILE_PIXELS
+    assert all(side % STRIDE == 0 for side in tile)
+
+
+@pytest.mark.parametrize(
+    ("picture", "resolution", "expected"),
+    [((1440, 1920), 736, (736, 992)), ((300, 400), 736, (736, 992)), ((9000, 1000), 736, (6624, 736)), ((1, 1), 736, (736, 736))],
+)
+def test_the_short_side_becomes_max_resolution_as_in_immich(picture: tuple[int, int], resolution: int, expected: tuple[int, int]) -> None:
+    assert detection_size(*picture, resolution) == expected
+
+
+@pytest.mark.parametrize("size", [(736, 992), (736, 6624), (6624, 736), (2016, 2976), (32, 100_000)])
+def test_tiles_join_to_the_whole_picture(size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
+    detector = Detector()
+    joined = text_probabilities(detector, pixels)
+    np.testing.assert_allclose(joined, pixels[..., 0] / 255, atol=1e-6)
+    assert len(set(detector.shapes)) == 1, "one shape for all tiles"
+    assert (len(detector.shapes) == 1) == (size[0] * size[1] <= MAX_TILE_PIXELS)
+
+
+def test_a_turned_line_is_cut_out_straight() -> None:
+    pixels = np.zeros((300, 300, 3), np.uint8)
+    pixels[:, 150:] = 255
+    box = np.array([[50, 150], [150, 50], [250, 150], [150, 250]], np.float32)  # a square on its corner
+    line = cut_line(pixels, box)
+    assert line.shape == (LINE_HEIGHT, LINE_HEIGHT, 3)
+    assert line[0, 0, 0] < 5  # the picture's left half
+    assert line[-1, -1, 0] > 250
+    assert 5 < line[0, -1, 0] < 250  # the edge between its halves runs along the other diagonal
+
+
+@pytest.mark.parametrize(("width", "height"), [(300, 30), (30, 300), (4, 4), (40_000, 30), (2000, 900)])
+def test_lines_of_any_shape_come_out_at_the_networks_height(width: int, height: int) -> None:
+    pixels = np.full((height + 10, width + 10, 3), 7, np.uint8)
+    box = np.array([[5, 5], [width + 5, 5], [width + 5, height + 5], [5, height + 5]], np.float32)
+    line = cut_line(pixels, box)
+    long, short = max(width, height), min(width, height)
+    assert line.shape[0] == LINE_HEIGHT
+    assert line.shape[1] == pytest.approx(min(MAX_LINE_WIDTH, LINE_HEIGHT * long / short), rel=0.05)
+    assert (line == 7).all()
+
+
+@given(st.lists(st.integers(1, MAX_LINE_WIDTH), max_size=12), st.sampled_from([None, 1]))
+def test_lines_are_read_in_the_order_they_came_in_bounded_chunks(widths: list[int], batch: int | None) -> None:
+    session = Recogniser(batch)
+    shades = [1 + index % 4 for index in range(len(widths))]
+    lines = [np.full((LINE_HEIGHT, width, 3), shade, np.uint8) for width, shade in zip(widths, shades, strict=True)]
+    read = read_lines(session, ("", "a", "b", "c", "d"), lines)
+    assert [line.text for line in read] == ["?abcd"[shade] for shade in shades]
+    assert all(count == 1 or count * width <= MAX_CHUNK_WIDTH for count, _, _, width in session.shapes)
+    assert all(width == padded_width(width) for *_, width in session.shapes)
+    if batch == 1:
+        assert all(count == 1 for count, *_ in session.shapes)
+
+
+@given(st.integers(1, MAX_LINE_WIDTH))
+def test_padding_is_enough_and_not_wasteful(width: int) -> None:
+    assert width <= padded_width(width) <= max(128, width * 1.25 + 64)
+
+
+def test_decoding_joins_repeats_and_drops_blanks() -> None:
+    path = [1, 1, 0, 1, 2, 2, 0, 0, 3]
+    probabilities = np.zeros((2, len(path), 4), np.float32)
+    probabilities[0, np.arange(len(path)), path] = [0.9, 0.1, 1, 0.7, 0.8, 0.2, 1, 1, 0.6]
+    probabilities[1, :, 0] = 1
+    line, nothing = decode(probabilities, ("", "你", "b", " "))
+    assert line.text == "你你b"
+    assert line.score == pytest.approx((0.9 + 0.7 + 0.8 + 0.6) / 4)
+    assert (nothing.text, nothing.score) == ("", 0.0)
+
+
+def test_decoding_agrees_with_rapidocr() -> None:
+    from rapidocr.ch_ppocr_rec.utils import CTCLabelDecode
+
+    probabilities = np.random.default_rng(3).dirichlet([0.3] * 7, (20, 15)).astype(np.float32)
+    expected, _ = CTCLabelDecode(character=list("abcde"))(probabilities)
+    for ours, (text, score) in zip(decode(probabilities, ("", *"abcde", " ")), expected, strict=True):
+        assert ours.text == text.strip()
+        assert ours.score == pytest.approx(score, abs=1e-4) or not ours.text
+
+
+def test_the_alphabet_comes_from_the_graph_and_else_from_the_dictionary(tmp_path: Path) -> None:
+    dictionary = tmp_path / "dict.txt"
+    dictionary.write_bytes("x\r\n\u2028\r\n字\r\n".encode())
+    assert load_alphabet(Recogniser(), dictionary) == ("", "a", "b", "c", " ")
+    assert load_alphabet(Recogniser(metadata={}), dictionary) == ("", "x", "\u2028", "字", " ")
+    assert load_alphabet(Recogniser(classes=4), None) == ("", "a", "b", "c")
+    assert load_alphabet(Recogniser(classes=None), None) == ("", "a", "b", "c", " ")
+
+
+def test_an_alphabet_that_is_missing_or_anothers_is_a_model_unavailable() -> None:
+    with pytest.raises(ModelUnavailable, match=r"dict\.txt"):
+        load_alphabet(Recogniser(metadata={}), None)
+    with pytest.raises(ModelUnavailable, match="3 characters, but its graph tells 9"):
+        load_alphabet(Recogniser(classes=9), None)
+    with pytest.raises(ModelUnavailable, match="answers with 4 classes"):
+        decode(np.zeros((1, 1, 4), np.float32), ("", "a"))
