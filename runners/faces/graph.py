@@ -1,0 +1,90 @@
+"""A graph that takes pictures of one size, and as many of them in one call as it can be trusted with."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import ModelUnavailable
+from runners.contract import Float32
+from runners.engine import Session
+from runners.faces.alignment import Pixels
+
+log = logging.getLogger(__name__)
+
+_MEAN = 127.5
+_PROBE_SIDE = 64  # the least size with an anchor on every level up to stride 32; the batch axis is the same at any size
+
+
+class PictureGraph:
+    """Pictures in, arrays out; normalised to ``(x - 127.5) / std`` on the way. Thread-safe."""
+
+    def __init__(self, session: Session, *, default_size: tuple[int, int], std: float, at_most: int) -> None:
+        """``default_size``: width and height in pixels, where the graph leaves them open. ``at_most``: pictures per call.
+
+        Raises ``ModelUnavailable`` where the graph takes no single (n, 3, height, width) input.
+        """
+        shape = session.inputs[0].shape
+        if len(session.inputs) != 1 or len(shape) != 4 or shape[1] not in (3, None):
+            raise ModelUnavailable(
+                f"the graph should take one input of shape (n, 3, height, width), not {[i.shape for i in session.inputs]}"
+            )
+        self._session = session
+        self._input = session.inputs[0]
+        self._std = std
+        self.size = (shape[3] or default_size[0], shape[2] or default_size[1])
+        """Width and height of the pictures that the graph takes."""
+        self.batch = at_most if _takes_batches(session) else 1
+        """Pictures in one call, at most."""
+
+    def run(self, pictures: Sequence[Pixels]) -> list[Float32]:
+        """Outputs for pictures of ``size``: one array per output of the graph, those of several calls joined along axis 0."""
+        chunks = (pictures[start : start + self.batch] for start in range(0, len(pictures), self.batch))
+        answers = [self._session.run({self._input.name: self._normalised(chunk)}) for chunk in chunks]
+        return [np.concatenate(arrays, axis=0).astype(np.float32, copy=False) for arrays in zip(*answers, strict=True)]
+
+    def close(self) -> None:
+        """Free the graph."""
+        self._session.close()
+
+    def _normalised(self, pictures: Sequence[Pixels]) -> NDArray[Any]:
+        blob = cv2.dnn.blobFromImages(list(pictures), 1 / self._std, self.size, (_MEAN, _MEAN, _MEAN), swapRB=False)
+        return np.asarray(blob).astype(self._input.dtype, copy=False)
+
+
+def _takes_batches(session: Session) -> bool:
+    """Whether a call with two pictures answers both as two calls would, along the first axis of every output.
+
+    A graph's declared shapes do not tell: SCRFD graphs exported without a batch axis in their outputs answer (n, k), which
+    mixes the anchors of two pictures; ArcFace's ``w600k_*`` declare (1, 512) and answer (n, 512). So it is tried.
+    """
+    spec = session.inputs[0]
+    if spec.shape[0] is not None:
+        return False
+    height, width = (side or _PROBE_SIDE for side in spec.shape[2:])
+    noise = np.random.default_rng(0).uniform(-1, 1, (3, height, width))
+    ramp = np.broadcast_to(np.linspace(-1, 1, width), noise.shape)
+    pair = np.stack([noise, ramp]).astype(spec.dtype)
+    singles = [session.run({spec.name: pair[i : i + 1]}) for i in range(2)]
+    try:
+        both = session.run({spec.name: pair})
+    except Exception as error:  # noqa: BLE001  engines raise types of their own that share no base below Exception
+        log.info("The graph takes one picture a call: %s", error)
+        return False
+    return all(_agree(*arrays) for arrays in zip(*singles, both, strict=True))
+
+
+def _agree(first: NDArray[Any], second: NDArray[Any], both: NDArray[Any]) -> bool:
+    """Whether ``both`` is ``first`` above ``second``, up to rounding (which engines do differently for other batch sizes).
+
+    Rounding is told from a mix-up by how far the two pictures' own answers lie apart.
+    """
+    if first.shape[0] != 1 or both.shape != (2, *first.shape[1:]):
+        return False
+    apart = np.abs(first - second).max(initial=0)
+    return bool(np.abs(both - np.concatenate([first, second])).max(initial=0) <= 0.05 * apart)
