@@ -1,0 +1,51 @@
+"""Texts to CLIP vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import ModelUnavailable
+from runners.clip.tokenizer import ClipTokenizer
+from runners.clip.vectors import run_graph, to_results
+from runners.contract import Embedding, Failure, TextJob
+from runners.engine import Session, TensorSpec
+
+_MASK = "attention_mask"
+
+
+class ClipTextModel:
+    """The text half of a CLIP model. May be called from several threads at once."""
+
+    def __init__(self, session: Session, tokenizer: ClipTokenizer) -> None:
+        """``session``: token ids (n, context), int32 or int64, and for some graphs an ``attention_mask`` of the same shape.
+
+        Raises ``ModelUnavailable`` where graph and ``tokenizer`` differ in context length.
+        """
+        self._session = session
+        self._tokenizer = tokenizer
+        for spec in session.inputs:
+            if spec.shape[1] not in (None, tokenizer.context_length):
+                raise ModelUnavailable(
+                    f"The CLIP text graph takes {spec.shape[1]} tokens, but config.json says {tokenizer.context_length}. "
+                    "The files are of different models: delete the model's folder so that it is fetched again."
+                )
+
+    def run(self, jobs: Sequence[TextJob]) -> list[Embedding | Failure]:
+        """One result per job, in order, from one batch. Each text is read in its own job's language."""
+        if not jobs:
+            return []
+        ids, mask = self._tokenizer.encode([(job.text, job.language) for job in jobs])
+        feeds = {spec.name: _as_input(spec, mask if spec.name == _MASK else ids) for spec in self._session.inputs}
+        return to_results(run_graph(self._session, feeds))
+
+    def close(self) -> None:
+        """Free the graph."""
+        self._session.close()
+
+
+def _as_input(spec: TensorSpec, tokens: NDArray[np.int64]) -> NDArray[Any]:
+    return tokens.astype(spec.dtype, copy=False)
