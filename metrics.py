@@ -1,0 +1,35 @@
+"""What ``/metrics`` counts besides BentoML's own figures. A leaf: anything may import it.
+
+BentoML sets ``PROMETHEUS_MULTIPROC_DIR`` before its processes start, so that one scrape sums up all of them.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+from prometheus_client import Counter, Gauge, Histogram
+
+REQUESTS = Counter("immich_bento_requests", "Requests answered, by what was asked and HTTP status.", ["task", "status"])
+LATENCY = Histogram(
+    "immich_bento_request_seconds",
+    "Seconds from the first byte of a request to its answer.",
+    ["task"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
+)
+BATCH_SIZE = Histogram(
+    "immich_bento_batch_size", "Pictures or texts per call of a model.", ["runner"], buckets=(1, 2, 3, 4, 6, 8, 12, 16, 32, 64)
+)
+QUEUE_BYTES = Gauge("immich_bento_queue_bytes", "Bytes of request bodies in memory.", multiprocess_mode="livesum")
+QUEUE_WAITING = Gauge("immich_bento_queue_waiting", "Requests that wait, unread, for room in the queue.", multiprocess_mode="livesum")
+MODELS_LOADED = Gauge("immich_bento_models_loaded", "Models in memory.", ["runner"], multiprocess_mode="livesum")
+
+
+def forget_dead_processes() -> None:
+    """Drop the live gauges of processes that were killed: nobody else does, and their models would count for ever."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    for file in Path(folder).glob("gauge_live*_*.db") if folder else ():
+        pid = file.stem.rpartition("_")[2]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            file.unlink(missing_ok=True)

@@ -1,0 +1,136 @@
+"""A runner: one task's models, loaded when needed, each with its own queue. Imports no BentoML."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import metrics
+from errors import ErrorCode, ServiceError
+from runners.batching import Batcher
+from runners.contract import Failure, ImageJob, TextJob
+from runners.model_cache import ModelCache
+
+log = logging.getLogger(__name__)
+
+J_contra = TypeVar("J_contra", ImageJob, TextJob, contravariant=True)
+J = TypeVar("J", ImageJob, TextJob)
+R_co = TypeVar("R_co", covariant=True)
+R = TypeVar("R")
+
+
+class Model(Protocol[J_contra, R_co]):
+    """A loaded model: a batch of jobs in, one result or failure each out."""
+
+    def run(self, jobs: Sequence[J_contra]) -> Sequence[R_co | Failure]: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerLimits:
+    """How much of a runner there may be."""
+
+    max_batch: int
+    model_ttl: float
+    """Seconds without use after which a model is unloaded; 0: never."""
+    retry_after: float
+    """Seconds after which a model that could not be loaded is tried again."""
+    turns: threading.Semaphore
+    """Shared by the runners of a process: how many of their batches may compute at the same time."""
+
+
+class Runner(Generic[J, R]):
+    """Answers the jobs of one task. One batcher and one thread per model, so that a model that loads holds up no other."""
+
+    def __init__(self, name: str, load: Callable[[str], Model[J, R]], limits: RunnerLimits) -> None:
+        """``name``: for logs and metrics. ``load``: a model by its catalog name; raises ``ServiceError``."""
+        self.name = name
+        self._limits = limits
+        self._cache: ModelCache[Model[J, R]] = ModelCache(
+            load, lambda model: model.close(), ttl=limits.model_ttl, retry_after=limits.retry_after
+        )
+        self._batchers: dict[str, Batcher[J, R | Failure]] = {}
+        self._threads: list[ThreadPoolExecutor] = []
+
+    async def submit(self, job: J) -> R | Failure:
+        """What becomes of one job. Never raises for the job's sake: all that goes wrong is a ``Failure``."""
+        try:
+            return await self._batcher(job.model).submit(job)
+        except ServiceError as error:
+            return Failure(error.code, error.message)
+        except Exception:
+            log.exception("%s: a job under %s failed", self.name, job.model)
+            return Failure(
+                ErrorCode.INTERNAL,
+                f"{self.name} failed on this input under {job.model}. This is a fault of the service; its log has the details.",
+            )
+
+    def _batcher(self, model: str) -> Batcher[J, R | Failure]:
+        batcher = self._batchers.get(model)
+        if batcher is None:
+            thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"{self.name}-{model}")
+            self._threads.append(thread)
+            batcher = self._batchers[model] = Batcher(
+                lambda jobs: self._run(model, jobs),
+                max_batch=self._limits.max_batch,
+                executor=thread,
+                on_batch=lambda size: metrics.BATCH_SIZE.labels(self.name).observe(size),
+            )
+        return batcher
+
+    def _run(self, name: str, jobs: Sequence[J]) -> Sequence[R | Failure]:
+        try:
+            with self._cache.lease(name) as model:
+                self._count()
+                with self._limits.turns:
+                    return model.run(jobs)
+        except ServiceError as error:  # the model cannot be had: each of its jobs is told so
+            return [Failure(error.code, error.message)] * len(jobs)
+
+    async def preload(self, name: str) -> None:
+        """Load ``name`` now and keep it however idle it is. A failure is logged; the next request tries again."""
+
+        def load() -> None:
+            self._cache.pin(name)
+            with self._cache.lease(name):
+                log.info("%s: %s is loaded.", self.name, name)
+
+        self._batcher(name)
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, load)
+        except ServiceError as error:
+            log.error("%s: %s could not be loaded at start: %s", self.name, name, error.message)
+        self._count()
+
+    def loaded(self) -> tuple[str, ...]:
+        """Names of the models in memory."""
+        return self._cache.loaded()
+
+    def unload_idle(self) -> list[str]:
+        """Unload what was not used for ``model_ttl`` seconds."""
+        return self._after_unloading(self._cache.unload_idle())
+
+    def unload_all(self) -> list[str]:
+        """Unload everything, what is in use as soon as it is free."""
+        return self._after_unloading(self._cache.unload_all())
+
+    def _after_unloading(self, names: list[str]) -> list[str]:
+        if names:
+            log.info("%s: unloaded %s.", self.name, ", ".join(names))
+            self._count()
+        return names
+
+    def _count(self) -> None:
+        metrics.MODELS_LOADED.labels(self.name).set(len(self._cache.loaded()))
+
+    def close(self) -> None:
+        """Stop the threads (what runs is finished) and free the models."""
+        for thread in self._threads:
+            thread.shutdown(wait=True, cancel_futures=True)
+        self._cache.unload_all()

@@ -1,0 +1,130 @@
+"""The batcher: who is batched with whom, who waits, and who fails."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runners.batching import Batcher
+
+
+class Model:
+    """Doubles its numbers; remembers its batches; fails on negative numbers; may be held."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.running = 0
+        self.most_running = 0
+
+    def run(self, jobs: Sequence[int]) -> Sequence[int]:
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            self.batches.append(list(jobs))
+            assert self.gate.wait(10)
+            if any(job < 0 for job in jobs):
+                raise ValueError(f"negative among {list(jobs)}")
+            return [job * 2 for job in jobs]
+        finally:
+            self.running -= 1
+
+
+def test_a_lone_job_starts_at_once_and_what_arrives_meanwhile_is_one_batch() -> None:
+    async def scenario() -> None:
+        model = Model()
+        model.gate.clear()
+        with ThreadPoolExecutor(1) as thread:
+            batcher = Batcher(model.run, max_batch=4, executor=thread)
+            first = asyncio.create_task(batcher.submit(1))
+            while not model.batches:
+                await asyncio.sleep(0.001)
+            rest = [asyncio.create_task(batcher.submit(n)) for n in range(2, 8)]
+            await asyncio.sleep(0.01)
+            assert model.batches == [[1]]
+            model.gate.set()
+            assert await asyncio.gather(first, *rest) == [n * 2 for n in range(1, 8)]
+            assert model.batches == [[1], [2, 3, 4, 5], [6, 7]]
+            assert model.most_running == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_lone_job_after_a_busy_time_does_not_wait_for_company() -> None:
+    async def scenario() -> None:
+        model = Model()
+        with ThreadPoolExecutor(1) as thread:
+            batcher = Batcher(model.run, max_batch=2, executor=thread)
+            await asyncio.gather(*(batcher.submit(n) for n in range(50)))
+            before = len(model.batches)
+            assert await batcher.submit(100) == 200
+            assert model.batches[before:] == [[100]]
+
+    asyncio.run(scenario())
+
+
+def test_only_the_job_at_fault_fails() -> None:
+    async def scenario() -> None:
+        model = Model()
+        with ThreadPoolExecutor(1) as thread:
+            batcher = Batcher(model.run, max_batch=8, executor=thread)
+            results = await asyncio.gather(*(batcher.submit(n) for n in (1, -2, 3)), return_exceptions=True)
+            assert results[0] == 2
+            assert results[2] == 6
+            assert isinstance(results[1], ValueError)
+            assert str(results[1]) == "negative among [-2]"
+
+    asyncio.run(scenario())
+
+
+def test_a_function_that_loses_results_is_an_error_for_each_job() -> None:
+    async def scenario() -> None:
+        with ThreadPoolExecutor(1) as thread:
+            batcher: Batcher[int, int] = Batcher(lambda jobs: [], max_batch=8, executor=thread)
+            with pytest.raises(RuntimeError, match="0 results for 1 jobs"):
+                await batcher.submit(1)
+
+    asyncio.run(scenario())
+
+
+def test_a_job_whose_caller_is_gone_before_its_turn_is_never_run() -> None:
+    async def scenario() -> None:
+        model = Model()
+        model.gate.clear()
+        with ThreadPoolExecutor(1) as thread:
+            batcher = Batcher(model.run, max_batch=4, executor=thread)
+            first = asyncio.create_task(batcher.submit(1))
+            while not model.batches:
+                await asyncio.sleep(0.001)
+            gone, stays = asyncio.create_task(batcher.submit(2)), asyncio.create_task(batcher.submit(3))
+            await asyncio.sleep(0)
+            gone.cancel()
+            await asyncio.sleep(0)
+            model.gate.set()
+            assert await first == 2
+            assert await stays == 6
+            assert model.batches == [[1], [3]]
+
+    asyncio.run(scenario())
+
+
+@given(st.lists(st.integers(-3, 1000), max_size=60), st.integers(1, 9))
+def test_every_job_gets_its_own_answer_whatever_the_batches(jobs: list[int], max_batch: int) -> None:
+    async def scenario() -> None:
+        model = Model()
+        with ThreadPoolExecutor(1) as thread:
+            batcher = Batcher(model.run, max_batch=max_batch, executor=thread)
+            results = await asyncio.gather(*(batcher.submit(job) for job in jobs), return_exceptions=True)
+            for job, result in zip(jobs, results, strict=True):
+                assert isinstance(result, ValueError) if job < 0 else result == job * 2
+            assert all(len(batch) <= max_batch for batch in model.batches)
+            assert model.most_running <= 1
+
+    asyncio.run(scenario())
