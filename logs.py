@@ -1,0 +1,68 @@
+"""How this service logs: one line per event, as text or as JSON, from every process alike. A leaf: anything may import it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from pythonjsonlogger.json import JsonFormatter
+
+from settings import Settings
+
+_LEVELS = {
+    "verbose": logging.DEBUG,
+    "debug": logging.DEBUG,
+    "log": logging.INFO,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "fatal": logging.CRITICAL,
+    "critical": logging.CRITICAL,
+}
+_OURS = ("compat", "models", "runners", "service")
+
+
+class TextFormatter(logging.Formatter):
+    """``2026-01-31 12:00:00 INFO  runners.runner: …``, then the event's own fields as ``key=value``."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-5s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        line = super().formatMessage(record)
+        fields = getattr(record, "fields", None)
+        return line + "".join(f" {key}={value}" for key, value in fields.items()) if fields else line
+
+
+class FieldsJsonFormatter(JsonFormatter):
+    """One JSON object per line; the event's own fields beside time, level, logger and message."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "%(asctime)s %(levelname)s %(name)s %(message)s",
+            rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
+            json_ensure_ascii=False,
+        )
+
+    def process_log_record(self, log_data: dict[str, object]) -> dict[str, object]:
+        fields = log_data.pop("fields", None)
+        return {**log_data, **fields} if isinstance(fields, dict) else log_data
+
+
+def configure(settings: Settings) -> None:
+    """Send everything that this process logs through one handler to standard output."""
+    level = _LEVELS[settings.log_level]
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(FieldsJsonFormatter() if settings.log_format == "json" else TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(level, logging.WARNING) if level > logging.DEBUG else level)
+    for name in _OURS:
+        logging.getLogger(name).setLevel(level)
+    # Libraries that bring handlers of their own: one line, one shape.
+    for name in ("bentoml", "circus", "uvicorn.error", "rapidocr", "RapidOCR"):
+        library = logging.getLogger(name)
+        library.handlers.clear()
+        library.propagate = True
+        library.setLevel(max(level, logging.WARNING))

@@ -1,0 +1,88 @@
+"""The Bento: one entry service that speaks HTTP, over one runner service per model (or per process, see ``RUNNER_PROCESSES``)."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+# BentoML reports usage home by default. People who host their own photos expect silence.
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+
+import bentoml
+from pydantic import ValidationError
+
+import logs
+from compat.immich import ImmichApi, create_app
+from compat.intake import ByteBudget
+from errors import ServiceError
+from graceful_stop import stop_promptly
+from models.catalog import Catalog, CatalogError, Task, load_catalog
+from runners.engine.threads import available_cores
+from runners.remote import RemoteRunners
+from runners.services import runner_services
+from settings import Settings, settings
+
+
+def _settings_or_exit() -> Settings:
+    try:
+        return settings()
+    except ValidationError as error:
+        problems = "\n".join(f"  {'__'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        sys.exit(f"immich-bento does not start: these settings are wrong (docs/settings.md lists them all).\n{problems}")
+
+
+def _check_before_start(config: Settings) -> None:
+    """Fail in the process that the user started, with one sentence, rather than in every worker for ever."""
+    from runners.engine import DeviceUnusable, plan_engine
+
+    try:
+        if config.device in ("cuda", "openvino"):  # the others cannot fail, and looking costs memory
+            plan_engine(config)
+    except DeviceUnusable as error:
+        sys.exit(f"immich-bento does not start: {error}")
+
+
+def _catalog_or_exit(config: Settings) -> Catalog:
+    try:
+        catalog = load_catalog(config.model_catalog)
+        for task, name in ((Task.CLIP, config.clip_model), (Task.FACES, config.recognition_model), (Task.OCR, config.ocr_model)):
+            if name:
+                catalog.find(task, name)
+    except (CatalogError, ServiceError) as error:
+        sys.exit(f"immich-bento does not start: {error}")
+    return catalog
+
+
+config = _settings_or_exit()
+logs.configure(config)
+if "BENTOML_RUNNER_MAP" not in os.environ:  # set in every worker process
+    _check_before_start(config)
+catalog = _catalog_or_exit(config)
+
+_shared = config.runner_processes == "shared" or (config.runner_processes == "auto" and available_cores() <= 4)
+runner_service_by_name = runner_services(config, shared=_shared)
+immich = ImmichApi(catalog=catalog, settings=config, budget=ByteBudget(config.queue_bytes, config.queue_requests))
+
+
+@bentoml.service(
+    name="immich_bento",
+    workers=config.workers,
+    http={"host": config.host, "port": config.listen_port},
+    traffic={"timeout": config.request_timeout + 30},
+    logging={"access": {"enabled": False}},
+)
+@bentoml.asgi_app(create_app(immich), path="/")
+class ImmichBento:
+    """Answers Immich's machine-learning protocol; computes nothing itself."""
+
+    _clip_image = bentoml.depends(runner_service_by_name["clip_image"])
+    _clip_text = bentoml.depends(runner_service_by_name["clip_text"])
+    _faces = bentoml.depends(runner_service_by_name["faces"])
+    _ocr = bentoml.depends(runner_service_by_name["ocr"])
+
+    @bentoml.on_startup
+    async def begin(self) -> None:
+        stop_promptly(config.shutdown_timeout, keep_alive=config.keep_alive)
+        immich.runners = RemoteRunners(
+            {"clip_image": self._clip_image, "clip_text": self._clip_text, "faces": self._faces, "ocr": self._ocr}
+        )
