@@ -9,6 +9,7 @@ import sys
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
 import bentoml
+from bentoml._internal.utils.analytics import usage_stats
 from pydantic import ValidationError
 
 import logs
@@ -21,6 +22,9 @@ from runners.engine.threads import available_cores
 from runners.remote import RemoteRunners
 from runners.services import runner_services
 from settings import Settings, settings
+
+# A plain `bentoml serve` has looked at the variable, and remembered it, before it reads this file.
+usage_stats.do_not_track.cache_clear()
 
 
 def _settings_or_exit() -> Settings:

@@ -1,0 +1,233 @@
+"""Starting, stopping and dying: what the service does when it is told to end, when a process is killed, and when it must not start."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.e2e.server import ROOT, Server
+from tests.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
+from tests.rendered import jpeg, mixed_pages, page
+from tests.tiny_clip import tiny_clip_folder
+
+PAGE = mixed_pages()[0].data
+
+
+def post(server: Server, body: bytes) -> httpx.Response:
+    return httpx.post(server.url + "/predict", content=body, headers=HEADERS, timeout=120)
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Server]:
+    tiny_clip_folder(tmp_path / "models/clip/ViT-B-16")
+    with Server(tmp_path, {"CLIP_MODEL": "ViT-B-16", "MAX_BATCH": "1"}) as running:
+        yield running
+
+
+def test_sigterm_finishes_what_runs_ends_every_process_and_frees_the_port(own_server: Server) -> None:
+    server = own_server
+    assert post(server, multipart(ocr(), image=PAGE)).status_code == 200  # the model is loaded
+    processes = server.processes()
+    assert len(processes) == 4  # arbiter, gateway, two runner processes
+    with concurrent.futures.ThreadPoolExecutor(4) as callers:
+        running = [callers.submit(post, server, multipart(ocr(), image=PAGE)) for _ in range(4)]
+        _wait_for(lambda: "immich_bento_queue_bytes 0.0" not in httpx.get(server.url + "/metrics").text)
+        time.sleep(0.2)
+        told = time.monotonic()
+        server.terminate()
+        assert [one.result().status_code for one in running] == [200] * 4
+    assert server.process is not None
+    server.process.wait(10 - (time.monotonic() - told))
+    _, alive = psutil.wait_procs(processes, timeout=max(0.0, 10 - (time.monotonic() - told)))
+    assert alive == []
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", server.port))
+
+
+def test_work_that_does_not_finish_does_not_keep_the_service_from_ending(tmp_path: Path) -> None:
+    big = jpeg(page(["很长的一页 long page"] * 60, size=(4000, 8000)))
+    with Server(tmp_path, {"SHUTDOWN_TIMEOUT": "2", "MAX_BATCH": "1"}) as server:
+        processes = server.processes()
+        with concurrent.futures.ThreadPoolExecutor(6) as callers:
+            running = [callers.submit(post, server, multipart(ocr(max_resolution=4000), image=big)) for _ in range(6)]
+            _wait_for(lambda: "immich_bento_queue_bytes 0.0" not in httpx.get(server.url + "/metrics").text)
+            server.terminate()
+            _, alive = psutil.wait_procs(processes, timeout=10)
+            assert alive == []
+            for one in running:
+                error = one.exception()
+                assert error is not None or one.result().status_code in (200, 500, 503)
+
+
+def test_a_killed_runner_fails_its_own_requests_with_503_and_is_back(own_server: Server) -> None:
+    server = own_server
+    assert post(server, multipart(ocr(), image=PAGE)).status_code == 200
+    assert post(server, multipart(clip_textual(), text="dog")).status_code == 200
+    (victim,) = server.workers("PictureRunner")
+    stop, others = threading.Event(), []
+
+    def ask_the_other_runner() -> None:
+        while not stop.is_set():
+            others.append(post(server, multipart(clip_textual(), text="dog")).status_code)
+            time.sleep(0.05)
+
+    with concurrent.futures.ThreadPoolExecutor(5) as callers:
+        bystander = callers.submit(ask_the_other_runner)
+        doomed = [callers.submit(post, server, multipart(ocr(max_resolution=2000), image=PAGE)) for _ in range(4)]
+        _wait_for(lambda: "immich_bento_queue_bytes 0.0" not in httpx.get(server.url + "/metrics").text)
+        time.sleep(0.3)
+        victim.send_signal(signal.SIGKILL)
+        killed = time.monotonic()
+        for response in (one.result() for one in doomed):
+            assert (response.status_code, response.json()["code"]) == (503, "runner_unavailable")
+            assert response.headers["retry-after"] == "5"
+        # Requests made while the process is away wait for it rather than fail.
+        assert post(server, multipart(faces("buffalo_s"), image=PAGE)).status_code == 200
+        back_after = time.monotonic() - killed
+        stop.set()
+        bystander.result()
+    print(f"back after {back_after:.1f} s")
+    assert back_after < 15
+    assert set(others) == {200}
+    assert len(others) > 20
+    assert [worker.pid for worker in server.workers("PictureRunner")] != [victim.pid]
+    assert 'immich_bento_models_loaded{runner="faces"} 1.0' in httpx.get(server.url + "/metrics").text
+    assert 'immich_bento_models_loaded{runner="ocr"} 1.0' not in httpx.get(server.url + "/metrics").text
+
+
+def _wait_for(condition: object, seconds: float = 20) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _fails_to_start(tmp_path: Path, environment: dict[str, str]) -> str:
+    server = Server(tmp_path, environment)
+    server.spawn()
+    assert server.process is not None
+    try:
+        assert server.process.wait(60) != 0
+    finally:
+        server.__exit__(None, None, None)
+    return server.log
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({"DEVICE": "cuda"}, "DEVICE=cuda, but no GPU can be used"),
+        ({"DEVICE": "gpu"}, "DEVICE"),
+        ({"CLIP_MODEL": "no-such-model"}, "no-such-model"),
+        ({"MACHINE_LEARNING_MODEL_TTL": "soon"}, "MACHINE_LEARNING_MODEL_TTL"),
+        ({"MODEL_CATALOG": "/nowhere.toml"}, "/nowhere.toml"),
+    ],
+)
+def test_what_is_set_wrongly_stops_the_start_with_one_sentence(tmp_path: Path, environment: dict[str, str], told: str) -> None:
+    log = _fails_to_start(tmp_path, environment)
+    assert "immich-bento does not start" in log
+    assert told in log
+    assert "Traceback" not in log
+
+
+def test_an_idle_connection_is_kept_longer_than_immich_keeps_it(server: Server) -> None:
+    """Immich closes after 4 s; a server that closed sooner would lose requests. BentoML's own default would be 5 s."""
+    with httpx.Client(base_url=server.url, limits=httpx.Limits(keepalive_expiry=100)) as client:
+        first = client.get("/ping").extensions["network_stream"].get_extra_info("client_addr")
+        time.sleep(8)
+        assert client.get("/ping").extensions["network_stream"].get_extra_info("client_addr") == first
+
+
+def test_each_runner_has_a_process_of_its_own_where_that_is_asked_for(tmp_path: Path) -> None:
+    tiny_clip_folder(tmp_path / "models/clip/ViT-B-16")
+    with Server(tmp_path, {"CLIP_MODEL": "ViT-B-16", "RUNNER_PROCESSES": "split", "MACHINE_LEARNING_WORKERS": "2"}) as server:
+        for name in ("ClipImageRunner", "ClipTextRunner", "FaceRunner", "OcrRunner"):
+            assert len(server.workers(name)) == 1
+        assert len(server.workers("immich_bento")) == 2
+        body = multipart({**clip_visual(), **faces("buffalo_s"), **ocr()}, image=PAGE)
+        assert post(server, body).status_code == 200
+
+
+def test_models_are_preloaded_and_idle_ones_unloaded(tmp_path: Path) -> None:
+    environment = {
+        "MACHINE_LEARNING_PRELOAD__FACIAL_RECOGNITION__DETECTION": "buffalo_s",
+        "MACHINE_LEARNING_MODEL_TTL": "1",
+        "MACHINE_LEARNING_MODEL_TTL_POLL_S": "1",
+    }
+    with Server(tmp_path, environment) as server:
+        loaded = 'immich_bento_models_loaded{runner="%s"} %s'
+        _wait_for(lambda: loaded % ("faces", "1.0") in httpx.get(server.url + "/metrics").text)
+        assert post(server, multipart(ocr(), image=PAGE)).status_code == 200
+        _wait_for(lambda: loaded % ("ocr", "0.0") in httpx.get(server.url + "/metrics").text)
+        assert loaded % ("faces", "1.0") in httpx.get(server.url + "/metrics").text  # preloaded stays
+        assert post(server, multipart(ocr(), image=PAGE)).status_code == 200
+
+
+def test_the_log_is_one_json_object_per_line_where_that_is_asked_for(tmp_path: Path) -> None:
+    with Server(tmp_path, {"LOG_FORMAT": "json"}) as server:
+        response = httpx.post(
+            server.url + "/predict", content=multipart(ocr(), image=PAGE), headers={**HEADERS, "x-request-id": "my-id"}, timeout=60
+        )
+        assert response.headers["x-request-id"] == "my-id"
+        lines = [json.loads(line) for line in server.log.splitlines()]
+    (mine,) = [line for line in lines if line.get("request_id") == "my-id"]
+    assert (mine["status"], mine["task"], mine["model"], mine["level"]) == (200, "ocr", "PP-OCRv6_small", "INFO")
+    assert mine["ms"] > 0
+
+
+def test_a_damaged_model_is_told_apart_and_mended_models_are_tried_again(tmp_path: Path) -> None:
+    from tests.e2e.test_predict import T1
+
+    folder = tmp_path / "models/facial-recognition/antelopev2"
+    (folder / "detection").mkdir(parents=True)
+    (folder / "detection/model.onnx").write_bytes(b"half a download")
+    (tmp_path / "models/clip/ViT-B-16/visual").mkdir(parents=True)
+    with Server(tmp_path, {"MODEL_RETRY_AFTER": "1", "CLIP_MODEL": "ViT-B-16"}) as server:
+        wrong = post(server, multipart(faces("antelopev2"), image=T1))
+        assert (wrong.status_code, wrong.json()["code"]) == (503, "model_unavailable")
+        for needed in ("antelopev2", str(folder / "detection/model.onnx"), "wrong bytes"):
+            assert needed in wrong.json()["detail"]
+        missing = post(server, multipart(clip_visual(), image=T1))
+        assert missing.status_code == 503
+        assert "visual/model.onnx" in missing.json()["detail"]
+        assert post(server, multipart(faces("buffalo_s"), image=T1)).status_code == 200
+        shutil.rmtree(tmp_path / "models/clip")
+        tiny_clip_folder(tmp_path / "models/clip/ViT-B-16")
+        time.sleep(1.2)
+        assert post(server, multipart(clip_visual(), image=T1)).status_code == 200
+
+
+def test_nothing_is_sent_home(tmp_path: Path) -> None:
+    """BentoML's usage tracking would post over httpx; here that call is made to leave a trace."""
+    (tmp_path / "trap").mkdir()
+    (tmp_path / "trap/sitecustomize.py").write_text(
+        "import httpx\n"
+        "def post(url, *args, **kwargs):\n"
+        f"    open({str(tmp_path / 'sent')!r}, 'a').write(str(url) + '\\n')\n"
+        "    raise httpx.ConnectError('trapped')\n"
+        "httpx.post = post\n"
+    )
+    with Server(tmp_path / "service", {"PYTHONPATH": str(tmp_path / "trap")}) as server:
+        assert httpx.get(server.url + "/ping").status_code == 200
+    assert not (tmp_path / "sent").exists()
+    # The trap works: without our word BentoML does post.
+    tracking = "from bentoml._internal.utils.analytics import CliEvent, track; track(CliEvent(cmd_group='t', cmd_name='t'))"
+    subprocess.run(
+        [sys.executable, "-c", tracking], env={"PYTHONPATH": str(tmp_path / "trap"), "HOME": str(tmp_path)}, check=True, cwd=ROOT
+    )
+    assert (tmp_path / "sent").exists()
