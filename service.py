@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 
 # BentoML reports usage home by default. People who host their own photos expect silence.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
 import bentoml
+from bentoml._internal.utils import circus
 from bentoml._internal.utils.analytics import usage_stats
 from pydantic import ValidationError
 
@@ -25,6 +27,10 @@ from settings import Settings, settings
 
 # A plain `bentoml serve` has looked at the variable, and remembered it, before it reads this file.
 usage_stats.do_not_track.cache_clear()
+
+
+_CHECK_DELAY = 3.0
+"""Seconds between looks for processes that died. BentoML's own 10 would leave a slow machine without a runner for too long."""
 
 
 def _settings_or_exit() -> Settings:
@@ -59,8 +65,9 @@ def _catalog_or_exit(config: Settings) -> Catalog:
 
 config = _settings_or_exit()
 logs.configure(config)
-if "BENTOML_RUNNER_MAP" not in os.environ:  # set in every worker process
+if "BENTOML_RUNNER_MAP" not in os.environ:  # set in every worker process, not in the one that starts and watches them
     _check_before_start(config)
+    circus.create_standalone_arbiter = partial(circus.create_standalone_arbiter, check_delay=_CHECK_DELAY)
 catalog = _catalog_or_exit(config)
 
 _shared = config.runner_processes == "shared" or (config.runner_processes == "auto" and available_cores() <= 4)
