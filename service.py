@@ -67,11 +67,15 @@ config = _settings_or_exit()
 logs.configure(config)
 if "BENTOML_RUNNER_MAP" not in os.environ:  # set in every worker process, not in the one that starts and watches them
     _check_before_start(config)
+    os.environ.pop("BENTOML_CONTAINERIZED", None)  # with it BentoML ends everything when one process dies, rather than start it again
     circus.create_standalone_arbiter = partial(circus.create_standalone_arbiter, check_delay=_CHECK_DELAY)
 catalog = _catalog_or_exit(config)
 
 _shared = config.runner_processes == "shared" or (config.runner_processes == "auto" and available_cores() <= 4)
-runner_service_by_name = runner_services(config, shared=_shared)
+# One proxy per process, whichever of its runners is asked.
+_services = runner_services(config, shared=_shared)
+_dependencies = {service.name: bentoml.depends(service) for service in _services.values()}
+_runners = {name: _dependencies[service.name] for name, service in _services.items()}
 immich = ImmichApi(catalog=catalog, settings=config, budget=ByteBudget(config.queue_bytes, config.queue_requests))
 
 
@@ -81,15 +85,17 @@ immich = ImmichApi(catalog=catalog, settings=config, budget=ByteBudget(config.qu
     http={"host": config.host, "port": config.listen_port},
     traffic={"timeout": config.request_timeout + 30},
     logging={"access": {"enabled": False}},
+    # BentoML's own look at the runners waits without end while one is away; __is_ready__ below does not.
+    runner_probe={"enabled": False},
 )
 @bentoml.asgi_app(create_app(immich), path="/")
 class ImmichBento:
     """Answers Immich's machine-learning protocol; computes nothing itself."""
 
-    _clip_image = bentoml.depends(runner_service_by_name["clip_image"])
-    _clip_text = bentoml.depends(runner_service_by_name["clip_text"])
-    _faces = bentoml.depends(runner_service_by_name["faces"])
-    _ocr = bentoml.depends(runner_service_by_name["ocr"])
+    _clip_image = _runners["clip_image"]
+    _clip_text = _runners["clip_text"]
+    _faces = _runners["faces"]
+    _ocr = _runners["ocr"]
 
     @bentoml.on_startup
     async def begin(self) -> None:
@@ -97,3 +103,7 @@ class ImmichBento:
         immich.runners = RemoteRunners(
             {"clip_image": self._clip_image, "clip_text": self._clip_text, "faces": self._faces, "ocr": self._ocr}
         )
+
+    async def __is_ready__(self) -> bool:
+        """What ``/readyz`` says: whether every runner process answers."""
+        return isinstance(immich.runners, RemoteRunners) and await immich.runners.are_ready()

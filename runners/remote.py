@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
+_READY_WITHIN = 2.0
 _TASKS = {"clip_image": Task.CLIP, "clip_text": Task.CLIP, "faces": Task.FACES, "ocr": Task.OCR}
 
 
@@ -43,11 +44,23 @@ class RemoteRunners:
 
     async def loaded_models(self) -> Mapping[str, tuple[str, ...]]:
         found: dict[str, tuple[str, ...]] = {}
-        for proxy in {id(proxy): proxy for proxy in self._proxies.values()}.values():
+        for proxy in self._processes():
             for runner, models in (await proxy.loaded()).items():
                 task = _TASKS[runner].value
                 found[task] = tuple(dict.fromkeys((*found.get(task, ()), *models)))
         return found
+
+    async def are_ready(self) -> bool:
+        """Whether every runner process answers within two seconds."""
+        try:
+            await asyncio.wait_for(asyncio.gather(*(proxy.loaded() for proxy in self._processes())), _READY_WITHIN)
+        except (aiohttp.ClientError, ConnectionError, asyncio.TimeoutError, BentoMLException):
+            return False
+        return True
+
+    def _processes(self) -> list[Any]:
+        """One proxy per process: runners that share a process share theirs."""
+        return list({id(proxy): proxy for proxy in self._proxies.values()}.values())
 
     async def _ask(self, runner: str, job: ImageJob | TextJob) -> Any:
         try:

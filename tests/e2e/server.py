@@ -104,7 +104,12 @@ class Server:
 
     def workers(self, service: str) -> list[psutil.Process]:
         """The processes of one BentoML service (``PictureRunner``)."""
-        return [process for process in self.processes() if service in process.cmdline()]
+        found = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):  # killed, and not yet waited for
+                if service in process.cmdline():
+                    found.append(process)
+        return found
 
     def terminate(self) -> None:
         """SIGTERM, as an init system would."""

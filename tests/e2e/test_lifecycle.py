@@ -93,6 +93,7 @@ def test_a_killed_runner_fails_its_own_requests_with_503_and_is_back(own_server:
         time.sleep(0.3)
         victim.send_signal(signal.SIGKILL)
         killed = time.monotonic()
+        assert httpx.get(server.url + "/readyz", timeout=10).status_code == 503
         for response in (one.result() for one in doomed):
             assert (response.status_code, response.json()["code"]) == (503, "runner_unavailable")
             assert response.headers["retry-after"] == "5"
@@ -105,6 +106,7 @@ def test_a_killed_runner_fails_its_own_requests_with_503_and_is_back(own_server:
     assert set(others) == {200}
     assert len(others) > 20
     assert [worker.pid for worker in server.workers("PictureRunner")] != [victim.pid]
+    assert httpx.get(server.url + "/readyz", timeout=10).status_code == 200
     assert 'immich_bento_models_loaded{runner="faces"} 1.0' in httpx.get(server.url + "/metrics").text
     assert 'immich_bento_models_loaded{runner="ocr"} 1.0' not in httpx.get(server.url + "/metrics").text
 

@@ -1,0 +1,75 @@
+# make serve: run the service.  make test: run the tests.  Both set up .venv by themselves; a second run starts at once.
+
+# The first Python that fits; name another with: make PYTHON=/path/to/python3.11 ...
+FITS := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.10 python3; do \
+	$$python -c '$(FITS)' 2>/dev/null && echo $$python && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --no-warn-conflicts --quiet
+
+# BentoML reports usage home by default.
+export BENTOML_DO_NOT_TRACK = True
+
+.PHONY: serve test test-slow lint format lock bento image bench clean
+
+serve: $(VENV)/.serve
+	@echo "Starting immich-bento; stop it with Ctrl+C. Settings: docs/settings.md"
+	@exec $(BIN)/bentoml serve
+
+test: $(VENV)/.test
+	@echo "Running the tests (make test-slow runs the slow ones too)."
+	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: $(VENV)/.test
+	@echo "Running all tests, the slow ones too."
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.test
+	@echo "Checking style and types."
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy .
+
+format: $(VENV)/.test
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+bench: $(VENV)/.test
+	@$(BIN)/python -m bench $(ARGS)
+
+bento: $(VENV)/.serve
+	@echo "Packing the service into a Bento."
+	@$(BIN)/bentoml build
+
+# BentoML 1.4.39 refuses a Dockerfile template that lies outside of the working directory, and it unpacks ours below /tmp: hence `cd /`.
+image: bento
+	@echo "Making a container image of the Bento. Needs docker, podman or the like."
+	@cd / && exec $(abspath $(BIN))/bentoml containerize immich-bento:latest $(ARGS)
+
+# Pin every package anew, for all supported Pythons at once. Pins that still fit are kept: delete a lock first to renew it. Needs uv (pip install uv).
+# requirements-test.lock has no torch: which libraries it needs besides depends on its build (CPU or CUDA), so pip resolves those.
+lock:
+	uv pip compile --universal --python-version 3.10 --no-header --no-annotate --quiet pyproject.toml --output-file requirements.lock
+	uv pip compile --universal --python-version 3.10 --no-header --no-annotate --quiet pyproject.toml --extra test \
+		--constraint requirements.lock --no-emit-package torch --output-file requirements-test.lock
+
+# Each of these files is made last, so that a set-up which failed half-way is repeated.
+$(VENV)/.made:
+	@$(or $(PYTHON),false) -c '$(FITS)' 2>/dev/null || { \
+		echo "immich-bento needs Python 3.10, 3.11 or 3.12; $(or $(PYTHON),python3) is none of them." >&2; \
+		echo "Name one that is: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "Making $(VENV) afresh with $$($(PYTHON) --version)."
+	@$(PYTHON) -m venv --clear $(VENV) || { echo "It failed. On Debian and Ubuntu venv is a package of its own: apt install python3-venv" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.serve: requirements.lock | $(VENV)/.made
+	@echo "Installing what serving needs (about 600 MB on disk, once; half a minute and the download)."
+	@$(PIP_INSTALL) --no-deps -r requirements.lock
+	@touch $@
+
+$(VENV)/.test: requirements-test.lock $(VENV)/.serve
+	@echo "Installing what the tests need besides (PyTorch among it: about 1.5 GB on disk, once; a minute and the download)."
+	@$(PIP_INSTALL) --no-deps -r requirements-test.lock
+	@$(PIP_INSTALL) --constraint requirements-test.lock torch==2.13.0
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,249 @@
+"""The Bento: what `bentoml build` packs, that it installs on its own and serves, and what its container image will be."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from tests.e2e.server import ROOT, Server
+from tests.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
+from tests.rendered import character_accuracy, mixed_pages
+from tests.test_packaging import NEVER_SERVED, SERVED_FILES, pins
+from tests.tiny_clip import tiny_clip_folder
+
+BENTO_PATH = "/home/bentoml/bento"
+"""Where the image keeps the Bento."""
+OF_A_SLIM_IMAGE = {"ld-linux-x86-64", "ld-linux-aarch64", "libc", "libdl", "libgcc_s", "libm", "libpthread", "librt", "libstdc++", "libz"}
+"""Shared libraries of libc6, libgcc-s1, libstdc++6 and zlib1g: dpkg and apt need them, so every Debian image has them."""
+
+
+def quiet_environment(**more: str) -> dict[str, str]:
+    """This process's environment without settings of the service, and without a way out to the network."""
+    prefixes = ("MACHINE_LEARNING_", "IMMICH_", "BENTOML_", "PROMETHEUS_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+    return {**kept, "BENTOML_DO_NOT_TRACK": "True", **more}
+
+
+@pytest.fixture(scope="module")
+def bento(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a Bento, freshly built where nothing can be downloaded."""
+    home = tmp_path_factory.mktemp("bento-store")
+    nowhere = "http://127.0.0.1:9"
+    environment = quiet_environment(BENTOML_HOME=str(home), HTTP_PROXY=nowhere, HTTPS_PROXY=nowhere, ALL_PROXY=nowhere, UV_OFFLINE="1")
+    built = subprocess.run(
+        [sys.executable, "-m", "bentoml", "build", "--output", "tag"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    (folder,) = (path for path in (home / "bentos" / "immich-bento").iterdir() if path.is_dir())
+    return folder
+
+
+def test_src_holds_what_serving_needs_and_nothing_else(bento: Path) -> None:
+    packed = {path.relative_to(bento / "src").as_posix() for path in (bento / "src").rglob("*") if path.is_file()}
+    modules = {path.relative_to(ROOT).as_posix() for path in SERVED_FILES}
+    assert packed == modules | {"models/catalog.toml", "LICENSE", "bentofile.yaml"}
+    assert {"service.py", "compat/immich.py", "runners/services.py"} <= packed
+    assert (bento / "README.md").read_bytes() == (ROOT / "README.md").read_bytes()
+
+
+def test_it_requires_what_the_lock_pins(bento: Path) -> None:
+    written = [Requirement(line) for line in (bento / "env/python/requirements.txt").read_text().splitlines()]
+    assert {str(pin) for pin in written} == {str(pin) for pin in pins("requirements.lock")}
+    assert "PIP_ARGS=(--no-deps)" in (bento / "env/python/install.sh").read_text()
+
+
+# --- the container image ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Dockerfile:
+    instructions: list[tuple[str, str]]
+    """(instruction, arguments), in order."""
+
+    @classmethod
+    def parse(cls, text: str) -> Dockerfile:
+        lines = re.sub(r"\\\n\s*", "", text).splitlines()
+        pairs = (line.strip().partition(" ") for line in lines if line.strip() and not line.lstrip().startswith("#"))
+        return cls([(name.upper(), rest.strip()) for name, _, rest in pairs])
+
+    def all(self, name: str) -> list[str]:
+        return [arguments for instruction, arguments in self.instructions if instruction == name]
+
+    def one(self, name: str) -> str:
+        (arguments,) = self.all(name)
+        return arguments
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What ENV sets, with the defaults of ARG put in."""
+        arguments = dict(text.split("=", 1) for text in self.all("ARG"))
+        pairs = (word.split("=", 1) for text in self.all("ENV") for word in shlex.split(text))
+        return {name: arguments.get(value.removeprefix("$"), value) if value.startswith("$") else value for name, value in pairs}
+
+
+@pytest.fixture(scope="module")
+def dockerfile(bento: Path) -> Dockerfile:
+    return Dockerfile.parse((bento / "env/docker/Dockerfile").read_text())
+
+
+def test_the_image_has_the_python_of_the_project_and_no_system_packages(dockerfile: Dockerfile) -> None:
+    assert dockerfile.one("FROM") == "python:3.11-slim AS base-container"
+    assert "apt-get" not in " ".join(dockerfile.all("RUN"))
+    assert [command for command in dockerfile.all("RUN") if command.endswith(f"{BENTO_PATH}/env/python/install.sh")]
+
+
+def test_the_image_runs_as_a_user_who_may_write_its_cache(dockerfile: Dockerfile) -> None:
+    assert dockerfile.one("USER") == "bentoml"
+    assert dockerfile.instructions[-2:][0][0] == "USER", "nothing but the entry point may come after"
+    assert re.search(r"useradd .*-u \$BENTO_USER_UID", " ".join(dockerfile.all("RUN")))
+    assert f"install -d -o bentoml -g bentoml {dockerfile.environment['MACHINE_LEARNING_CACHE_FOLDER']}" in dockerfile.all("RUN")
+
+
+def test_the_image_exposes_the_port_that_the_service_listens_on(dockerfile: Dockerfile, bento: Path) -> None:
+    info = yaml.safe_load((bento / "bento.yaml").read_text())
+    (entry,) = (service for service in info["services"] if service["name"] == info["entry_service"])
+    assert entry["config"]["http"] == {"host": "0.0.0.0", "port": 3003}
+    assert dockerfile.all("EXPOSE") == ["3003"]
+    assert not {"PORT", "BENTOML_PORT", "IMMICH_PORT", "HTTP_PORT"} & set(dockerfile.environment)
+
+
+def test_the_image_reports_nothing_home(dockerfile: Dockerfile) -> None:
+    assert dockerfile.environment["BENTOML_DO_NOT_TRACK"] == "True"
+
+
+def test_containerize_finds_the_same_dockerfile(dockerfile: Dockerfile, bento: Path) -> None:
+    """`bentoml containerize` writes it anew from the Bento; see `make image` for why from the root folder."""
+    code = (
+        "import bentoml, sys; from bentoml._internal.container import construct_containerfile as construct\n"
+        "with construct(bentoml.get('immich-bento:latest'), enable_buildkit=False) as (_, path): sys.stdout.write(open(path).read())"
+    )
+    environment = quiet_environment(BENTOML_HOME=str(bento.parents[2]))
+    written = subprocess.run([sys.executable, "-c", code], cwd="/", env=environment, capture_output=True, text=True, check=False)
+    assert Dockerfile.parse(written.stdout) == dockerfile, written.stderr
+
+
+# --- on its own ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def home(bento: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a new ``.venv`` in which nothing is but what the Bento's own install.sh put there."""
+    folder = tmp_path_factory.mktemp("bento-home")
+    venv = folder / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    environment = quiet_environment(VIRTUAL_ENV=str(venv), PATH=f"{venv / 'bin'}:/usr/bin:/bin")
+    environment.pop("PYTHONPATH", None)
+    installed = subprocess.run(["bash", bento / "env/python/install.sh"], env=environment, capture_output=True, text=True, check=False)
+    assert installed.returncode == 0, installed.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(bento: Path, dockerfile: Dockerfile, home: Path) -> Iterator[Server]:
+    """Started as the image would: its entry point, its environment; only the paths are those of this machine."""
+    tiny_clip_folder(home / "models" / "clip" / "ViT-B-16")
+    command = tuple(json.loads(dockerfile.one("ENTRYPOINT").replace(BENTO_PATH, str(bento))))
+    (bento / "env/docker/entrypoint.sh").chmod(0o755)
+    elsewhere = ("PATH", "VIRTUAL_ENV", "BENTOML_HOME", "BENTOML_HF_CACHE_DIR", "MACHINE_LEARNING_CACHE_FOLDER")
+    environment = {name: value for name, value in dockerfile.environment.items() if name not in elsewhere}
+    assert environment["BENTOML_CONTAINERIZED"] == "true"
+    environment |= {"BENTO_PATH": str(bento), "CLIP_MODEL": "ViT-B-16", "PATH": "/usr/bin:/bin", "PYTHONPATH": ""}
+    with Server(home, environment, command=command, working_dir=home) as running:
+        yield running
+
+
+def test_the_environment_holds_nothing_that_serving_does_not_need(home: Path) -> None:
+    listed = subprocess.run([home / ".venv/bin/python", "-m", "pip", "list", "--format=json"], capture_output=True, check=True)
+    installed = {package["name"].lower().replace("_", "-") for package in json.loads(listed.stdout)}
+    assert "onnxruntime" in installed
+    assert not installed & NEVER_SERVED
+    checked = subprocess.run([home / ".venv/bin/python", "-m", "pip", "check"], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks ldd which shared libraries the image must have")
+def test_no_shared_library_is_needed_that_a_slim_image_lacks(home: Path) -> None:
+    missing: dict[str, str] = {}
+    for binary in [path for path in (home / ".venv").rglob("*.so*") if path.is_file()]:
+        listed = subprocess.run(["ldd", binary], capture_output=True, text=True, check=False).stdout
+        for name, found in re.findall(r"^\s*(\S+) => (.*?)(?: \(0x[0-9a-f]+\))?$", listed, re.MULTILINE):
+            if not found.startswith(str(home)) and Path(name).name.partition(".so")[0] not in OF_A_SLIM_IMAGE:
+                missing[name] = str(binary)
+    assert not missing
+
+
+def predict(server: Server, entries: Any, **parts: Any) -> dict[str, Any]:
+    response = httpx.post(server.url + "/predict", content=multipart(entries, **parts), headers=HEADERS, timeout=120)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def people() -> bytes:
+    """InsightFace's own test picture: six people."""
+    spec = importlib.util.find_spec("insightface")
+    assert spec is not None
+    assert spec.origin is not None
+    return (Path(spec.origin).parent / "data/images/t1.jpg").read_bytes()
+
+
+def test_the_bento_reads_text_and_finds_faces_and_embeds(server: Server) -> None:
+    page = mixed_pages()[0]
+    assert character_accuracy(predict(server, ocr(), image=page.data)["ocr"]["text"], page.lines) >= 0.95
+    assert len(predict(server, faces(min_score=0.5), image=people())["facial-recognition"]) == 6
+    for answer in (predict(server, clip_visual(), image=people()), predict(server, clip_textual(), text="雪地里的狗")):
+        assert len(json.loads(answer["clip"])) == 512
+
+
+def test_the_processes_run_what_the_bento_holds(server: Server, bento: Path, home: Path) -> None:
+    workers = [*server.workers("PictureRunner"), *server.workers("immich_bento")]
+    assert [Path(process.cwd()) for process in workers] == [bento / "src"] * 2
+    assert all(process.exe() == os.path.realpath(home / ".venv/bin/python") for process in server.processes())
+
+
+def test_the_images_health_check_passes_on_a_running_service_and_fails_on_none(server: Server, dockerfile: Dockerfile, home: Path) -> None:
+    command = dockerfile.one("HEALTHCHECK").partition(" CMD ")[2]
+    path = f"{home / '.venv/bin'}:/usr/bin:/bin"
+    for port, expected in ((server.port, True), (9, False)):
+        environment = quiet_environment(PATH=path, IMMICH_PORT=str(port), HTTP_PROXY="http://127.0.0.1:9")
+        assert (subprocess.run(["sh", "-c", command], env=environment, capture_output=True, check=False).returncode == 0) is expected
+
+
+def test_in_a_container_too_a_runner_that_dies_comes_back(server: Server) -> None:
+    (victim,) = server.workers("PictureRunner")
+    victim.kill()
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert server.process is not None
+        assert server.process.poll() is None, server.log
+        try:
+            response = httpx.post(server.url + "/predict", content=multipart(faces(), image=people()), headers=HEADERS, timeout=20)
+        except httpx.TransportError:
+            continue
+        if response.status_code == 200:
+            break
+        time.sleep(0.5)
+    else:
+        raise AssertionError(server.log)
+    (back,) = server.workers("PictureRunner")
+    assert back.pid != victim.pid
