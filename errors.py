@@ -28,6 +28,10 @@ class ErrorCode(str, Enum):
     RUNNER_UNAVAILABLE = "runner_unavailable"
     QUEUE_FULL = "queue_full"
     TIMEOUT = "timeout"
+    UNAUTHORIZED = "unauthorized"
+    KEY_NOT_SET = "key_not_set"
+    UPSTREAM_UNAVAILABLE = "upstream_unavailable"
+    UPSTREAM_TIMEOUT = "upstream_timeout"
     INTERNAL = "internal"
 
     @property
@@ -56,6 +60,10 @@ _STATUS = {
     ErrorCode.RUNNER_UNAVAILABLE: 503,
     ErrorCode.QUEUE_FULL: 503,
     ErrorCode.TIMEOUT: 504,
+    ErrorCode.UNAUTHORIZED: 401,
+    ErrorCode.KEY_NOT_SET: 403,
+    ErrorCode.UPSTREAM_UNAVAILABLE: 502,
+    ErrorCode.UPSTREAM_TIMEOUT: 504,
     ErrorCode.INTERNAL: 500,
 }
 

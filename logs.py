@@ -32,7 +32,9 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
         line = super().formatMessage(record)
         fields = getattr(record, "fields", None)
-        return line + "".join(f" {key}={value}" for key, value in fields.items()) if fields else line
+        line += "".join(f" {key}={value}" for key, value in fields.items()) if fields else ""
+        # What came from outside could otherwise pass itself off as a line of its own. Tracebacks come later, on lines of theirs.
+        return line.replace("\r", "\\r").replace("\n", "\\n")
 
 
 class FieldsJsonFormatter(JsonFormatter):
@@ -61,7 +63,7 @@ def configure(settings: Settings) -> None:
     for name in _OURS:
         logging.getLogger(name).setLevel(level)
     # Libraries that bring handlers of their own: one line, one shape.
-    for name in ("bentoml", "circus", "uvicorn.error", "rapidocr", "RapidOCR"):
+    for name in ("bentoml", "circus", "uvicorn", "uvicorn.error", "rapidocr", "RapidOCR"):
         library = logging.getLogger(name)
         library.handlers.clear()
         library.propagate = True

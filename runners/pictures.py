@@ -6,13 +6,17 @@ Everything here treats its bytes as hostile: the header is read and judged befor
 from __future__ import annotations
 
 import io
+import struct
 import warnings
+import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from errors import ErrorCode, ServiceError
 
@@ -21,6 +25,22 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
 # Our own limits replace Pillow's: its warning would be an error for pictures that we accept, and no error below 178 MP.
 Image.MAX_IMAGE_PIXELS = None
+# It warns of odd metadata, which is never used here. (Once for all: ``warnings.catch_warnings`` is not for several threads.)
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+_DAMAGE: tuple[type[Exception], ...] = (
+    *(OSError, ValueError, SyntaxError, EOFError, LookupError, ArithmeticError, TypeError),
+    RuntimeError,  # AVIF
+    *(AttributeError, AssertionError, struct.error, zlib.error),
+)
+"""What Pillow's decoders raise on damaged files is not documented: these were seen by fuzzing, or stand in its code."""
+_MAX_JPEG_SCANS = 500
+"""A progressive JPEG has some ten; each costs a pass over all pixels, and takes some hundred bytes of file."""
+_MAX_TIFF_PIECES = 100_000
+"""Strips or tiles; Pillow keeps some 300 bytes for each, in Python. One line a strip is 10,000 for a square 100 megapixels."""
+_TIFF_PIECES = frozenset({273, 279, 324, 325})
+"""Tags: StripOffsets, StripByteCounts, TileOffsets, TileByteCounts (TIFF 6.0)."""
+_TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 322, 323
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +77,9 @@ def decode(data: bytes, *, max_pixels: int, at_least: int | None = None) -> Pict
 
     ``at_least``: the short side, in pixels, that the caller needs; a JPEG is then decoded at 1/2, 1/4 or 1/8 scale as long as
     both sides stay at least that large. Orientation tags and colour profiles are ignored, as Immich's own server does
-    (its previews are upright). Transparency is dropped, as ``Image.convert("RGB")`` does.
+    (its previews are upright); only a TIFF is turned upright, by Pillow, and its size is that of the upright picture.
+    Transparency is dropped, as ``Image.convert("RGB")`` does. 16-bit grey keeps its high byte; 32-bit and floating-point grey, which
+    have no agreed white, are stretched from their lowest value to their highest.
 
     Raises ``ServiceError``: UNREADABLE_PICTURE (also where the file is cut short), PICTURE_TOO_LARGE.
     """
@@ -78,30 +100,33 @@ def _load(data: bytes, max_pixels: int, at_least: int | None, keep_modes: Collec
     with _open(data, max_pixels) as image:
         width, height = image.size
         try:
-            if at_least is not None and image.format in ("JPEG", "MPO"):
-                image.draft("RGB", (at_least, at_least))
+            if image.format in ("JPEG", "MPO"):
+                if data.count(b"\xff\xda") > _MAX_JPEG_SCANS:  # start of scan
+                    raise _unreadable(f"it comes in more than {_MAX_JPEG_SCANS} scans")
+                if at_least is not None:
+                    image.draft("RGB", (at_least, at_least))
             image.load()
             # Never used here, and a palette with one per colour would make ``convert`` warn.
             image.info.pop("transparency", None)
             return (image if image.mode in keep_modes else _to_rgb(image)), width, height
-        except (OSError, ValueError, SyntaxError, EOFError, IndexError, ArithmeticError, TypeError) as error:
-            # What Pillow's decoders raise on damaged files is not documented; these are the ones seen by fuzzing.
+        except _DAMAGE as error:
             raise _unreadable(f"its {image.format} data is damaged or cut short ({error})") from error
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
     if not data:
         raise _unreadable("it is empty")
+    if _tiff_pieces(data) > _MAX_TIFF_PIECES:
+        raise _unreadable(f"it comes in more than {_MAX_TIFF_PIECES:,} strips or tiles")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata, which is never used here
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        width, height = _size_in_memory(image)
     except UnidentifiedImageError as error:
         raise _unreadable("it is not a picture of a format that is read here (" + ", ".join(FORMATS) + ")") from error
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, ArithmeticError, TypeError, KeyError) as error:
+    except _DAMAGE as error:
         raise _unreadable(f"its header is damaged ({error})") from error
-    if image.width * image.height > max_pixels:
-        size = f"{image.width} x {image.height}"
+    if width * height > max_pixels:
+        size = f"{width} x {height}"
         image.close()
         raise ServiceError(
             ErrorCode.PICTURE_TOO_LARGE,
@@ -111,12 +136,60 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     return image
 
 
+def _tiff_pieces(data: bytes) -> int:
+    """Strips or tiles that the first directory of a TIFF names; 0 for anything else. Pillow would list them all as it reads the header."""
+    order = {b"II": "<", b"MM": ">"}.get(data[:2])
+    if order is None:
+        return 0
+    # A directory is a number of entries, then (tag, type, count, value); BigTIFF has wider fields (TIFF 6.0, section 2).
+    start, number, entry = (8, "Q", "HHQQ") if 43 in data[2:4] else (4, "H", "HHLL")
+    try:
+        (offset,) = struct.unpack_from(order + entry[-1], data, start)
+        (entries,) = struct.unpack_from(order + number, data, offset)
+    except (struct.error, OverflowError):
+        return 0
+    if entries > _MAX_TIFF_PIECES:  # BigTIFF allows it, and Pillow would read each
+        return int(entries)
+    offset, size = offset + struct.calcsize(order + number), struct.calcsize(order + entry)
+    found = [0]
+    for position in range(offset, min(offset + entries * size, len(data) - size + 1), size):
+        tag, _, count, _ = struct.unpack_from(order + entry, data, position)
+        if tag in _TIFF_PIECES:
+            found.append(count)
+    return max(found)
+
+
+def _size_in_memory(image: Image.Image) -> tuple[int, int]:
+    """Width and height of what decoding holds at least: the picture, and of a TIFF in tiles one whole tile."""
+    width, height = image.size
+    tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
+    if _TIFF_TILE_WIDTH in tags and _TIFF_TILE_LENGTH in tags:
+        tile_width, tile_height = int(tags[_TIFF_TILE_WIDTH]), int(tags[_TIFF_TILE_LENGTH])
+        if tile_width * tile_height > width * height:
+            return tile_width, tile_height
+    return width, height
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode == "I":
-        # Pillow's own conversion clips 16-bit grey at 255, which turns most of it white.
-        wide = np.asarray(image)
-        return Image.fromarray((wide >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    # Pillow's own conversion clips wide greys at 255, which turns most of them white.
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        return Image.fromarray(_stretch(np.asarray(image))).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _stretch(grey: NDArray[Any]) -> NDArray[np.uint8]:
+    """Grey of any range to 0 (its lowest value) to 255 (its highest). What is no number is black."""
+    known = np.isfinite(grey)
+    if not known.any():
+        return np.zeros(grey.shape, np.uint8)
+    lowest, highest = float(grey[known].min()), float(grey[known].max())
+    if lowest == highest:
+        return np.zeros(grey.shape, np.uint8)
+    stretched: NDArray[np.float64] = np.interp(np.where(known, grey, lowest), (lowest, highest), (0, 255))
+    rounded: NDArray[np.uint8] = stretched.round().astype(np.uint8)
+    return rounded
 
 
 def _unreadable(why: str) -> ServiceError:

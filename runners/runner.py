@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -85,13 +86,14 @@ class Runner(Generic[J, R]):
         return batcher
 
     def _run(self, name: str, jobs: Sequence[J]) -> Sequence[R | Failure]:
-        try:
-            with self._cache.lease(name) as model:
-                self._count()
-                with self._limits.turns:
-                    return model.run(jobs)
-        except ServiceError as error:  # the model cannot be had: each of its jobs is told so
-            return [Failure(error.code, error.message)] * len(jobs)
+        with ExitStack() as lease:
+            try:
+                model = lease.enter_context(self._cache.lease(name))
+            except ServiceError as error:  # the model cannot be had: each of its jobs is told so
+                return [Failure(error.code, error.message)] * len(jobs)
+            self._count()
+            with self._limits.turns:
+                return model.run(jobs)
 
     async def preload(self, name: str) -> None:
         """Load ``name`` now and keep it however idle it is. A failure is logged; the next request tries again."""
@@ -106,6 +108,8 @@ class Runner(Generic[J, R]):
             await asyncio.get_running_loop().run_in_executor(None, load)
         except ServiceError as error:
             log.error("%s: %s could not be loaded at start: %s", self.name, name, error.message)
+        except Exception:  # a fault of ours; it must end neither the start nor, later, the stop of the other runners
+            log.exception("%s: %s could not be loaded at start", self.name, name)
         self._count()
 
     def loaded(self) -> tuple[str, ...]:
@@ -133,4 +137,4 @@ class Runner(Generic[J, R]):
         """Stop the threads (what runs is finished) and free the models."""
         for thread in self._threads:
             thread.shutdown(wait=True, cancel_futures=True)
-        self._cache.unload_all()
+        self.unload_all()

@@ -38,9 +38,7 @@ def plan_engine(settings: Settings, *, position: int = 0) -> EnginePlan:
 
     Raises ``DeviceUnusable`` where ``DEVICE`` names a device that does not work here: never a silent fall to the CPU.
     """
-    ids = [int(part) for part in settings.device_ids.split(",") if part.strip()] or [0]
     threads, inter_op = settings.intra_op_threads or available_cores(), settings.inter_op_threads
-    cuda = EnginePlan("cuda", threads, inter_op, ids[position % len(ids)])
     if settings.device == "cpu":
         return EnginePlan("cpu", threads, inter_op)
     if settings.device == "openvino":
@@ -49,13 +47,23 @@ def plan_engine(settings: Settings, *, position: int = 0) -> EnginePlan:
     from runners.engine.onnxruntime import cuda_is_usable
 
     if cuda_is_usable():
-        return cuda
+        ids = _device_ids(settings)
+        return EnginePlan("cuda", threads, inter_op, ids[position % len(ids)])
     if settings.device == "cuda":
         raise DeviceUnusable(
             "DEVICE=cuda, but no GPU can be used: onnxruntime-gpu is not installed, or no NVIDIA driver answers. "
             "Install onnxruntime-gpu in place of onnxruntime and check nvidia-smi, or set DEVICE=cpu."
         )
     return EnginePlan("cpu", threads, inter_op)
+
+
+def _device_ids(settings: Settings) -> list[int]:
+    parts = [part.strip() for part in settings.device_ids.split(",") if part.strip()] or ["0"]
+    if not all(part.isdecimal() for part in parts):
+        raise DeviceUnusable(
+            f"MACHINE_LEARNING_DEVICE_IDS={settings.device_ids} is no list of GPU numbers. Write them as nvidia-smi does, as in 0 or 0,1."
+        )
+    return [int(part) for part in parts]
 
 
 def _require_openvino() -> None:
@@ -86,6 +94,7 @@ def open_session(path: Path, plan: EnginePlan) -> Session:
         )
     except Exception as error:  # engines raise types of their own that share no base below Exception
         log.exception("%s cannot be loaded", path)
+        reason = " ".join(str(error).split())  # engines write several lines
         raise ModelUnavailable(
-            f"{path} cannot be loaded by {plan.device}: {error}. Delete the model's folder so that it is fetched again."
+            f"{path} cannot be loaded by {plan.device}: {reason}. Delete the model's folder so that it is fetched again."
         ) from error

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,22 @@ _DTYPES = {
 }
 
 
-@lru_cache(maxsize=1)
+_pool_is_set = threading.Event()
+_setting_pool = threading.Lock()
+
+
 def _share_threads(threads: int, inter_op_threads: int) -> None:
-    """One thread pool for all sessions of this process: sessions with a pool each would fight over the cores."""
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    ort.disable_telemetry_events()
-    ort.set_global_thread_pool_sizes(threads, inter_op_threads)
+    """One thread pool for all sessions of this process: sessions with a pool each would fight over the cores.
+
+    The first call decides; ONNX Runtime refuses another once a session exists.
+    """
+    with _setting_pool:
+        if _pool_is_set.is_set():
+            return
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+        ort.disable_telemetry_events()
+        ort.set_global_thread_pool_sizes(threads, inter_op_threads)
+        _pool_is_set.set()
 
 
 def cuda_is_usable() -> bool:
@@ -87,9 +97,10 @@ class OnnxRuntimeSession:
         return self._metadata
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        if self._session is None:
+        session = self._session
+        if session is None:
             raise RuntimeError("The session is closed.")
-        return list(self._session.run(self._output_names, dict(feeds)))
+        return list(session.run(self._output_names, dict(feeds)))
 
     def close(self) -> None:
         self._session = None

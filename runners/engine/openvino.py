@@ -55,9 +55,10 @@ class OpenVinoSession:
         return self._metadata
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        if self._compiled is None:
+        compiled = self._compiled
+        if compiled is None:
             raise RuntimeError("The session is closed.")
-        result = self._compiled.create_infer_request().infer(dict(feeds), share_inputs=True, share_outputs=False)
+        result = compiled.create_infer_request().infer(dict(feeds), share_inputs=True, share_outputs=False)
         return [np.asarray(result[index]) for index in range(len(self._outputs))]
 
     def close(self) -> None:

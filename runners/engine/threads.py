@@ -22,9 +22,9 @@ def _quota_v2(path: Path) -> float | None:
     """``cpu.max`` holds "<quota|max> <period>" in microseconds."""
     try:
         quota, period = path.read_text().split()
-    except (OSError, ValueError):
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
         return None
-    return None if quota == "max" else int(quota) / int(period)
 
 
 def _quota_v1(folder: Path) -> float | None:

@@ -13,18 +13,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from errors import ErrorCode, ModelUnavailable
+from models.convert.cn_clip import ARCHITECTURES
 from runners.clip import ClipImageModel, ClipTextModel, load_clip_image, load_clip_text
 from runners.clip.vectors import to_results
 from runners.contract import Embedding, Failure, Float32, ImageJob, TextJob
 from runners.engine import EnginePlan, Session, open_session
 from tests.cnclip_reference import (
+    TINY,
+    TINY_RESNET,
     export_onnx_folder,
     image_features,
     random_model,
     reference_pixels,
     reference_tokens,
     text_features,
-    tiny_model,
 )
 from tests.tiny_clip import clip_files, tiny_clip_folder
 
@@ -77,13 +79,8 @@ def cosines(ours: NDArray[Any], expected: NDArray[Any]) -> NDArray[Any]:
 @pytest.fixture(scope="session", params=["tiny", "ViT-B-16", "RN50"])
 def cn_clip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path, int]:
     """A random CN-CLIP in torch, the same as a folder, and its picture size in pixels."""
-    if request.param == "tiny":
-        model, size = tiny_model(), 64
-    elif request.param == "RN50":  # the convolutional class, at a width that exports quickly
-        small = {"vision_width": 16, "image_resolution": 64, "vision_head_width": 32, "vision_layers": (1, 1, 1, 1), "embed_dim": 64}
-        model, size = random_model("RN50", "RBT3-chinese", replace=small), 64
-    else:
-        model, size = random_model(), 224
+    architecture = {"tiny": TINY, "RN50": TINY_RESNET, "ViT-B-16": ARCHITECTURES["ViT-B-16"]}[request.param]
+    model, size = random_model(architecture), architecture.image_size
     return model, export_onnx_folder(model, tmp_path_factory.mktemp(request.param), size), size
 
 

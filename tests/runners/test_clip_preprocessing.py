@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from errors import ErrorCode, ModelUnavailable, ServiceError
+from models.convert.configuration import write_configuration
 from runners.clip.preprocessing import Preprocessing, read_preprocessing
-from tests.cnclip_reference import MEAN, STD, reference_pixels, write_configs
+from tests.cnclip_reference import MEAN, STD, reference_pixels
 
 BICUBIC = Image.Resampling.BICUBIC
 
@@ -46,7 +47,7 @@ def preprocessing(tmp_path: Path, *, convert_first: bool = True, **fields: Any) 
 
 @pytest.fixture
 def cn_clip(tmp_path: Path) -> Preprocessing:
-    write_configs(tmp_path, 224)
+    write_configuration(tmp_path, 224)
     return read_preprocessing(tmp_path / "visual/preprocess_cfg.json", convert_first=False)
 
 

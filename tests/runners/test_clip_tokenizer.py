@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from errors import ErrorCode, ModelUnavailable
+from models.convert.configuration import write_configuration
 from runners.clip.languages import flores_token
 from runners.clip.tokenizer import ClipTokenizer, read_tokenizer
-from tests.cnclip_reference import reference_tokens, write_configs
+from tests.cnclip_reference import reference_tokens
 from tests.tiny_clip import clip_files, tiny_clip_folder
 
 _ALPHABETS = (
@@ -33,7 +34,7 @@ _PHRASES = ("营业执照", "[CLS]", "[SEP][PAD]", "RE16-2024", "unaffable", "un
 @pytest.fixture(scope="module")
 def cn_clip_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> ClipTokenizer:
     folder = tmp_path_factory.mktemp("cn-clip")
-    write_configs(folder, 224)
+    write_configuration(folder, 224)
     return read_tokenizer("ViT-B-16", "cn-clip", clip_files(folder))
 
 

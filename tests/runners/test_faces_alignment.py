@@ -52,7 +52,7 @@ def test_a_similarity_never_mirrors_and_agrees_with_scikit_image(source: np.ndar
     wide = source.astype(np.float64)
     if np.ptp(wide, axis=0).max() < 1:
         return  # all points about the same: scikit-image gives up
-    reference = SimilarityTransform()
+    reference = SimilarityTransform()  # type: ignore[no-untyped-call]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # newer releases advise another call, which that for Python 3.10 has not
         reference.estimate(wide, TEMPLATE)

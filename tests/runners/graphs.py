@@ -1,0 +1,71 @@
+"""Small ONNX graphs, made on the spot, for the tests of the engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+FEATURES = 64
+WEIGHTS: NDArray[np.float32] = np.random.default_rng(5).normal(size=(FEATURES, FEATURES)).astype(np.float32)
+METADATA = {"character": "一\n二\nthree", "empty": ""}
+
+
+def _saved(path: Path, graph: onnx.GraphProto) -> Path:
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, METADATA)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+    return path
+
+
+def linear_graph(path: Path, *, batch: int | None = None) -> Path:
+    """``x`` (batch, 64) -> ``y`` = relu(x W), (batch, 64), and ``total``, its sum, a scalar."""
+    rows = batch or "n"
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["product"]),
+            helper.make_node("Relu", ["product"], ["y"]),
+            helper.make_node("ReduceSum", ["y"], ["total"], keepdims=0),
+        ],
+        "linear",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [rows, FEATURES])],
+        [
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, [rows, FEATURES]),
+            helper.make_tensor_value_info("total", TensorProto.FLOAT, []),
+        ],
+        [helper.make_tensor("w", TensorProto.FLOAT, WEIGHTS.shape, WEIGHTS.ravel())],
+    )
+    return _saved(path, graph)
+
+
+def integer_graph(path: Path) -> Path:
+    """``pixels`` uint8 (n, 4), ``ids`` int64 (n,), ``mask`` int32 (n, 4)
+    -> ``mixed`` = pixels / 255 * mask + table[ids], (n, 4) float32."""
+    table = np.arange(40, dtype=np.float32).reshape(10, 4)
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["p"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["p", "white"], ["grey"]),
+        helper.make_node("Cast", ["mask"], ["m"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["grey", "m"], ["masked"]),
+        helper.make_node("Gather", ["table", "ids"], ["rows"]),
+        helper.make_node("Add", ["masked", "rows"], ["mixed"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "integers",
+        [
+            helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", 4]),
+            helper.make_tensor_value_info("ids", TensorProto.INT64, ["n"]),
+            helper.make_tensor_value_info("mask", TensorProto.INT32, ["n", 4]),
+        ],
+        [helper.make_tensor_value_info("mixed", TensorProto.FLOAT, ["n", 4])],
+        [
+            helper.make_tensor("white", TensorProto.FLOAT, [], [255.0]),
+            helper.make_tensor("table", TensorProto.FLOAT, table.shape, table.ravel()),
+        ],
+    )
+    return _saved(path, graph)

@@ -1,0 +1,76 @@
+"""How many cores a process may use, by the files that a container's kernel shows."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from runners.engine.threads import available_cores
+
+HOST = 16
+
+
+@pytest.fixture(autouse=True)
+def _a_host_of_16_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(HOST)), raising=False)
+
+
+@pytest.mark.parametrize(
+    ("cpu_max", "cores"),
+    [
+        ("150000 100000\n", 2),
+        ("100000 100000\n", 1),
+        ("100001 100000\n", 2),
+        ("50000 100000\n", 1),
+        ("1000 100000\n", 1),
+        ("400000 100000\n", 4),
+        ("3200000 100000\n", HOST),
+        ("max 100000\n", HOST),
+        ("", HOST),
+        ("max", HOST),
+        ("150000", HOST),
+        ("many few", HOST),
+        ("150000 0", HOST),
+        ("1 2 3", HOST),
+    ],
+)
+def test_the_quota_of_cgroup_v2_is_rounded_up(tmp_path: Path, cpu_max: str, cores: int) -> None:
+    (tmp_path / "cpu.max").write_text(cpu_max)
+    assert available_cores(tmp_path) == cores
+
+
+@pytest.mark.parametrize(
+    ("quota", "period", "cores"),
+    [
+        ("150000\n", "100000\n", 2),
+        ("50000", "100000", 1),
+        ("-1", "100000", HOST),
+        ("0", "100000", HOST),
+        ("150000", "0", HOST),
+        ("x", "100000", HOST),
+        ("150000", "", HOST),
+    ],
+)
+def test_the_quota_of_cgroup_v1_is_rounded_up(tmp_path: Path, quota: str, period: str, cores: int) -> None:
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(quota)
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text(period)
+    assert available_cores(tmp_path) == cores
+
+
+def test_without_a_quota_the_affinity_counts(tmp_path: Path) -> None:
+    assert available_cores(tmp_path) == HOST
+
+
+def test_the_affinity_counts_where_it_is_the_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5}, raising=False)
+    (tmp_path / "cpu.max").write_text("800000 100000")
+    assert available_cores(tmp_path) == 2
+
+
+def test_a_system_without_affinity_counts_its_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert available_cores(tmp_path) == 1

@@ -1,0 +1,46 @@
+"""Each error has one status, says when to try again, and survives the way between processes."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from errors import ErrorCode, ModelUnavailable, ServiceError
+
+
+@pytest.mark.parametrize("code", ErrorCode)
+def test_every_code_has_a_status_of_an_error(code: ErrorCode) -> None:
+    assert 400 <= code.status <= 504
+
+
+@pytest.mark.parametrize("code", ErrorCode)
+def test_exactly_what_is_unavailable_for_now_says_when_to_try_again(code: ErrorCode) -> None:
+    if code.status == 503:
+        assert code.retry_after is not None
+        assert code.retry_after >= 1
+    else:
+        assert code.retry_after is None
+
+
+def test_the_statuses_are_those_of_the_contract() -> None:
+    named = {ErrorCode.UNREADABLE_PICTURE: 415, ErrorCode.PICTURE_TOO_LARGE: 413, ErrorCode.BODY_TOO_LARGE: 413, ErrorCode.QUEUE_FULL: 503}
+    named |= {ErrorCode.INVALID_REQUEST: 422, ErrorCode.MISSING_INPUT: 400, ErrorCode.SIZE_MISMATCH: 422, ErrorCode.MODEL_UNAVAILABLE: 503}
+    assert {code: code.status for code in named} == named
+    assert [code for code in ErrorCode if code.status == 500] == [ErrorCode.INTERNAL]
+
+
+@pytest.mark.parametrize("code", ErrorCode)
+@pytest.mark.parametrize("again", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy])
+def test_an_error_is_the_same_after_its_way_between_processes(code: ErrorCode, again: object) -> None:
+    assert callable(again)
+    error = again(ServiceError(code, "说明: what happened"))
+    assert (type(error), error.code, error.message, str(error)) == (ServiceError, code, "说明: what happened", "说明: what happened")
+
+
+def test_an_unavailable_model_is_the_same_after_its_way_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(ModelUnavailable("no network")))
+    assert type(error) is ModelUnavailable
+    assert (error.code, error.message) == (ErrorCode.MODEL_UNAVAILABLE, "no network")
+    assert isinstance(error, ServiceError)

@@ -1,0 +1,123 @@
+"""One handler, one line per event, in the shape that LOG_FORMAT asks for."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import logs
+from settings import Settings
+
+LIBRARIES = ("bentoml", "bentoml.server", "circus", "uvicorn", "uvicorn.error", "rapidocr", "RapidOCR")
+
+Configure = Callable[..., io.StringIO]
+
+
+@pytest.fixture
+def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
+    """Configures logging and gives what is written from then on; everything is as before afterwards."""
+    loggers = [logging.getLogger(name) for name in ("", *LIBRARIES, "compat", "models", "runners", "service")]
+    before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+
+    def configured(**changes: Any) -> io.StringIO:
+        written = io.StringIO()
+        monkeypatch.setattr(sys, "stdout", written)
+        logs.configure(Settings(_env_file=None, **changes))
+        return written
+
+    yield configured
+    for logger, handlers, level, propagate in before:
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
+
+
+def test_text_is_time_level_logger_message_and_fields_on_one_line(configure: Configure) -> None:
+    written = configure(log_format="text")
+    logging.getLogger("compat.immich").info("POST /predict", extra={"fields": {"status": 200, "task": "ocr"}})
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d INFO  compat\.immich: POST /predict status=200 task=ocr\n", written.getvalue())
+
+
+def test_json_is_one_object_a_line_with_the_fields_beside_the_message(configure: Configure) -> None:
+    written = configure(log_format="json")
+    logging.getLogger("runners.ocr").warning("坏 %s\nsecond", "图", extra={"fields": {"status": 415, "ms": 1.5}})
+    logging.getLogger("service").info("next")
+    first, second = (json.loads(line) for line in written.getvalue().splitlines())
+    assert re.match(r"\d{4}-\d\d-\d\d ", first.pop("time"))
+    assert first == {"level": "WARNING", "logger": "runners.ocr", "message": "坏 图\nsecond", "status": 415, "ms": 1.5}
+    assert second["message"] == "next"
+    assert "坏" in written.getvalue()
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_an_exception_is_told_with_its_traceback(configure: Configure, log_format: str) -> None:
+    written = configure(log_format=log_format)
+    try:
+        raise ZeroDivisionError("so far")
+    except ZeroDivisionError:
+        logging.getLogger("runners").exception("It failed", extra={"fields": {"model": "RN50"}})
+    text = written.getvalue()
+    if log_format == "json":
+        event = json.loads(text)
+        assert (event["message"], event["model"]) == ("It failed", "RN50")
+        text = event["exc_info"]
+    assert "Traceback" in text
+    assert "ZeroDivisionError: so far" in text
+
+
+def test_what_comes_from_outside_cannot_write_a_line_of_its_own(configure: Configure) -> None:
+    written = configure(log_format="text")
+    forged = "x\r\n2026-01-01 00:00:00 INFO  service: all is well"
+    logging.getLogger("compat").warning("No model %s", forged, extra={"fields": {"detail": forged}})
+    assert len(written.getvalue().splitlines()) == 1
+    assert r"x\r\n2026" in written.getvalue()
+
+
+def test_fields_that_json_does_not_know_do_not_lose_the_line(configure: Configure) -> None:
+    written = configure(log_format="json")
+    logging.getLogger("service").info("odd", extra={"fields": {"object": object(), "error": ValueError("v"), "bytes": b"\xff"}})
+    assert json.loads(written.getvalue())["message"] == "odd"
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_libraries_write_once_through_the_same_handler(configure: Configure, name: str) -> None:
+    theirs = io.StringIO()
+    library = logging.getLogger(name.partition(".")[0])
+    library.addHandler(logging.StreamHandler(theirs))
+    library.propagate = False
+    written = configure(log_format="json")
+    logging.getLogger(name).error("from a library")
+    assert theirs.getvalue() == ""
+    assert [json.loads(line)["logger"] for line in written.getvalue().splitlines()] == [name]
+
+
+def test_configuring_twice_does_not_write_twice(configure: Configure) -> None:
+    configure()
+    written = configure()
+    logging.getLogger("service").info("once")
+    assert written.getvalue().count("once") == 1
+
+
+@pytest.mark.parametrize(
+    ("log_level", "ours", "libraries"),
+    [
+        ("verbose", logging.DEBUG, logging.WARNING),
+        ("debug", logging.DEBUG, logging.WARNING),
+        ("log", logging.INFO, logging.WARNING),
+        ("warn", logging.WARNING, logging.WARNING),
+        ("error", logging.ERROR, logging.ERROR),
+        ("fatal", logging.CRITICAL, logging.CRITICAL),
+    ],
+)
+def test_the_level_is_ours_and_libraries_only_warn(configure: Configure, log_level: str, ours: int, libraries: int) -> None:
+    configure(log_level=log_level)
+    for name in ("compat.immich", "models.download", "runners.runner", "service"):
+        assert logging.getLogger(name).getEffectiveLevel() == ours
+    assert logging.getLogger("uvicorn.error").getEffectiveLevel() == libraries
+    assert logging.getLogger("circus").getEffectiveLevel() == libraries
