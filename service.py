@@ -13,10 +13,13 @@ import bentoml
 from bentoml._internal.utils import circus
 from bentoml._internal.utils.analytics import usage_stats
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 import logs
 from compat.immich import ImmichApi, create_app
 from compat.intake import ByteBudget
+from compat.mtphotos import MtPhotosApi, routes
+from compat.routing import can_answer, open_upstreams
 from errors import ServiceError
 from graceful_stop import stop_promptly
 from models.catalog import Catalog, CatalogError, Task, load_catalog
@@ -36,6 +39,8 @@ _CHECK_DELAY = 3.0
 def _settings_or_exit() -> Settings:
     try:
         return settings()
+    except SettingsError as error:
+        sys.exit(f"immich-bento does not start: {error} (docs/settings.md lists all settings).")
     except ValidationError as error:
         problems = "\n".join(f"  {'__'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         sys.exit(f"immich-bento does not start: these settings are wrong (docs/settings.md lists them all).\n{problems}")
@@ -77,6 +82,7 @@ _services = runner_services(config, shared=_shared)
 _dependencies = {service.name: bentoml.depends(service) for service in _services.values()}
 _runners = {name: _dependencies[service.name] for name, service in _services.items()}
 immich = ImmichApi(catalog=catalog, settings=config, budget=ByteBudget(config.queue_bytes, config.queue_requests))
+mtphotos = MtPhotosApi(catalog=catalog, settings=config, budget=immich.budget)
 
 
 @bentoml.service(
@@ -88,9 +94,9 @@ immich = ImmichApi(catalog=catalog, settings=config, budget=ByteBudget(config.qu
     # BentoML's own look at the runners waits without end while one is away; __is_ready__ below does not.
     runner_probe={"enabled": False},
 )
-@bentoml.asgi_app(create_app(immich), path="/")
+@bentoml.asgi_app(create_app(immich, routes(mtphotos)), path="/")
 class ImmichBento:
-    """Answers Immich's machine-learning protocol; computes nothing itself."""
+    """Answers Immich's machine-learning protocol, and mt-photos-ai's; computes nothing itself."""
 
     _clip_image = _runners["clip_image"]
     _clip_text = _runners["clip_text"]
@@ -100,10 +106,18 @@ class ImmichBento:
     @bentoml.on_startup
     async def begin(self) -> None:
         stop_promptly(config.shutdown_timeout, keep_alive=config.keep_alive)
-        immich.runners = RemoteRunners(
+        immich.upstreams = open_upstreams(config)
+        immich.runners = mtphotos.runners = RemoteRunners(
             {"clip_image": self._clip_image, "clip_text": self._clip_text, "faces": self._faces, "ocr": self._ocr}
         )
 
+    @bentoml.on_shutdown
+    async def end(self) -> None:
+        if immich.upstreams is not None:
+            await immich.upstreams.close()
+
     async def __is_ready__(self) -> bool:
-        """What ``/readyz`` says: whether every runner process answers."""
-        return isinstance(immich.runners, RemoteRunners) and await immich.runners.are_ready()
+        """What ``/readyz`` says: whether every runner process answers, and upstreams too if nothing can be answered without them."""
+        if not isinstance(immich.runners, RemoteRunners) or not can_answer(immich.upstreams, config):
+            return False
+        return await immich.runners.are_ready()

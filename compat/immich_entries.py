@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -115,17 +116,22 @@ TaskRequest = ClipImageTask | ClipTextTask | FacesTask | OcrTask
 M = TypeVar("M", bound=BaseModel)
 
 
-def parse_entries(text: bytes, catalog: Catalog, settings: Settings) -> tuple[TaskRequest, ...]:
-    """The tasks that ``text``, the JSON of the ``entries`` part, asks for.
-
-    Raises ``ServiceError``: INVALID_REQUEST, UNKNOWN_TASK, UNKNOWN_MODEL, SIZE_MISMATCH, MISSING_DETECTION.
-    """
+def load_entries(text: bytes) -> dict[str, Any]:
+    """The JSON object of the ``entries`` part, by task, not yet understood. Raises ``ServiceError`` INVALID_REQUEST."""
     try:
         entries = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ServiceError(ErrorCode.INVALID_REQUEST, f"Invalid request format: the entries are not JSON ({error}).") from error
     if not isinstance(entries, dict):
         raise ServiceError(ErrorCode.INVALID_REQUEST, "Invalid request format: the entries are not a JSON object.")
+    return entries
+
+
+def parse_entries(entries: Mapping[str, Any], catalog: Catalog, settings: Settings) -> tuple[TaskRequest, ...]:
+    """The tasks that ``entries`` ask for.
+
+    Raises ``ServiceError``: INVALID_REQUEST, UNKNOWN_TASK, UNKNOWN_MODEL, SIZE_MISMATCH, MISSING_DETECTION.
+    """
     return tuple(_task(name, value, catalog, settings) for name, value in entries.items())
 
 

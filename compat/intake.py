@@ -114,15 +114,11 @@ async def read_form(request: Request, *, limit: int, silence: float) -> Form:
     content_type, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")
     if content_type != b"multipart/form-data" or not boundary:
-        raise ServiceError(ErrorCode.INVALID_REQUEST, "The body must be multipart/form-data, as Immich sends it.")
+        raise ServiceError(ErrorCode.INVALID_REQUEST, "The body must be multipart/form-data.")
     parts = _Parts()
     try:
         parser = MultipartParser(boundary, parts.callbacks())  # type: ignore[arg-type]
-        received = 0
-        async for chunk in _chunks(request, silence):
-            received += len(chunk)
-            if received > limit:
-                raise _too_large(limit)
+        async for chunk in _chunks(request, limit, silence):
             parser.write(chunk)
         parser.finalize()
     except FormParserError as error:
@@ -132,22 +128,36 @@ async def read_form(request: Request, *, limit: int, silence: float) -> Form:
     return Form(parts.finished)
 
 
-async def _chunks(request: Request, silence: float) -> AsyncIterator[bytes]:
+async def read_body(request: Request, *, limit: int, silence: float) -> bytes:
+    """Read a whole body into memory. ``limit``, ``silence`` and errors as of ``read_form``."""
+    body = bytearray()
+    async for chunk in _chunks(request, limit, silence):
+        body += chunk
+    return bytes(body)
+
+
+async def _chunks(request: Request, limit: int, silence: float) -> AsyncIterator[bytes]:
     stream = request.stream()
+    received = 0
     while True:
         try:
-            yield await asyncio.wait_for(stream.__anext__(), silence)
+            chunk = await asyncio.wait_for(stream.__anext__(), silence)
         except StopAsyncIteration:
             return
         except asyncio.TimeoutError as error:
             raise ServiceError(
                 ErrorCode.BODY_TIMEOUT, f"The request's body stopped arriving for {silence:g} s. Send it again in one go."
             ) from error
+        received += len(chunk)
+        if received > limit:
+            raise _too_large(limit)
+        yield chunk
 
 
 def _too_large(limit: int) -> ServiceError:
     return ServiceError(
-        ErrorCode.BODY_TOO_LARGE, f"The request's body has more than {limit:,} bytes. Raise MAX_BODY_BYTES if such pictures are to be read."
+        ErrorCode.BODY_TOO_LARGE,
+        f"The request's body has more than the {limit:,} bytes that are read here. Raise MAX_BODY_BYTES if such pictures are to be read.",
     )
 
 
@@ -206,4 +216,4 @@ class _Parts:
         self.complete = True
 
 
-__all__ = ["ByteBudget", "ClientDisconnect", "Form", "announced_size", "read_form"]
+__all__ = ["ByteBudget", "ClientDisconnect", "Form", "announced_size", "read_body", "read_form"]

@@ -49,6 +49,9 @@ class ImageJob:
     """A name that the catalog knows."""
     options: FaceOptions | OcrOptions | None = None
     """None for CLIP."""
+    upright: bool = False
+    """Faces and OCR: turn the picture by its EXIF orientation first; boxes are in pixels of the turned picture then. Immich sends
+    upright pictures and expects the tag to be ignored; clients that send a camera's own files do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,4 +126,12 @@ class Runners(Protocol):
 
     async def loaded_models(self) -> Mapping[str, tuple[str, ...]]:
         """Names of the models in memory now, by task (``clip``, ``facial-recognition``, ``ocr``)."""
+        ...
+
+    async def unload_models(self) -> Mapping[str, tuple[str, ...]]:
+        """Give the memory of all models back, of those in use as soon as they are free. Names of what was unloaded, by task."""
+        ...
+
+    async def device(self) -> str:
+        """What the models run on: ``cpu``, ``cuda`` or ``openvino``."""
         ...

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from errors import ErrorCode, ServiceError
@@ -41,6 +41,11 @@ _MAX_TIFF_PIECES = 100_000
 _TIFF_PIECES = frozenset({273, 279, 324, 325})
 """Tags: StripOffsets, StripByteCounts, TileOffsets, TileByteCounts (TIFF 6.0)."""
 _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 322, 323
+
+
+_ORIENTATION = 0x0112
+_LYING = (5, 6, 7, 8)
+"""Values of the EXIF tag Orientation of pictures stored with their top at a side (Exif 2.32, 4.6.4 A)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +77,18 @@ def read_header(data: bytes, *, max_pixels: int) -> Header:
         return Header(format=image.format or "?", width=image.width, height=image.height)
 
 
-def decode(data: bytes, *, max_pixels: int, at_least: int | None = None) -> Picture:
+def decode(data: bytes, *, max_pixels: int, at_least: int | None = None, upright: bool = False) -> Picture:
     """Decode the first frame of a picture to RGB.
 
     ``at_least``: the short side, in pixels, that the caller needs; a JPEG is then decoded at 1/2, 1/4 or 1/8 scale as long as
-    both sides stay at least that large. Orientation tags and colour profiles are ignored, as Immich's own server does
-    (its previews are upright); only a TIFF is turned upright, by Pillow, and its size is that of the upright picture.
+    both sides stay at least that large. ``upright``: turn the picture by its EXIF orientation; otherwise that is ignored, as Immich's own
+    server does (its previews are upright), but for a TIFF, which Pillow turns. Colour profiles are ignored.
     Transparency is dropped, as ``Image.convert("RGB")`` does. 16-bit grey keeps its high byte; 32-bit and floating-point grey, which
     have no agreed white, are stretched from their lowest value to their highest.
 
     Raises ``ServiceError``: UNREADABLE_PICTURE (also where the file is cut short), PICTURE_TOO_LARGE.
     """
-    image, width, height = _load(data, max_pixels, at_least, frozenset())
+    image, width, height = _load(data, max_pixels, at_least, frozenset(), upright)
     return Picture(pixels=np.array(image, dtype=np.uint8, order="C"), width=width, height=height)
 
 
@@ -95,8 +100,10 @@ def decode_image(data: bytes, *, max_pixels: int, at_least: int | None = None, k
     return _load(data, max_pixels, at_least, keep_modes)[0]
 
 
-def _load(data: bytes, max_pixels: int, at_least: int | None, keep_modes: Collection[str]) -> tuple[Image.Image, int, int]:
-    """The decoded image, and the width and height that the file has."""
+def _load(
+    data: bytes, max_pixels: int, at_least: int | None, keep_modes: Collection[str], upright: bool = False
+) -> tuple[Image.Image, int, int]:
+    """The decoded image, and the width and height that the file has (once it is turned, if ``upright``)."""
     with _open(data, max_pixels) as image:
         width, height = image.size
         try:
@@ -108,6 +115,10 @@ def _load(data: bytes, max_pixels: int, at_least: int | None, keep_modes: Collec
             image.load()
             # Never used here, and a palette with one per colour would make ``convert`` warn.
             image.info.pop("transparency", None)
+            if upright and image.getexif().get(_ORIENTATION, 1) in _LYING:
+                width, height = height, width
+            if upright:
+                image = ImageOps.exif_transpose(image)
             return (image if image.mode in keep_modes else _to_rgb(image)), width, height
         except _DAMAGE as error:
             raise _unreadable(f"its {image.format} data is damaged or cut short ({error})") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, TypeVar, cast
 
 import aiohttp
@@ -43,38 +43,57 @@ class RemoteRunners:
         return cast(TextLines, await self._ask("ocr", job))
 
     async def loaded_models(self) -> Mapping[str, tuple[str, ...]]:
-        found: dict[str, tuple[str, ...]] = {}
-        for proxy in self._processes():
-            for runner, models in (await proxy.loaded()).items():
-                task = _TASKS[runner].value
-                found[task] = tuple(dict.fromkeys((*found.get(task, ()), *models)))
-        return found
+        return await self._models_of_all("loaded")
+
+    async def unload_models(self) -> Mapping[str, tuple[str, ...]]:
+        return await self._models_of_all("unload")
+
+    async def device(self) -> str:
+        devices = await asyncio.gather(*(self._call(name, proxy.device()) for name, proxy in self._processes().items()))
+        return ", ".join(dict.fromkeys(devices))
 
     async def are_ready(self) -> bool:
         """Whether every runner process answers within two seconds."""
         try:
-            await asyncio.wait_for(asyncio.gather(*(proxy.loaded() for proxy in self._processes())), _READY_WITHIN)
+            await asyncio.wait_for(asyncio.gather(*(proxy.loaded() for proxy in self._processes().values())), _READY_WITHIN)
         except (aiohttp.ClientError, ConnectionError, asyncio.TimeoutError, BentoMLException):
             return False
         return True
 
-    def _processes(self) -> list[Any]:
-        """One proxy per process: runners that share a process share theirs."""
-        return list({id(proxy): proxy for proxy in self._proxies.values()}.values())
+    def _processes(self) -> dict[str, Any]:
+        """One proxy per process, by the names of its runners: those that share a process share theirs."""
+        names: dict[int, list[str]] = {}
+        for runner, proxy in self._proxies.items():
+            names.setdefault(id(proxy), []).append(runner)
+        return {", ".join(runners): self._proxies[runners[0]] for runners in names.values()}
 
-    async def _ask(self, runner: str, job: ImageJob | TextJob) -> Any:
+    async def _models_of_all(self, method: str) -> Mapping[str, tuple[str, ...]]:
+        """What ``method`` of every runner process answers: names of models, by task."""
+        answers = await asyncio.gather(*(self._call(name, getattr(proxy, method)()) for name, proxy in self._processes().items()))
+        found: dict[str, tuple[str, ...]] = {}
+        for answer in answers:
+            for runner, models in answer.items():
+                task = _TASKS[runner].value
+                found[task] = tuple(dict.fromkeys((*found.get(task, ()), *models)))
+        return found
+
+    async def _call(self, name: str, call: Awaitable[Any]) -> Any:
+        """What a runner process answers to ``call``. ``name``: the process, for messages. Raises ``ServiceError``."""
         try:
-            parcel = await getattr(self._proxies[runner], runner)(Parcel(job))
+            return await call
+        except asyncio.TimeoutError as error:  # first, because aiohttp's own timeouts are ClientErrors too
+            raise ServiceError(ErrorCode.TIMEOUT, f"The process that runs {name} did not answer in time.") from error
         except (aiohttp.ClientError, ConnectionError, ServiceUnavailable) as error:
-            log.warning("The %s runner did not answer: %r", runner, error)
+            log.warning("The process of %s did not answer: %r", name, error)
             raise ServiceError(
                 ErrorCode.RUNNER_UNAVAILABLE,
-                f"The process that runs {runner} went away while it worked on this request; it is being started again. Try again shortly.",
+                f"The process that runs {name} went away while it worked on this request; it is being started again. Try again shortly.",
             ) from error
-        except asyncio.TimeoutError as error:
-            raise ServiceError(ErrorCode.TIMEOUT, f"The {runner} runner did not answer in time.") from error
         except BentoMLException as error:
-            raise ServiceError(ErrorCode.INTERNAL, f"The {runner} runner failed; its log has the details.") from error
+            raise ServiceError(ErrorCode.INTERNAL, f"The process that runs {name} failed; its log has the details.") from error
+
+    async def _ask(self, runner: str, job: ImageJob | TextJob) -> Any:
+        parcel = await self._call(runner, getattr(self._proxies[runner], runner)(Parcel(job)))
         result = parcel.content
         if isinstance(result, Failure):
             result.raise_()

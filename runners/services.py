@@ -153,6 +153,7 @@ class RunnerService:
         self._background: list[asyncio.Task[None]] = []
         if self.nice and config.runner_nice:
             os.nice(config.runner_nice)
+        self._device = plan.device
         metrics.forget_dead_processes()
         log.info("%s computes on %s with %d threads.", ", ".join(self.runner_names), plan.device, plan.threads)
 
@@ -185,6 +186,10 @@ class RunnerService:
     @bentoml.api
     async def loaded(self) -> dict[str, list[str]]:
         return {name: list(runner.loaded()) for name, runner in self.runners.items()}
+
+    @bentoml.api
+    async def device(self) -> str:
+        return self._device
 
     @bentoml.api
     async def unload(self) -> dict[str, list[str]]:

@@ -62,7 +62,7 @@ class FaceModel:
             raise TypeError(f"A face job needs FaceOptions, not {job.options!r}.")
         try:
             # At full size although detection needs less: crops for recognition are sampled from the full picture.
-            picture = decode(job.data, max_pixels=self._max_pixels)
+            picture = decode(job.data, max_pixels=self._max_pixels, upright=job.upright)
         except ServiceError as error:
             return Failure(error.code, error.message)
         return _Decoded(picture.pixels, job.options.min_score)

@@ -61,7 +61,7 @@ class OcrModel:
         if not isinstance(options, OcrOptions):
             return Failure(ErrorCode.INVALID_REQUEST, f"OCR of a picture needs OcrOptions; this job has {options!r}.")
         try:
-            pixels = decode(job.data, max_pixels=self._max_pixels).pixels
+            pixels = decode(job.data, max_pixels=self._max_pixels, upright=job.upright).pixels
         except ServiceError as error:
             return Failure(error.code, error.message)
         found = detect(self._detector, pixels, max_resolution=options.max_resolution, min_score=options.min_detection_score)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from compat.intake import ByteBudget, Form, announced_size, read_form
+from compat.intake import ByteBudget, Form, announced_size, read_body, read_form
 from errors import ErrorCode, ServiceError
 from tests.immich_client import BOUNDARY, HEADERS, multipart
 
@@ -197,3 +197,14 @@ def test_no_more_is_held_than_there_is_and_all_is_given_back(requests: list[tupl
 async def _hold_once(budget: ByteBudget, size: int) -> None:
     async with budget.hold(size):
         pass
+
+
+def test_a_whole_body_is_read_with_the_same_bounds() -> None:
+    async def read_whole(chunks: Sequence[bytes], **kwargs: Any) -> bytes:
+        return await read_body(request(chunks, **kwargs), limit=10, silence=0.05)
+
+    assert asyncio.run(read_whole([b"12345", b"", b"67890"])) == b"1234567890"
+    for chunks, silent, code in (([b"12345", b"678901"], False, ErrorCode.BODY_TOO_LARGE), ([b"123"], True, ErrorCode.BODY_TIMEOUT)):
+        with pytest.raises(ServiceError) as error:
+            asyncio.run(read_whole(chunks, silent=silent))
+        assert error.value.code is code

@@ -1,9 +1,12 @@
-"""CN-CLIP's true ViT-B-16 with random weights, served over HTTP, against its own torch forward."""
+"""CN-CLIP's true ViT-B-16 with random weights: converted by the command, served over HTTP, held to its own torch forward."""
 
 from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -12,13 +15,13 @@ import pytest
 from PIL import Image
 
 from tests.cnclip_reference import (
-    export_onnx_folder,
     image_features,
+    official_checkpoint,
     random_model,
     reference_pixels,
     text_features,
 )
-from tests.e2e.server import Server
+from tests.e2e.server import ROOT, Server
 from tests.immich_client import HEADERS, clip_textual, clip_visual, multipart
 
 TEXTS = ["一只在雪地里的狗", "发票", "A dog, on the BEACH", "营业执照 2024 年"]
@@ -35,7 +38,10 @@ def _pictures() -> list[Image.Image]:
 
 def test_vectors_over_http_equal_cn_clip_s_own(tmp_path: Path) -> None:
     model = random_model()
-    export_onnx_folder(model, tmp_path / "models/clip/ViT-B-16", 224)
+    checkpoint = official_checkpoint(model, tmp_path / "clip_cn_vit-b-16.pt")
+    command = [sys.executable, "-m", "models", "convert", str(checkpoint), "--as", "ViT-B-16"]
+    environment = {**os.environ, "BENTOML_HOME": str(tmp_path / "bentoml"), "MACHINE_LEARNING_CACHE_FOLDER": str(tmp_path / "models")}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True)
     pictures = _pictures()
     with Server(tmp_path, {"CLIP_MODEL": "ViT-B-16"}) as server, httpx.Client(base_url=server.url, timeout=120) as client:
 
@@ -47,6 +53,7 @@ def test_vectors_over_http_equal_cn_clip_s_own(tmp_path: Path) -> None:
 
         images = np.array([ask(multipart(clip_visual(), image=_png(picture))) for picture in pictures])
         texts = np.array([ask(multipart(clip_textual(language="zh-CN"), text=text)) for text in TEXTS])
+        log = server.log
     expected_images = image_features(model, np.stack([reference_pixels(picture, 224) for picture in pictures]))
     expected_texts = text_features(model, TEXTS)
     for ours, expected in ((images, expected_images), (texts, expected_texts)):
@@ -54,6 +61,9 @@ def test_vectors_over_http_equal_cn_clip_s_own(tmp_path: Path) -> None:
         cosines = np.sum(ours * expected, axis=1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(expected, axis=1)
         assert cosines.min() > 0.9999
         assert np.linalg.norm(ours, axis=1) == pytest.approx(1, abs=1e-5)
+    store = tmp_path / "bentoml/models/vit-b-16"
+    taken = [line for line in log.splitlines() if f"is taken from {store}" in line]
+    assert len(taken) == 2, log  # once for each half, when it is loaded
 
 
 def _png(image: Image.Image) -> bytes:

@@ -198,3 +198,18 @@ assert list(warnings.filters) == before, warnings.filters
 def test_reading_in_many_threads_leaves_the_filters_of_warnings_as_they_were(tmp_path: Path) -> None:
     (tmp_path / "picture").write_bytes(encoded(gradient(), "PNG"))
     python(_READ_IN_THREADS, tmp_path / "picture")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_by_its_orientation_where_that_is_asked_for(orientation: int) -> None:
+    stored = Image.effect_noise((90, 40), 80).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = decode(encoded(stored, "PNG", exif=exif), max_pixels=10**6, upright=True)
+    if orientation >= 5:
+        assert (turned.width, turned.height) == (40, 90)
+    assert turned.pixels.shape == (turned.height, turned.width, 3)
+    # Where the stored picture's first pixel ends up, by the tag's definition: row 0 is the top, the bottom, the left or the right side.
+    row, column = {1: (0, 0), 2: (0, -1), 3: (-1, -1), 4: (-1, 0), 5: (0, 0), 6: (0, -1), 7: (-1, -1), 8: (-1, 0)}[orientation]
+    assert tuple(turned.pixels[row, column]) == stored.getpixel((0, 0))
+    assert decode(encoded(stored, "PNG", exif=exif), max_pixels=10**6).pixels.shape == (40, 90, 3)

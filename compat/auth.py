@@ -1,0 +1,39 @@
+"""Who may ask: the one key of this service (``API_AUTH_KEY``), as the clients of several protocols send it."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterator
+
+from pydantic import SecretStr
+from starlette.datastructures import Headers
+
+from errors import ErrorCode, ServiceError
+
+
+def require_key(headers: Headers, key: SecretStr | None) -> None:
+    """Return if the request may be answered: one of its ``api-key``, ``X-Auth-Token`` and ``Authorization: Bearer`` is ``key``.
+
+    Compared in constant time. Space around ``key`` does not count, since HTTP cannot carry it.
+    Raises ``ServiceError``: KEY_NOT_SET without a ``key``, whatever was sent; UNAUTHORIZED otherwise.
+    """
+    expected = key.get_secret_value().strip().encode() if key is not None else b""
+    if not expected:
+        raise ServiceError(
+            ErrorCode.KEY_NOT_SET, "This route needs a key, and the service has none: set API_AUTH_KEY and start the service again."
+        )
+    sent = list(_sent_keys(headers))
+    if not any(hmac.compare_digest(one, expected) for one in sent):
+        what = "is wrong" if sent else "is missing"
+        raise ServiceError(ErrorCode.UNAUTHORIZED, f"The key {what}. Send the service's API_AUTH_KEY in the header `api-key`.")
+
+
+def _sent_keys(headers: Headers) -> Iterator[bytes]:
+    """The keys as the bytes that were sent: Starlette reads headers as Latin-1, whatever they are."""
+    for name in ("api-key", "x-auth-token"):
+        for value in headers.getlist(name):
+            yield value.encode("latin-1")
+    for value in headers.getlist("authorization"):
+        scheme, _, credentials = value.partition(" ")
+        if scheme.lower() == "bearer":
+            yield credentials.strip().encode("latin-1")

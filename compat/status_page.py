@@ -1,0 +1,90 @@
+"""``GET /``: a page for people who open the service in a browser, and Immich's JSON for everyone else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from html import escape
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from errors import ServiceError
+from runners.contract import Runners
+
+VERSION = "0.1.0"
+"""As in pyproject.toml, which a Bento does not have with it; a test compares them."""
+_PATIENCE = 2.0
+"""Seconds that the runners have to say what they are doing."""
+_LINKS = {
+    "/readyz": "ready?",
+    "/metrics": "metrics (Prometheus)",
+    "https://github.com/immich-app/immich": "Immich",
+    "https://mtmt.tech/docs/advanced/ocr_api": "MT Photos: its API",
+}
+_HEADERS = {
+    "vary": "Accept",
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "x-content-type-options": "nosniff",
+}
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>immich-bento</title>
+<style>
+body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 40rem; margin: 3rem auto; padding: 0 1rem }}
+dt {{ font-weight: 600 }}
+</style>
+</head>
+<body>
+<h1>immich-bento</h1>
+<p>{state}</p>
+<dl>
+{facts}
+</dl>
+<p>{links}</p>
+<p>Documentation: README.md and the folder docs/ of the project.</p>
+</body>
+</html>
+"""
+
+
+async def root(request: Request, runners: Runners | None) -> Response:
+    """The page if the client asks for HTML by name, as browsers do; ``{"message": "Immich ML"}`` if not, as Immich expects."""
+    if not _wants_html(request.headers.get("accept", "")):
+        return JSONResponse({"message": "Immich ML"}, headers={"vary": "Accept"})
+    return HTMLResponse(await _page(runners), headers=_HEADERS)
+
+
+def _wants_html(accept: str) -> bool:
+    """Whether ``text/html`` is listed and not refused (RFC 9110, 12.5.1)."""
+    for item in accept.lower().split(","):
+        media_type, *parameters = (part.strip() for part in item.split(";"))
+        if media_type == "text/html":
+            return not any(name == "q" and not weight.strip("0.") for name, _, weight in (one.partition("=") for one in parameters))
+    return False
+
+
+async def _page(runners: Runners | None) -> str:
+    facts: dict[str, str] = {"Version": VERSION}
+    state = "The service is running."
+    if runners is None:
+        state = "The service is starting."
+    else:
+        try:
+            device, loaded = await asyncio.wait_for(asyncio.gather(runners.device(), runners.loaded_models()), _PATIENCE)
+            facts |= {"Device": device, "Models loaded": _listed(loaded)}
+        except (ServiceError, asyncio.TimeoutError):
+            state = "The service answers, but its runners do not. They may be starting again; the log says more."
+    return _PAGE.format(
+        state=escape(state),
+        facts="\n".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items()),
+        links=" · ".join(f'<a href="{escape(target)}">{escape(text)}</a>' for target, text in _LINKS.items()),
+    )
+
+
+def _listed(loaded: Mapping[str, tuple[str, ...]]) -> str:
+    return "; ".join(f"{task}: {', '.join(models)}" for task, models in loaded.items() if models) or "none yet; they load when first used"
