@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from functools import partial
@@ -32,6 +33,9 @@ from settings import Settings, settings
 usage_stats.do_not_track.cache_clear()
 
 
+log = logging.getLogger("service")
+
+_IS_ARBITER = "BENTOML_RUNNER_MAP" not in os.environ  # set in every worker process, not in the one that starts and watches them
 _CHECK_DELAY = 3.0
 """Seconds between looks for processes that died. BentoML's own 10 would leave a slow machine without a runner for too long."""
 
@@ -58,11 +62,14 @@ def _check_before_start(config: Settings) -> None:
 
 
 def _catalog_or_exit(config: Settings) -> Catalog:
+    """The catalog, once it knows the models that the settings name. The process that the user started says what those are good for."""
     try:
         catalog = load_catalog(config.model_catalog)
         for task, name in ((Task.CLIP, config.clip_model), (Task.FACES, config.recognition_model), (Task.OCR, config.ocr_model)):
             if name:
-                catalog.find(task, name)
+                entry = catalog.find(task, name)
+                if _IS_ARBITER:
+                    log.info("Every %s request is answered by %s: %s", task.value, entry.name, entry.advice)
     except (CatalogError, ServiceError) as error:
         sys.exit(f"immich-bento does not start: {error}")
     return catalog
@@ -70,7 +77,7 @@ def _catalog_or_exit(config: Settings) -> Catalog:
 
 config = _settings_or_exit()
 logs.configure(config)
-if "BENTOML_RUNNER_MAP" not in os.environ:  # set in every worker process, not in the one that starts and watches them
+if _IS_ARBITER:
     _check_before_start(config)
     os.environ.pop("BENTOML_CONTAINERIZED", None)  # with it BentoML ends everything when one process dies, rather than start it again
     circus.create_standalone_arbiter = partial(circus.create_standalone_arbiter, check_delay=_CHECK_DELAY)

@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,10 @@ from models.transfer import Interrupted, Patience, TransferFailed, answer_to, ho
 log = logging.getLogger(__name__)
 
 
+Progress = Callable[[Path, int, "int | None"], None]
+"""Told, as bytes come: the file that they become, bytes that are here, bytes in all (None where nobody knows)."""
+
+
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
     """A file that can be fetched, and what it must be."""
@@ -28,11 +32,11 @@ class RemoteFile:
     bytes: int | None
 
 
-def download(remote: RemoteFile, target: Path, *, title: str, patience: Patience | None = None) -> None:
+def download(remote: RemoteFile, target: Path, *, title: str, patience: Patience | None = None, progress: Progress | None = None) -> None:
     """Fetch ``remote`` to ``target``, which afterwards holds exactly the bytes that ``remote.digest`` stands for.
 
     Bytes arrive in ``<target>.<digest>.partial`` beside it; what an earlier, broken download left there is gone on with.
-    The caller holds ``download_lock`` of the folder. ``title`` stands in the log for what is downloaded.
+    The caller holds ``download_lock`` of the folder. ``title`` stands in the log for what is downloaded; ``progress`` is told.
 
     Raises ``TransferFailed``; ``OSError`` where the disk refuses.
     """
@@ -41,7 +45,7 @@ def download(remote: RemoteFile, target: Path, *, title: str, patience: Patience
     partial = target.with_name(f"{target.name}.{remote.digest.value[:12]}.partial")
     resumed = _size(partial) > 0
     with http_client(patience) as client:
-        fetch = _Fetch(client, remote, partial, title, patience)
+        fetch = _Fetch(client, remote, partial, title, patience, lambda have, size: progress(target, have, size) if progress else None)
         retrying(fetch.attempt, patience, progress=lambda: _size(partial))
         actual = digest_of(partial, remote.digest.algorithm)
         if actual != remote.digest and (resumed or fetch.resumed):
@@ -68,8 +72,17 @@ def download_lock(folder: Path) -> Iterator[None]:
 class _Fetch:
     """Attempts at one file; ``partial`` grows from one to the next."""
 
-    def __init__(self, client: httpx.Client, remote: RemoteFile, partial: Path, title: str, patience: Patience) -> None:
+    def __init__(
+        self,
+        client: httpx.Client,
+        remote: RemoteFile,
+        partial: Path,
+        title: str,
+        patience: Patience,
+        tell: Callable[[int, int | None], None],
+    ) -> None:
         self._client, self._remote, self._partial, self._title, self._patience = client, remote, partial, title, patience
+        self._tell = tell
         self._logged = False
         self.resumed = False
 
@@ -96,12 +109,16 @@ class _Fetch:
 
     def _write(self, response: httpx.Response, start: int) -> None:
         written, expected = start, self._remote.bytes
+        length = _content_length(response)
+        size = expected if expected is not None or length is None else start + length
+        self._tell(written, size)
         with self._partial.open("ab" if start else "wb") as file:
             for chunk in response.iter_raw():
                 written += len(chunk)
                 if expected is not None and written > expected:
                     raise TransferFailed(f"{host_of(self._remote.url)} sends more than the {expected:,} bytes that the file has")
                 file.write(chunk)
+                self._tell(written, size)
             file.flush()
             os.fsync(file.fileno())
         if expected is not None and written < expected:

@@ -59,6 +59,7 @@ class SearchLog:
             advice.append("unset OFFLINE")
         elif self._is_on_a_hub():
             advice.append("set HF_ENDPOINT to a mirror of the hub that can be reached")
+        advice.append(f"run `python -m models pull {entry.name} --from DIR` with a folder that holds them")
         return [*advice, entry.without_download]
 
     def _is_on_a_hub(self) -> bool:

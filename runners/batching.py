@@ -1,8 +1,8 @@
 """Adaptive batching without waiting: an idle model starts at once, and what arrives while it runs is its next batch.
 
 BentoML's own batcher holds a lone request back in proportion to how long requests had to wait lately, since it takes queueing for a
-wish for company; after a busy minute of OCR that is more than a second (``python -m bench batching`` shows both). On a machine whose cores one batch fills, nothing is
-won by waiting: the batch that gathers while the cores are busy is as large as the load asks for.
+wish for company; after a busy minute of OCR that is more than a second (``python -m bench batching`` shows both). Where one batch fills
+all cores, nothing is won by waiting: the batch that gathers meanwhile is as large as the load asks for.
 """
 
 from __future__ import annotations

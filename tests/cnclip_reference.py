@@ -1,18 +1,12 @@
 """What CN-CLIP's own code answers, and CLIP folders in this project's layout for the tests. Random weights, true classes.
 
-cn_clip is loaded without its ``cn_clip.clip`` package module, which would import torchvision for a transform and a downloader.
-``tiny_clip_folder`` needs neither cn_clip nor torch.
+Classes and cn_clip's own tokenizer are loaded by ``models.convert.cn_clip``; what is computed with them is spelled out here anew.
 """
 
 from __future__ import annotations
 
-import importlib
-import json
-import sys
-import types
 import warnings
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.cnclip_tokenizer import CONTEXT_LENGTH, cnclip_tokenizer, package_folder
-from tests.tiny_clip import clip_files as clip_files
-from tests.tiny_clip import tiny_clip_folder as tiny_clip_folder
+from models.convert.cn_clip import ARCHITECTURES, Architecture, cn_clip_modules
+from models.convert.configuration import write_configuration
+from models.convert.graphs import export_half
+from models.convert.weights import rewrite
+
+CONTEXT_LENGTH = 52
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-@lru_cache(maxsize=1)
-def _cnclip() -> tuple[Any, Any]:
-    """The module ``cn_clip.clip.model`` and cn_clip's FullTokenizer."""
-    package = types.ModuleType("cn_clip.clip")
-    package.__path__ = [str(package_folder())]
-    sys.modules["cn_clip.clip"] = package
-    tokenizer = importlib.import_module("cn_clip.clip.bert_tokenizer").FullTokenizer()
-    package._tokenizer = tokenizer  # type: ignore[attr-defined]
-    return importlib.import_module("cn_clip.clip.model"), tokenizer
-
-
 def reference_tokens(texts: Sequence[str], context_length: int = CONTEXT_LENGTH) -> NDArray[np.int64]:
     """(n, context) int64: ``cn_clip.clip.tokenize``, with cn_clip's own tokenizer."""
-    tokenizer = _cnclip()[1]
+    tokenizer = cn_clip_modules()[1]
     ids = np.zeros((len(texts), context_length), np.int64)
     for row, text in zip(ids, texts, strict=True):
         pieces = tokenizer.convert_tokens_to_ids(["[CLS]", *tokenizer.tokenize(text)[: context_length - 2], "[SEP]"])
@@ -56,27 +42,59 @@ def reference_pixels(image: Image.Image, size: int) -> NDArray[np.uint8]:
         return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC).convert("RGB"))
 
 
-def random_model(
-    vision: str = "ViT-B-16", text: str = "RoBERTa-wwm-ext-base-chinese", *, seed: int = 0, replace: Mapping[str, Any] | None = None
-) -> Any:
-    """A CN-CLIP of a true architecture (names of cn_clip's model_configs) with seeded random weights, fp32, eval.
+TINY = Architecture(
+    "ViT-B-16",
+    "RoBERTa-wwm-ext-base-chinese",
+    {"embed_dim": 64, "image_resolution": 64, "vision_layers": 2, "vision_width": 128, "vision_patch_size": 16}
+    | {"text_hidden_size": 64, "text_intermediate_size": 128, "text_num_attention_heads": 2, "text_num_hidden_layers": 2},
+)
+"""The same classes as ViT-B-16's, two narrow layers each: quick to build and to export. Pictures of 64 px, vectors of 64 numbers."""
 
-    ``replace``: entries of the configuration to replace, to make it small.
+TINY_RESNET = Architecture(
+    "RN50",
+    "RBT3-chinese",
+    {"vision_width": 16, "image_resolution": 64, "vision_head_width": 32, "vision_layers": (1, 1, 1, 1), "embed_dim": 64},
+)
+"""RN50's classes, narrow."""
+
+
+def random_model(architecture: Architecture = ARCHITECTURES["ViT-B-16"], *, seed: int = 0) -> Any:
+    """A CN-CLIP with seeded random weights, fp32, eval.
+
+    Some weights start at 0 in every new model (the last norm of a ResNet block) or are the same for every channel, which would hide
+    mistakes: all of them are moved a little.
     """
     import torch
 
-    folder = package_folder() / "model_configs"
-    parts = [json.loads((folder / f"{name}.json").read_text()) for name in (vision, text)]
-    config = parts[0] | parts[1] | dict(replace or {})
     torch.manual_seed(seed)
-    return _cnclip()[0].CLIP(**config).float().eval()
+    model = architecture.build()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.01)
+        _settle_norms(model.visual)
+    return model
 
 
-def tiny_model(embed_dim: int = 64) -> Any:
-    """The same classes as ``random_model``'s, two narrow layers each: quick to build and to export. Pictures of 64 px."""
-    vision = {"image_resolution": 64, "vision_layers": 2, "vision_width": 128, "vision_patch_size": 16}
-    text = {"text_hidden_size": 64, "text_intermediate_size": 128, "text_num_attention_heads": 2, "text_num_hidden_layers": 2}
-    return random_model(replace={"embed_dim": embed_dim} | vision | text)
+def _settle_norms(visual: Any) -> None:
+    """Give a ResNet's batch norms the statistics of some noise; with those of a new model all pictures have the same vector."""
+    import torch
+
+    norms = [module for module in visual.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    if norms:
+        for norm in norms:
+            norm.momentum = None  # the plain mean of all batches
+        visual.train()
+        visual(torch.randn(4, 3, visual.input_resolution, visual.input_resolution))
+        visual.eval()
+
+
+def official_checkpoint(model: Any, path: Path) -> Path:
+    """Write ``model`` as CN-CLIP's authors publish theirs (``clip_cn_*.pt``)."""
+    import torch
+
+    state = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
+    torch.save({"epoch": 15, "step": 1, "name": "random", "state_dict": state}, path)
+    return path
 
 
 def image_features(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -100,45 +118,11 @@ def text_features(model: Any, texts: Sequence[str]) -> NDArray[np.float32]:
 
 
 def export_onnx_folder(model: Any, folder: Path, image_size: int) -> Path:
-    """Write ``model`` as a CLIP folder: normalisation and L2 norm inside the graphs, dynamic batch axis. Returns ``folder``."""
-    import torch
-
-    class Visual(torch.nn.Module):  # type: ignore[misc]
-        def forward(self, image: Any) -> Any:
-            mean, std = torch.tensor(MEAN) * 255, torch.tensor(STD) * 255
-            features = model.encode_image(((image.float() - mean) / std).permute(0, 3, 1, 2))
-            return features / features.norm(dim=-1, keepdim=True)
-
-    class Textual(torch.nn.Module):  # type: ignore[misc]
-        def forward(self, text: Any) -> Any:
-            features = model.encode_text(text)
-            return features / features.norm(dim=-1, keepdim=True)
-
-    write_configs(folder, image_size)
-    _export(model, Visual(), "image", torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8), folder / "visual/model.onnx")
-    _export(model, Textual(), "text", torch.ones(2, CONTEXT_LENGTH, dtype=torch.int64), folder / "textual/model.onnx")
-    return folder
-
-
-def _export(model: Any, half: Any, name: str, example: Any, path: Path) -> None:
-    import torch
-
-    half.model = model  # a submodule, so that its weights are the graph's own
-    axes = {name: {0: "batch"}, "embedding": {0: "batch"}}
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the exporter that needs no onnxscript says on every call that it is the old one
-        torch.onnx.export(
-            half.eval(), (example,), str(path), dynamo=False, opset_version=17,
-            input_names=[name], output_names=["embedding"], dynamic_axes=axes,
-        )  # fmt: skip
-
-
-def write_configs(folder: Path, image_size: int) -> None:
-    """The small files of a CN-CLIP folder: preprocess_cfg.json, tokenizer.json, tokenizer_config.json, config.json."""
+    """Write ``model`` as a CLIP folder in fp32, as conversion does. Returns ``folder``."""
+    write_configuration(folder, image_size)
     for half in ("visual", "textual"):
-        (folder / half).mkdir(parents=True, exist_ok=True)
-    preprocessing = {"size": [image_size] * 2, "mode": "RGB", "mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "squash"}
-    (folder / "visual/preprocess_cfg.json").write_text(json.dumps(preprocessing))
-    (folder / "textual/tokenizer_config.json").write_text(json.dumps({"pad_token": "[PAD]"}))
-    (folder / "config.json").write_text(json.dumps({"text_cfg": {"context_length": CONTEXT_LENGTH}}))
-    cnclip_tokenizer().save(str(folder / "textual/tokenizer.json"))
+        exported = folder / half / "exported.onnx"
+        export_half(model, half, image_size, exported)
+        rewrite(exported, folder / half / "model.onnx", "fp32")
+        exported.unlink()
+    return folder

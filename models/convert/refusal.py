@@ -1,0 +1,7 @@
+"""Why a checkpoint is not converted."""
+
+from __future__ import annotations
+
+
+class ConversionRefused(Exception):
+    """The message says what is wrong with which input, and what to do."""
