@@ -32,6 +32,7 @@ test-large: $(VENV)/.test
 # Trains cn-clip-tiny anew, in two hours of two cores, on artwork that npm fetches.
 train-tiny: $(VENV)/.test
 	@$(BIN)/python -m models.tiny.train $(ARGS)
+	@$(BIN)/python -m models.tiny.export && $(BIN)/python -m models.tiny.evaluate
 
 lint: $(VENV)/.test
 	@echo "Checking style and types."

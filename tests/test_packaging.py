@@ -162,9 +162,11 @@ def test_the_wheel_would_hold_every_module_of_the_service() -> None:
     setuptools = PROJECT["tool"]["setuptools"]
     assert setuptools["py-modules"] == sorted(path.stem for path in ROOT.glob("*.py"))
     packages = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in SERVED_FILES if path.parent != ROOT}
-    assert set(setuptools["packages"]) == packages | {"models.convert"}
+    assert set(setuptools["packages"]) == packages | {"models.convert", "models.tiny"}
     data = {path.relative_to(ROOT).as_posix() for package in SERVED_PACKAGES for path in (ROOT / package).rglob("*.toml")}
-    assert data == {f"{package}/{file}" for package, files in setuptools["package-data"].items() for file in files}
+    assert data == {
+        f"{package}/{file}" for package, files in setuptools["package-data"].items() for file in files if file.endswith(".toml")
+    }
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -61,7 +61,9 @@ def bento(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_src_holds_what_serving_needs_and_nothing_else(bento: Path) -> None:
     packed = {path.relative_to(bento / "src").as_posix() for path in (bento / "src").rglob("*") if path.is_file()}
     modules = {path.relative_to(ROOT).as_posix() for path in SERVED_FILES}
-    assert packed == modules | {"models/catalog.toml", "LICENSE", "bentofile.yaml"}
+    weights = {path.relative_to(ROOT).as_posix() for path in (ROOT / "models/tiny/weights").rglob("*") if path.is_file()}
+    assert len(weights) == 6
+    assert packed == modules | weights | {"models/catalog.toml", "LICENSE", "bentofile.yaml"}
     assert {"service.py", "compat/immich.py", "runners/services.py"} <= packed
     assert (bento / "README.md").read_bytes() == (ROOT / "README.md").read_bytes()
 
