@@ -48,11 +48,7 @@ def reference(model: Any, half: Half, batch: NDArray[Any]) -> NDArray[np.float32
 
 def least_cosine(path: Path, half: Half, batch: NDArray[Any], expected: NDArray[np.float32]) -> float:
     """The lowest cosine of the graph's rows to ``expected``, in batches of 1 and of all; NaN if a row has none."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = open_graph(path)
     cosines = []
     for rows in (1, len(batch)):
         vectors = session.run(["embedding"], {INPUTS[half]: batch[:rows]})[0].astype(np.float64)
@@ -61,3 +57,16 @@ def least_cosine(path: Path, half: Half, batch: NDArray[Any], expected: NDArray[
         norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(expected[:rows].astype(np.float64), axis=1)
         cosines.append(np.sum(vectors * expected[:rows], axis=1) / norms)
     return float(np.min(np.concatenate(cosines)))
+
+
+def open_graph(path: Path) -> Any:
+    """A plain ONNX Runtime session: conversion holds the file to torch, not the engine that serves it."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=False)
+    except RuntimeError:  # in a process whose sessions share one pool of threads (runners.engine), a session must join it
+        options.use_per_session_threads = False
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -60,9 +60,9 @@ def test_list_as_json_is_for_scripts(run: Run, cn_clip: Path) -> None:
 
 
 def test_a_folder_that_lacks_a_file_is_not_listed_as_here(run: Run, cn_clip: Path) -> None:
-    assert run("list", "--here", "--task", "clip").out.splitlines()[1].startswith("ViT-B-16 ")
+    assert "\nViT-B-16 " in run("list", "--here", "--task", "clip").out
     (cn_clip / "textual/tokenizer.json").unlink()
-    assert len(run("list", "--here", "--task", "clip").out.splitlines()) == 1
+    assert "ViT-B-16 " not in run("list", "--here", "--task", "clip").out
     ran = run("verify", "ViT-B-16")
     assert (ran.code, ran.out) == (1, "")
     assert ran.err == f"ViT-B-16 (clip): incomplete, lacks textual/tokenizer.json ({cn_clip})\n"

@@ -16,6 +16,7 @@ import torch
 import models.convert.cn_clip as cn_clip
 from models.catalog import Task, load_catalog
 from models.convert import conversion, graphs, weights
+from models.convert.check import open_graph
 from models.convert.conversion import convert
 from models.convert.refusal import ConversionRefused
 from models.entry import ModelEntry
@@ -58,9 +59,7 @@ def checkpoint(model: Any, tmp_path: Path) -> Path:
 
 
 def answers(path: Path, image: Any) -> Any:
-    import onnxruntime
-
-    return onnxruntime.InferenceSession(str(path)).run(None, {"image": image})[0]
+    return open_graph(path).run(None, {"image": image})[0]
 
 
 # --- what is stored ---------------------------------------------------------------------------------------------------
