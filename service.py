@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -117,6 +118,8 @@ class ImmichBento:
         immich.runners = mtphotos.runners = RemoteRunners(
             {"clip_image": self._clip_image, "clip_text": self._clip_text, "faces": self._faces, "ocr": self._ocr}
         )
+        url = json.loads(os.environ.get("BENTOML_RUNNER_MAP", "{}")).get("immich_bento")  # where BentoML listens, flags included
+        log.info("Listening on %s. Immich's machine learning URL is the same, with this machine's name or address.", url)
 
     @bentoml.on_shutdown
     async def end(self) -> None:

@@ -37,6 +37,10 @@ def test_the_routes_that_immich_and_operators_look_at(client: httpx.Client) -> N
     assert client.get("/predict").status_code == 405
 
 
+def test_the_log_says_where_immich_finds_it(server: Server) -> None:
+    assert f"Listening on {server.url}. Immich's machine learning URL" in server.log
+
+
 def test_six_faces_with_unit_embeddings(client: httpx.Client) -> None:
     answer = predict(client, faces("buffalo_s", 0.5), image=T1)
     assert (answer["imageWidth"], answer["imageHeight"]) == Image.open(io.BytesIO(T1)).size
