@@ -98,14 +98,9 @@ class Runner(Generic[J, R]):
     async def preload(self, name: str) -> None:
         """Load ``name`` now and keep it however idle it is. A failure is logged; the next request tries again."""
 
-        def load() -> None:
-            self._cache.pin(name)
-            with self._cache.lease(name):
-                log.info("%s: %s is loaded.", self.name, name)
-
-        self._batcher(name)
         try:
-            await asyncio.get_running_loop().run_in_executor(None, load)
+            await asyncio.get_running_loop().run_in_executor(None, self._cache.pin, name)
+            log.info("%s: %s is loaded.", self.name, name)
         except ServiceError as error:
             log.error("%s: %s could not be loaded at start: %s", self.name, name, error.message)
         except Exception:  # a fault of ours; it must end neither the start nor, later, the stop of the other runners

@@ -19,6 +19,7 @@ from pydantic_core import CoreSchema, core_schema
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import metrics
+from errors import ServiceError
 from graceful_stop import stop_when_idle
 from models.catalog import Catalog, Task, load_catalog
 from models.locate import locate
@@ -117,16 +118,30 @@ _LOADERS: dict[str, Callable[..., Model[Any, Any]]] = {
 }
 
 
-def _preloads(config: Settings) -> dict[str, tuple[str, ...]]:
-    """Which models each runner loads at start. A CLIP_MODEL, RECOGNITION_MODEL or OCR_MODEL stands for the name given."""
+def _preloads(config: Settings, catalog: Catalog) -> dict[str, tuple[str, ...]]:
+    """Which models each runner loads at start, by the names that requests come under: the catalog's, not its aliases.
+
+    A CLIP_MODEL, RECOGNITION_MODEL or OCR_MODEL stands for the name given. Names that the catalog does not know are logged and left out.
+    """
     preload = config.preload
     asked = {
-        "clip_image": (names(preload.clip.visual), config.clip_model),
-        "clip_text": (names(preload.clip.textual), config.clip_model),
-        "faces": (names(preload.facial_recognition.detection, preload.facial_recognition.recognition), config.recognition_model),
-        "ocr": (names(preload.ocr.detection, preload.ocr.recognition), config.ocr_model),
+        "clip_image": (Task.CLIP, names(preload.clip.visual), config.clip_model),
+        "clip_text": (Task.CLIP, names(preload.clip.textual), config.clip_model),
+        "faces": (
+            Task.FACES,
+            names(preload.facial_recognition.detection, preload.facial_recognition.recognition),
+            config.recognition_model,
+        ),
+        "ocr": (Task.OCR, names(preload.ocr.detection, preload.ocr.recognition), config.ocr_model),
     }
-    return {runner: ((override,) if override and wanted else wanted) for runner, (wanted, override) in asked.items()}
+    found: dict[str, dict[str, None]] = {runner: {} for runner in asked}
+    for runner, (task, wanted, override) in asked.items():
+        for name in (override,) if override and wanted else wanted:
+            try:
+                found[runner][catalog.find(task, name).name] = None
+            except ServiceError as error:
+                log.error("%s: %s could not be loaded at start: %s", runner, name, error.message)
+    return {runner: tuple(models) for runner, models in found.items()}
 
 
 class RunnerService:
@@ -146,7 +161,8 @@ class RunnerService:
             retry_after=config.model_retry_after,
             turns=threading.Semaphore(config.request_threads or available_cores()),
         )
-        using = Loading(load_catalog(config.model_catalog), config, plan)
+        self._catalog = load_catalog(config.model_catalog)
+        using = Loading(self._catalog, config, plan)
         self.runners: dict[str, Runner[Any, Any]] = {
             name: Runner(name, partial(_LOADERS[name], using=using), limits) for name in self.runner_names
         }
@@ -161,10 +177,8 @@ class RunnerService:
     async def begin(self) -> None:
         config = settings()
         stop_when_idle(config.shutdown_timeout)
-        preloads = _preloads(config)
-        self._background = [
-            asyncio.create_task(runner.preload(model)) for name, runner in self.runners.items() for model in dict.fromkeys(preloads[name])
-        ]
+        preloads = _preloads(config, self._catalog)
+        self._background = [asyncio.create_task(runner.preload(model)) for name, runner in self.runners.items() for model in preloads[name]]
         if config.model_ttl:
             self._background.append(asyncio.create_task(self._unload_idle(config.model_ttl_poll_s)))
 

@@ -11,6 +11,7 @@ from _bentoml_impl.serde import Payload, PickleSerde
 from starlette.types import Message, Receive, Scope, Send
 
 from errors import ErrorCode
+from models.catalog import load_catalog
 from runners.contract import Embedding, FaceOptions, Faces, Failure, ImageJob, OcrOptions, TextJob, TextLines
 from runners.services import CloseEachConnection, Parcel, RunnerService, _preloads, runner_services
 from settings import Settings
@@ -152,14 +153,14 @@ def preload(**groups: dict[str, str]) -> dict[str, Any]:
 def test_each_runner_preloads_what_its_names_say() -> None:
     config = settings(
         **preload(
-            clip={"textual": "a, b", "visual": "a"},
+            clip={"textual": "RN50, ViT-B-16", "visual": "RN50"},
             facial_recognition={"detection": "buffalo_l", "recognition": "buffalo_l,buffalo_s"},
             ocr={"recognition": "PP-OCRv5_mobile"},
         )
     )
-    assert _preloads(config) == {
-        "clip_image": ("a",),
-        "clip_text": ("a", "b"),
+    assert _preloads(config, load_catalog()) == {
+        "clip_image": ("RN50",),
+        "clip_text": ("RN50", "ViT-B-16"),
         "faces": ("buffalo_l", "buffalo_s"),
         "ocr": ("PP-OCRv5_mobile",),
     }
@@ -167,4 +168,21 @@ def test_each_runner_preloads_what_its_names_say() -> None:
 
 def test_the_model_that_answers_for_all_is_preloaded_in_place_of_the_names() -> None:
     config = settings(clip_model="ViT-B-16", recognition_model="buffalo_s", **preload(clip={"visual": "x,y"}))
-    assert _preloads(config) == {"clip_image": ("ViT-B-16",), "clip_text": (), "faces": (), "ocr": ()}
+    assert _preloads(config, load_catalog()) == {"clip_image": ("ViT-B-16",), "clip_text": (), "faces": (), "ocr": ()}
+
+
+def test_models_are_preloaded_under_the_names_that_requests_come_under(caplog: pytest.LogCaptureFixture) -> None:
+    """An alias would be a second model in memory beside the one that requests use."""
+    wanted = {
+        "clip": {"visual": "ViT-B-32::openai, immich-app/ViT-B-32__openai, no-such-model", "textual": "ViT-B-32__openai"},
+        "ocr": {"detection": "ocr", "recognition": "PP-OCRv6_small"},
+    }
+    assert _preloads(settings(preload=wanted), load_catalog()) == {
+        "clip_image": ("ViT-B-32__openai",),
+        "clip_text": ("ViT-B-32__openai",),
+        "faces": (),
+        "ocr": ("PP-OCRv6_small",),
+    }
+    assert "no-such-model" in caplog.text
+    tiny = settings(preload=wanted, clip_model="tiny")
+    assert _preloads(tiny, load_catalog())["clip_text"] == ("cn-clip-tiny",)
