@@ -7,7 +7,7 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -15,9 +15,10 @@ from starlette.responses import JSONResponse, Response
 import metrics
 from compat.intake import ClientDisconnect
 from errors import ErrorCode, ServiceError
-from runners.contract import Runners
 
 log = logging.getLogger(__name__)
+
+P = TypeVar("P")
 
 _CLIENT_GONE = 499
 """Status in logs and metrics of a request whose sender went away; nobody receives it."""
@@ -58,11 +59,11 @@ async def answered(request: Request, work: Work, *, line: str, timeout: float, e
     return response
 
 
-def started(runners: Runners | None) -> Runners:
-    """The runners, once there are any. Raises ``ServiceError`` RUNNER_UNAVAILABLE before that."""
-    if runners is None:
+def started(part: P | None) -> P:
+    """The runners, or the upstreams, once there are any. Raises ``ServiceError`` RUNNER_UNAVAILABLE before that."""
+    if part is None:
         raise ServiceError(ErrorCode.RUNNER_UNAVAILABLE, "The service is still starting. Try again shortly.")
-    return runners
+    return part
 
 
 def _error_response(error: ServiceError, body: ErrorBody, fields: Fields) -> Response:

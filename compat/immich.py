@@ -93,12 +93,11 @@ class ImmichApi:
         return merged | ({"imageHeight": header.height, "imageWidth": header.width} if header else {})
 
     async def _ask_upstream(self, routed: routing.Routed, given: _Input, fields: Fields) -> dict[str, Any]:
-        if self.upstreams is None:
-            raise ServiceError(ErrorCode.RUNNER_UNAVAILABLE, "The service is still starting. Try again shortly.")
+        upstreams = started(self.upstreams)
         parts = {"entries": routed.upstream_json, "image": given.image, "text": given.text}
         present = {name: part for name, part in parts.items() if part is not None}
         try:
-            answer = await self.upstreams.ask(present, routed.upstream, {"x-request-id": fields["request_id"]})
+            answer = await upstreams.ask(present, routed.upstream, {"x-request-id": fields["request_id"]})
         except UpstreamDown as error:
             if not self.settings.upstream_fallback:
                 raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,22 +79,10 @@ class OnnxRuntimeSession:
         self._session: ort.InferenceSession | None = ort.InferenceSession(str(path), options, providers=providers)
         if cuda_device is not None and "CUDAExecutionProvider" not in self._session.get_providers():
             raise RuntimeError(f"ONNX Runtime fell back to the CPU for {path}, although CUDA was asked for.")
-        self._inputs = tuple(_spec(node) for node in self._session.get_inputs())
-        self._outputs = tuple(_spec(node) for node in self._session.get_outputs())
-        self._output_names = [spec.name for spec in self._outputs]
-        self._metadata = dict(self._session.get_modelmeta().custom_metadata_map)
-
-    @property
-    def inputs(self) -> Sequence[TensorSpec]:
-        return self._inputs
-
-    @property
-    def outputs(self) -> Sequence[TensorSpec]:
-        return self._outputs
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        return self._metadata
+        self.inputs = tuple(_spec(node) for node in self._session.get_inputs())
+        self.outputs = tuple(_spec(node) for node in self._session.get_outputs())
+        self._output_names = [spec.name for spec in self.outputs]
+        self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         session = self._session

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -37,29 +37,17 @@ class OpenVinoSession:
         # OpenVINO reads a graph's own metadata into rt_info, below "framework".
         rt_info = model.rt_info
         found = dict(rt_info["framework"]) if "framework" in rt_info else {}
-        self._metadata = {key: value.astype(str) for key, value in found.items()}
+        self.metadata = {key: value.astype(str) for key, value in found.items()}
         self._compiled: ov.CompiledModel | None = core.compile_model(model, device, config)
-        self._inputs = tuple(_spec(port) for port in self._compiled.inputs)
-        self._outputs = tuple(_spec(port) for port in self._compiled.outputs)
-
-    @property
-    def inputs(self) -> Sequence[TensorSpec]:
-        return self._inputs
-
-    @property
-    def outputs(self) -> Sequence[TensorSpec]:
-        return self._outputs
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        return self._metadata
+        self.inputs = tuple(_spec(port) for port in self._compiled.inputs)
+        self.outputs = tuple(_spec(port) for port in self._compiled.outputs)
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         compiled = self._compiled
         if compiled is None:
             raise RuntimeError("The session is closed.")
         result = compiled.create_infer_request().infer(dict(feeds), share_inputs=True, share_outputs=False)
-        return [np.asarray(result[index]) for index in range(len(self._outputs))]
+        return [np.asarray(result[index]) for index in range(len(self.outputs))]
 
     def close(self) -> None:
         self._compiled = None
