@@ -32,6 +32,11 @@ class ErrorCode(str, Enum):
     KEY_NOT_SET = "key_not_set"
     UPSTREAM_UNAVAILABLE = "upstream_unavailable"
     UPSTREAM_TIMEOUT = "upstream_timeout"
+    INVALID_QUERY = "invalid_query"
+    UNKNOWN_ASSET = "unknown_asset"
+    STORED_MODEL_DIFFERS = "stored_model_differs"
+    SEARCH_UNAVAILABLE = "search_unavailable"
+    IMMICH_UNAVAILABLE = "immich_unavailable"
     INTERNAL = "internal"
 
     @property
@@ -64,6 +69,11 @@ _STATUS = {
     ErrorCode.KEY_NOT_SET: 403,
     ErrorCode.UPSTREAM_UNAVAILABLE: 502,
     ErrorCode.UPSTREAM_TIMEOUT: 504,
+    ErrorCode.INVALID_QUERY: 422,
+    ErrorCode.UNKNOWN_ASSET: 404,
+    ErrorCode.STORED_MODEL_DIFFERS: 409,
+    ErrorCode.SEARCH_UNAVAILABLE: 503,
+    ErrorCode.IMMICH_UNAVAILABLE: 502,
     ErrorCode.INTERNAL: 500,
 }
 
@@ -71,6 +81,7 @@ _RETRY_AFTER = {
     ErrorCode.MODEL_UNAVAILABLE: 30,
     ErrorCode.RUNNER_UNAVAILABLE: 5,
     ErrorCode.QUEUE_FULL: 5,
+    ErrorCode.SEARCH_UNAVAILABLE: 5,
 }
 
 

@@ -12,14 +12,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from auth import require_key
 from compat import routing, status_page
-from compat.auth import require_key
-from compat.exchange import Fields, answered, started
 from compat.immich_answers import clip_answer, faces_answer, ocr_answer, old_ocr_answer, to_json
 from compat.immich_entries import ClipImageTask, ClipTextTask, FacesTask, OcrTask, TaskRequest, load_entries, parse_entries
 from compat.intake import ByteBudget, Form, announced_size, read_form
 from compat.upstream import UpstreamDown, UpstreamPool
 from errors import ErrorCode, ServiceError
+from exchange import Fields, answered, started
 from models.catalog import Catalog
 from runners.contract import ImageJob, Runners, TextJob
 from runners.pictures import Header, read_header

@@ -13,12 +13,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from compat.auth import require_key
-from compat.exchange import Fields, answered, started
+from auth import require_key
 from compat.immich_answers import to_json
 from compat.intake import ByteBudget, announced_size, read_body, read_form
 from compat.mtphotos_answers import clip_answer, face_models, faces_answer, ocr_answer
 from errors import ErrorCode, ServiceError
+from exchange import Fields, answered, started
 from models.catalog import Catalog, Task
 from runners.contract import FaceOptions, ImageJob, OcrOptions, Runners, TextJob
 from runners.pictures import read_header

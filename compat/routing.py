@@ -13,7 +13,8 @@ from compat.upstream import UpstreamPool
 from compat.upstream_http import HOP_HEADER
 from errors import ErrorCode, ServiceError
 from models.catalog import Task
-from settings import Route, Settings
+from settings import Settings
+from settings.gateway import Route
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ else:
     import tomli as tomllib
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
-SERVED_PACKAGES = ("compat", "models", "runners")
+SERVED_PACKAGES = ("compat", "models", "runners", "search", "settings", "sql")
 WORKSHOPS = (ROOT / "models/convert", ROOT / "models/tiny")
 """Run in the repository, with packages that serving does not have."""
 SERVED_FILES = sorted(
@@ -163,10 +163,19 @@ def test_the_wheel_would_hold_every_module_of_the_service() -> None:
     assert setuptools["py-modules"] == sorted(path.stem for path in ROOT.glob("*.py"))
     packages = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in SERVED_FILES if path.parent != ROOT}
     assert set(setuptools["packages"]) == packages | {"models.convert", "models.tiny"}
-    data = {path.relative_to(ROOT).as_posix() for package in SERVED_PACKAGES for path in (ROOT / package).rglob("*.toml")}
-    assert data == {
-        f"{package}/{file}" for package, files in setuptools["package-data"].items() for file in files if file.endswith(".toml")
+    data = {
+        path.relative_to(ROOT).as_posix()
+        for package in SERVED_PACKAGES
+        for kind in ("*.toml", "*.sql")
+        for path in (ROOT / package).rglob(kind)
     }
+    packed = {
+        path.relative_to(ROOT).as_posix()
+        for package, patterns in setuptools["package-data"].items()
+        for pattern in patterns
+        for path in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    assert data == {file for file in packed if file.endswith((".toml", ".sql"))}
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:

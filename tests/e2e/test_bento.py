@@ -63,7 +63,8 @@ def test_src_holds_what_serving_needs_and_nothing_else(bento: Path) -> None:
     modules = {path.relative_to(ROOT).as_posix() for path in SERVED_FILES}
     weights = {path.relative_to(ROOT).as_posix() for path in (ROOT / "models/tiny/weights").rglob("*") if path.is_file()}
     assert len(weights) == 6
-    assert packed == modules | weights | {"models/catalog.toml", "LICENSE", "bentofile.yaml"}
+    statements = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sql").glob("*.sql")}
+    assert packed == modules | weights | statements | {"models/catalog.toml", "LICENSE", "bentofile.yaml"}
     assert {"service.py", "compat/immich.py", "runners/services.py"} <= packed
     assert (bento / "README.md").read_bytes() == (ROOT / "README.md").read_bytes()
 

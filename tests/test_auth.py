@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from starlette.datastructures import Headers
 
-from compat import auth
-from compat.auth import require_key
+import auth
+from auth import require_key
 from errors import ErrorCode, ServiceError
 
 

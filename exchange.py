@@ -9,11 +9,10 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias, TypeVar
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 import metrics
-from compat.intake import ClientDisconnect
 from errors import ErrorCode, ServiceError
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""What finds pictures: by the text in them, by meaning, and by both at once, in PostgreSQL."""

@@ -1,0 +1,84 @@
+"""Settings of the key, and of what other servers answer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field, SecretStr, ValidationInfo, field_validator
+
+from addresses import check_url, split_header
+from settings.lists import names
+
+Route = Literal["local", "upstream"]
+
+
+class GatewaySettings(BaseModel):
+    """Who may ask, and who answers."""
+
+    api_auth_key: SecretStr | None = Field(
+        None,
+        min_length=1,
+        validation_alias="API_AUTH_KEY",
+        description="Key that clients of mt-photos-ai's routes send; without one those routes answer 403. There is no default.",
+    )
+    auth_required: Literal["mtphotos", "all"] = Field(
+        "mtphotos",
+        validation_alias="AUTH_REQUIRED",
+        description="`all`: `/predict` wants the key too. Immich cannot send one by itself: docs/gateway.md.",
+    )
+    route_clip: Route = Field("local", validation_alias="ROUTE_CLIP", description="Who answers CLIP requests: `local`, or `upstream`.")
+    route_faces: Route = Field("local", validation_alias="ROUTE_FACES", description="Who answers face requests: `local`, or `upstream`.")
+    route_ocr: Route = Field("local", validation_alias="ROUTE_OCR", description="Who answers OCR requests: `local`, or `upstream`.")
+    immich_api: str = Field(
+        "",
+        validate_default=True,
+        validation_alias="IMMICH_API",
+        description="Immich ML servers (`http://gpu-box:3003`, comma separated) for what is routed upstream; the least busy is asked.",
+    )
+    upstream_timeout: float = Field(
+        120.0, gt=0, validation_alias="UPSTREAM_TIMEOUT", description="Seconds that an upstream may take for one request (504 after that)."
+    )
+    upstream_concurrency: int = Field(
+        4,
+        ge=1,
+        validation_alias="UPSTREAM_CONCURRENCY",
+        description="Requests that are sent to one upstream at the same time; further ones wait.",
+    )
+    upstream_retry_after: float = Field(
+        10.0, gt=0, validation_alias="UPSTREAM_RETRY_AFTER", description="Seconds after which an upstream that was down is tried again."
+    )
+    upstream_fallback: bool = Field(
+        False, validation_alias="UPSTREAM_FALLBACK", description="Answer locally while every upstream is down, instead of with an error."
+    )
+    upstream_header: SecretStr | None = Field(
+        None, validation_alias="UPSTREAM_HEADER", description="A header (`Name: value`) that is added to requests to upstreams."
+    )
+
+    @field_validator("immich_api")
+    @classmethod
+    def _urls(cls, value: str, info: ValidationInfo) -> str:
+        for url in names(value):
+            check_url(url)
+        routed = [f"ROUTE_{task.upper()}" for task in ("clip", "faces", "ocr") if info.data.get(f"route_{task}") == "upstream"]
+        if routed and not names(value):
+            raise ValueError(
+                f"{routed[0]}=upstream needs IMMICH_API, the address of another Immich ML server, such as http://gpu-box:3003."
+            )
+        return value
+
+    @field_validator("upstream_header")
+    @classmethod
+    def _header(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            split_header(value.get_secret_value())
+        return value
+
+    @property
+    def upstream_urls(self) -> tuple[str, ...]:
+        """The addresses in ``IMMICH_API``, without slashes at their ends."""
+        return names(*(url.rstrip("/") for url in names(self.immich_api)))
+
+    @property
+    def upstream_header_pair(self) -> tuple[str, str] | None:
+        """Name and value of ``UPSTREAM_HEADER``. A secret."""
+        return split_header(self.upstream_header.get_secret_value()) if self.upstream_header is not None else None
