@@ -20,7 +20,8 @@ _LEVELS = {
     "fatal": logging.CRITICAL,
     "critical": logging.CRITICAL,
 }
-_OURS = ("compat", "models", "runners", "service")
+OURS = ("compat", "exchange", "models", "runners", "search", "service")
+"""Loggers of this service: its packages, and modules of its own."""
 
 
 class TextFormatter(logging.Formatter):
@@ -60,7 +61,7 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(level, logging.WARNING) if level > logging.DEBUG else level)
-    for name in _OURS:
+    for name in OURS:
         logging.getLogger(name).setLevel(level)
     # Libraries that bring handlers of their own: one line, one shape.
     for name in ("bentoml", "circus", "uvicorn", "uvicorn.error", "rapidocr", "RapidOCR"):

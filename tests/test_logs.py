@@ -8,6 +8,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ Configure = Callable[..., io.StringIO]
 @pytest.fixture
 def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
     """Configures logging and gives what is written from then on; everything is as before afterwards."""
-    loggers = [logging.getLogger(name) for name in ("", *LIBRARIES, "compat", "models", "runners", "service")]
+    loggers = [logging.getLogger(name) for name in ("", *LIBRARIES, *logs.OURS)]
     before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
 
     def configured(**changes: Any) -> io.StringIO:
@@ -36,6 +37,16 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
     for logger, handlers, level, propagate in before:
         logger.handlers[:], logger.propagate = handlers, propagate
         logger.setLevel(level)
+
+
+def test_every_part_that_logs_is_heard() -> None:
+    root = Path(logs.__file__).parent
+    modules = [
+        *root.glob("*.py"),
+        *(path for package in root.iterdir() if (package / "__init__.py").exists() for path in package.rglob("*.py")),
+    ]
+    loud = {path.relative_to(root).parts[0].removesuffix(".py") for path in modules if "getLogger(__name__)" in path.read_text("utf-8")}
+    assert loud - {"tests", "bench"} <= set(logs.OURS)
 
 
 def test_text_is_time_level_logger_message_and_fields_on_one_line(configure: Configure) -> None:

@@ -40,7 +40,9 @@ OTHER_VALUES: dict[str, tuple[str, Any]] = {
     "AUTH_REQUIRED": ("all", "all"),
     "IMMICH_API": ("http://gpu-box:3003", "http://gpu-box:3003"),
     "UPSTREAM_HEADER": ("X-Key: secret", SecretStr("X-Key: secret")),
-    "API_AUTH_KEY": ("secret", SecretStr("secret")),
+    **{name: ("secret", SecretStr("secret")) for name in ("API_AUTH_KEY", "DATABASE_URL", "IMMICH_API_KEY")},
+    "SEARCH_SOURCE": ("immich", "immich"),
+    "SEARCH_FUSION": ("weighted", "weighted"),
     **{f"ROUTE_{task}": ("upstream", "upstream") for task in ("CLIP", "FACES", "OCR")},
 }
 

@@ -267,7 +267,7 @@ def test_every_answer_carries_its_request_id() -> None:
 
 def test_the_log_has_one_line_per_request(caplog: pytest.LogCaptureFixture) -> None:
     api, _ = make_api()
-    with caplog.at_level("INFO", logger="compat"):
+    with caplog.at_level("INFO", logger="exchange"):
         post(api, multipart(clip_visual(), image=picture()))
         post(api, multipart(clip_visual("nope"), image=picture()))
     good, bad = (record.fields for record in caplog.records)  # type: ignore[attr-defined]

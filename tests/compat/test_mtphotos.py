@@ -184,7 +184,7 @@ def test_room_in_memory_is_held_while_the_model_works_and_given_back() -> None:
 
 def test_the_log_has_one_line_per_request_with_its_task_and_never_the_key(caplog: pytest.LogCaptureFixture) -> None:
     service = Service()
-    with caplog.at_level("INFO", logger="compat"):
+    with caplog.at_level("INFO", logger="exchange"):
         service.upload("/ocr", picture())
         service.upload("/ocr", picture(), {"api-key": "nearly"})
         service.ask("POST", "/clip/txt", json={"text": "私人的查询"})

@@ -195,7 +195,7 @@ def test_a_request_that_another_gateway_passed_on_is_not_passed_on_again(upstrea
 
 
 def test_the_log_says_which_upstream_answered_and_what_was_asked_of_it(upstream: FakeUpstream, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO", logger="compat"):
+    with caplog.at_level("INFO", logger="exchange"):
         post(multipart({**clip_textual("x"), **faces()}, image=PICTURE, text="a"), immich_api=upstream.url, **ALL_UPSTREAM)
     (line,) = [record.fields for record in caplog.records if record.message == "POST /predict"]  # type: ignore[attr-defined]
     assert (line["task"], line["upstream"], line["status"]) == ("clip.textual+facial-recognition", upstream.name, 200)
