@@ -16,11 +16,11 @@ import numpy as np
 
 from errors import ModelUnavailable, ServiceError
 from runners.contract import FaceOptions, Faces, Failure, ImageJob
+from runners.decoded import decode_shared
 from runners.engine import Session
 from runners.faces.alignment import Pixels, aligned_crop
 from runners.faces.detection import Detections, Detector
 from runners.faces.recognition import Recognizer
-from runners.pictures import decode
 
 __all__ = ["FaceModel", "load_faces"]
 
@@ -62,10 +62,10 @@ class FaceModel:
             raise TypeError(f"A face job needs FaceOptions, not {job.options!r}.")
         try:
             # At full size although detection needs less: crops for recognition are sampled from the full picture.
-            picture = decode(job.data, max_pixels=self._max_pixels, upright=job.upright)
+            pixels = decode_shared(job.data, max_pixels=self._max_pixels, upright=job.upright)
         except ServiceError as error:
             return Failure(error.code, error.message)
-        return _Decoded(picture.pixels, job.options.min_score)
+        return _Decoded(pixels, job.options.min_score)
 
     def _locate(self, pictures: Sequence[_Decoded | Failure]) -> list[_Located | Failure]:
         good = [picture for picture in pictures if isinstance(picture, _Decoded)]

@@ -20,8 +20,9 @@ _STD = 127.5
 # a graph for "Sub" and "Mul" among its first nodes, the mark of its MXNet exports of 2018, which normalise pixels themselves;
 # such a graph is not served here, and nothing that an engine tells about a graph would give it away.
 
-_BATCH = 32
-# Bounds memory: 32 crops take about 100 MB in w600k_mbf; more at once were not faster (2 cores: 6 to 7 ms per face from 6 on).
+_BATCH = 8
+# CPU per face with w600k_mbf on one thread, in ms, for 1, 4, 8, 16, 32 at once: 5.9, 4.6, 4.4, 4.4, 4.7 in OpenVINO bf16, 7.2, 5.8, 5.8,
+# 6.0, 6.2 in fp32. More than 8 takes memory (3 MB a crop) and shapes that engines prepare for, and wins nothing.
 
 
 class Recognizer:

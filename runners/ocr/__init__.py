@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from errors import ErrorCode, ServiceError
 from runners.contract import Failure, Float32, ImageJob, OcrOptions, TextLines
+from runners.decoded import decode_shared
 from runners.engine.session import Session
 from runners.ocr.detection import detect
 from runners.ocr.reading_order import reading_order
 from runners.ocr.recognition import ReadLine, cut_line, load_alphabet, read_lines
-from runners.pictures import decode
 
 __all__ = ["OcrModel", "load_ocr"]
 
@@ -61,7 +61,7 @@ class OcrModel:
         if not isinstance(options, OcrOptions):
             return Failure(ErrorCode.INVALID_REQUEST, f"OCR of a picture needs OcrOptions; this job has {options!r}.")
         try:
-            pixels = decode(job.data, max_pixels=self._max_pixels, upright=job.upright).pixels
+            pixels = decode_shared(job.data, max_pixels=self._max_pixels, upright=job.upright)
         except ServiceError as error:
             return Failure(error.code, error.message)
         found = detect(self._detector, pixels, max_resolution=options.max_resolution, min_score=options.min_detection_score)

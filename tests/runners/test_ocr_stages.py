@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from rapidocr.utils.process_img import get_rotate_crop_image
 
 from errors import ModelUnavailable
 from runners.engine.session import TensorSpec
-from runners.ocr.detection import MAX_PIXELS, MAX_TILE_PIXELS, STRIDE, detection_size, text_probabilities, tile_size
+from runners.ocr.detection import MAX_PIXELS, MAX_TILE_PIXELS, STRIDE, detection_size, padded_size, text_probabilities, tile_size
 from runners.ocr.recognition import LINE_HEIGHT, MAX_CHUNK_WIDTH, MAX_LINE_WIDTH, cut_line, decode, load_alphabet, padded_width, read_lines
 
 FLOAT = np.dtype(np.float32)
@@ -79,6 +82,20 @@ def test_detection_size_is_bounded_and_fits_the_network(width: int, height: int,
     tile = tile_size(*size)
     assert tile[0] * tile[1] <= MAX_TILE_PIXELS
     assert all(side % STRIDE == 0 for side in tile)
+    padded = padded_size(*tile)
+    assert padded[0] >= tile[0]
+    assert padded[1] >= tile[1]
+    assert padded[0] * padded[1] <= MAX_TILE_PIXELS
+    assert all(side % STRIDE == 0 for side in padded)
+    assert padded_size(*padded) == padded
+
+
+def test_pictures_of_all_proportions_make_few_shapes_and_those_of_cameras_are_not_padded() -> None:
+    sizes = [detection_size(width, 1000, 736) for width in range(100, 10_000, 7)]
+    assert len({padded_size(*tile_size(height, width)) for width, height in sizes}) <= 25
+    for ratio in (1, 4 / 3, 3 / 2, 16 / 9):
+        width, height = detection_size(round(3000 * ratio), 3000, 736)
+        assert padded_size(height, width) == (height, width)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +106,7 @@ def test_the_short_side_becomes_max_resolution_as_in_immich(picture: tuple[int, 
     assert detection_size(*picture, resolution) == expected
 
 
-@pytest.mark.parametrize("size", [(736, 992), (736, 6624), (6624, 736), (2016, 2976), (32, 100_000)])
+@pytest.mark.parametrize("size", [(736, 992), (736, 1024), (1056, 736), (736, 6624), (6624, 736), (2016, 2976), (32, 100_000)])
 def test_tiles_join_to_the_whole_picture(size: tuple[int, int]) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
     detector = Detector()
@@ -108,6 +125,18 @@ def test_a_turned_line_is_cut_out_straight() -> None:
     assert line[0, 0, 0] < 5  # the picture's left half
     assert line[-1, -1, 0] > 250
     assert 5 < line[0, -1, 0] < 250  # the edge between its halves runs along the other diagonal
+
+
+@given(st.data())
+def test_a_level_line_is_cut_as_by_rapidocr(data: st.DataObject) -> None:
+    height, width = data.draw(st.tuples(st.integers(8, 90), st.integers(8, 90)))
+    left, right = sorted(data.draw(st.lists(st.integers(0, width - 1), min_size=2, max_size=2, unique=True)))
+    top, bottom = sorted(data.draw(st.lists(st.integers(0, height - 1), min_size=2, max_size=2, unique=True)))
+    pixels = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    box = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32)
+    expected = get_rotate_crop_image(pixels, box)
+    line_width = min(max(1, math.ceil(LINE_HEIGHT * expected.shape[1] / expected.shape[0])), MAX_LINE_WIDTH)
+    np.testing.assert_array_equal(cut_line(pixels, box), cv2.resize(expected, (line_width, LINE_HEIGHT)))
 
 
 @pytest.mark.parametrize(("width", "height"), [(300, 30), (30, 300), (4, 4), (40_000, 30), (2000, 900)])
@@ -130,6 +159,7 @@ def test_lines_are_read_in_the_order_they_came_in_bounded_chunks(widths: list[in
     assert [line.text for line in read] == ["?abcd"[shade] for shade in shades]
     assert all(count == 1 or count * width <= MAX_CHUNK_WIDTH for count, _, _, width in session.shapes)
     assert all(width == padded_width(width) for *_, width in session.shapes)
+    assert all(count.bit_count() == 1 for count, *_ in session.shapes), "powers of two, so that there are few shapes"
     if batch == 1:
         assert all(count == 1 for count, *_ in session.shapes)
 
