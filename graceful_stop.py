@@ -46,12 +46,22 @@ def stop_promptly(timeout: float, *, keep_alive: int) -> None:
     _on_signal(lambda sig, frame: server.handle_exit(sig, frame), timeout)
 
 
-def stop_when_idle(timeout: float) -> None:
-    """For a runner: after SIGTERM go on until no request was in flight for a second, at most ``timeout`` seconds."""
+def stop_when_idle(timeout: float) -> Callable[[], bool]:
+    """For a runner: after SIGTERM go on until no request was in flight for a second, at most ``timeout`` seconds.
+
+    Returns a function that ends the process now if nobody is connected to it, and says whether it will. BentoML then starts another,
+    and whoever asks meanwhile waits: connections queue in the socket, which is the arbiter's.
+    """
     server = uvicorn_server()
     if server is None:
-        return
+        return lambda: False
     loop = asyncio.get_running_loop()
+
+    def end_if_idle() -> bool:
+        if server.server_state.connections or server.server_state.tasks:
+            return False
+        server.should_exit = True
+        return True
 
     async def obey_when_quiet(sig: int, frame: FrameType | None) -> None:
         deadline, quiet_since = loop.time() + timeout, loop.time()
@@ -68,6 +78,7 @@ def stop_when_idle(timeout: float) -> None:
         tasks.add(loop.create_task(obey_when_quiet(sig, frame)))
 
     _on_signal(lambda sig, frame: loop.call_soon_threadsafe(start, sig, frame), timeout)
+    return end_if_idle
 
 
 def _on_signal(obey: Callable[[int, FrameType | None], object], timeout: float) -> None:

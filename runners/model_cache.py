@@ -164,13 +164,14 @@ class ModelCache(Generic[M]):
         return True
 
 
-def give_memory_back() -> None:
-    """Return freed memory to the operating system: Python's cycles first, then glibc's free lists.
+def give_memory_back(*, cycles: bool = True) -> None:
+    """Return freed memory to the operating system: Python's cycles first (unless not ``cycles``), then glibc's free lists.
 
     glibc keeps what is freed between blocks still in use; ``malloc_trim`` hands whole free pages back (malloc_trim(3)). Does
     only the first where the C library has no such call (musl, macOS, Windows).
     """
-    gc.collect()
+    if cycles:
+        gc.collect()
     trim = _malloc_trim()
     if trim is not None:
         trim(0)

@@ -13,7 +13,7 @@ from bentoml.exceptions import BentoMLException, ServiceUnavailable
 from errors import ErrorCode, ServiceError
 from models.catalog import Task
 from runners.contract import Embedding, Faces, Failure, ImageJob, TextJob, TextLines
-from runners.services import Parcel
+from runners.transport import Parcel
 
 log = logging.getLogger(__name__)
 

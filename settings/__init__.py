@@ -48,7 +48,9 @@ class Settings(ImmichNames, FollowedNames, ServingSettings, GatewaySettings, Sea
     def _expand(cls, value: Path | None) -> Path | None:
         return value.expanduser() if value is not None else None
 
-    @field_validator("log_level", "log_format", "device", "runner_processes", "search_source", "search_fusion", mode="before")
+    @field_validator(
+        "log_level", "log_format", "device", "engine", "precision", "runner_processes", "search_source", "search_fusion", mode="before"
+    )
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value

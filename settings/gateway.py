@@ -19,7 +19,7 @@ class GatewaySettings(BaseModel):
         None,
         min_length=1,
         validation_alias="API_AUTH_KEY",
-        description="Key that clients of mt-photos-ai's routes send; without one those routes answer 403. There is no default.",
+        description="Key that search and mt-photos-ai's routes ask for; without one they answer 403. There is no default.",
     )
     auth_required: Literal["mtphotos", "all"] = Field(
         "mtphotos",

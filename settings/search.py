@@ -22,7 +22,7 @@ class SearchSettings(BaseModel):
     search_folder: Path = Field(
         Path("~/.local/share/immich-bento"),
         validation_alias="SEARCH_FOLDER",
-        description="Where the embedded PostgreSQL keeps its data.",
+        description="Where the embedded PostgreSQL keeps its data; for root `/var/lib/immich-bento`, unless it is set.",
     )
     search_source: Literal["auto", "standalone", "immich", "immich-1.134"] = Field(
         "auto",

@@ -21,8 +21,18 @@ class ServingSettings(BaseModel):
         validation_alias="RUNNER_PROCESSES",
         description="`shared`: all picture models in one process, text in another; `split`: one each; `auto`: shared on up to 4 cores.",
     )
+    engine: Literal["auto", "onnxruntime", "openvino"] = Field(
+        "auto",
+        validation_alias="ENGINE",
+        description="What computes models on the CPU. `auto`: OpenVINO where it is faster (x86-64), else ONNX Runtime.",
+    )
+    precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
+        "auto",
+        validation_alias="PRECISION",
+        description="What models are computed in. `auto`: bf16 where the CPU has it, else fp32; `int8`: after `python -m models quantize`.",
+    )
     runner_nice: int = Field(
-        5,
+        10,
         ge=0,
         le=19,
         validation_alias="RUNNER_NICE",

@@ -1,36 +1,63 @@
-"""Inference engines behind one ``Session`` protocol. Device, threads and memory options live here and nowhere else."""
+"""Inference engines behind one ``Session`` protocol. Device, engine, precision, threads and memory options live here and nowhere else."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from errors import ModelUnavailable
+from runners.engine.choice import Choice, EngineName, EngineUnusable, Precision, choose
+from runners.engine.compiled import CompiledModels
+from runners.engine.idle import rest_idle_sessions
 from runners.engine.session import Session, TensorSpec
 from runners.engine.threads import available_cores
 from settings import Settings
 
-__all__ = ["DeviceUnusable", "EnginePlan", "Session", "TensorSpec", "open_session", "plan_engine"]
+__all__ = [
+    "QUANTIZED",
+    "DeviceUnusable",
+    "EnginePlan",
+    "Exactness",
+    "Session",
+    "TensorSpec",
+    "check_engine",
+    "open_session",
+    "plan_engine",
+    "rest_idle_sessions",
+]
 
 log = logging.getLogger(__name__)
 
+Exactness = Literal["as planned", "start", "all"]
+"""What of a graph is computed in fp32 at least: nothing in particular, its first convolutions, or all."""
+
+QUANTIZED = "model.int8.xml"
+"""The int8 twin of a ``model.onnx``, beside it; ``python -m models quantize`` makes it."""
+
 
 class DeviceUnusable(Exception):
-    """The device that DEVICE names cannot be used on this machine. The service must not start."""
+    """What DEVICE, ENGINE or PRECISION names cannot be used on this machine. The service must not start."""
 
 
 @dataclass(frozen=True, slots=True)
 class EnginePlan:
-    """Which engine a process uses, and with what."""
+    """Which engine a process uses, and with what. As it stands by default: ONNX Runtime in fp32, the reference of all others."""
 
     device: Literal["cpu", "cuda", "openvino"]
+    """``openvino``: OpenVINO, on an Intel GPU if there is one, else on the CPU."""
     threads: int
     """Threads that all sessions of the process share."""
     inter_op_threads: int = 1
     device_id: int = 0
     """CUDA device."""
+    engine: Literal["auto"] | EngineName = "onnxruntime"
+    """On the CPU. ``auto`` is decided when the first model is loaded: looking costs an import of 25 MB."""
+    precision: Literal["auto"] | Precision = "fp32"
+    compiled: Path | None = None
+    """Folder for models as the engine compiled them; None keeps none."""
 
 
 def plan_engine(settings: Settings, *, position: int = 0) -> EnginePlan:
@@ -39,14 +66,19 @@ def plan_engine(settings: Settings, *, position: int = 0) -> EnginePlan:
     Raises ``DeviceUnusable`` where ``DEVICE`` names a device that does not work here: never a silent fall to the CPU.
     """
     threads, inter_op = settings.intra_op_threads or available_cores(), settings.inter_op_threads
-    if settings.device == "cpu":
-        return EnginePlan("cpu", threads, inter_op)
+    on_cpu = EnginePlan(
+        "cpu", threads, inter_op, engine=settings.engine, precision=settings.precision, compiled=settings.cache_folder / "compiled"
+    )
+    if settings.device == "cpu" or (
+        settings.device == "auto" and (settings.engine == "openvino" or settings.precision in ("bf16", "int8"))
+    ):
+        return on_cpu
     if settings.device == "openvino":
-        _require_openvino()
-        return EnginePlan("openvino", threads)
+        return _plan_openvino(settings, on_cpu)
     from runners.engine.onnxruntime import cuda_is_usable
 
     if cuda_is_usable():
+        _check_cuda(settings)
         ids = _device_ids(settings)
         return EnginePlan("cuda", threads, inter_op, ids[position % len(ids)])
     if settings.device == "cuda":
@@ -54,7 +86,32 @@ def plan_engine(settings: Settings, *, position: int = 0) -> EnginePlan:
             "DEVICE=cuda, but no GPU can be used: onnxruntime-gpu is not installed, or no NVIDIA driver answers. "
             "Install onnxruntime-gpu in place of onnxruntime and check nvidia-smi, or set DEVICE=cpu."
         )
-    return EnginePlan("cpu", threads, inter_op)
+    return on_cpu
+
+
+def check_engine(plan: EnginePlan) -> Choice | None:
+    """What ``auto`` comes to on this machine; None on a GPU. Raises ``DeviceUnusable`` where what is asked for cannot be had."""
+    if plan.device != "cpu":
+        return None
+    try:
+        return choose(plan.engine, plan.precision)
+    except EngineUnusable as error:
+        raise DeviceUnusable(str(error)) from error
+
+
+def _check_cuda(settings: Settings) -> None:
+    if settings.engine == "openvino" or settings.precision in ("bf16", "int8"):
+        raise DeviceUnusable(
+            f"DEVICE=cuda computes with ONNX Runtime in fp32, but ENGINE={settings.engine} and PRECISION={settings.precision}. "
+            "Set DEVICE=cpu, or take those away."
+        )
+
+
+def _plan_openvino(settings: Settings, on_cpu: EnginePlan) -> EnginePlan:
+    if settings.engine == "onnxruntime":
+        raise DeviceUnusable("DEVICE=openvino, but ENGINE=onnxruntime. Take one of them away.")
+    _require_openvino()
+    return EnginePlan("openvino", on_cpu.threads, precision=on_cpu.precision, engine="openvino", compiled=on_cpu.compiled)
 
 
 def _device_ids(settings: Settings) -> list[int]:
@@ -71,30 +128,95 @@ def _require_openvino() -> None:
         from runners.engine.openvino import is_usable
     except ImportError as error:
         raise DeviceUnusable(
-            "DEVICE=openvino, but OpenVINO is not installed. Install the extra (pip install '.[openvino]'), or set DEVICE=cpu."
+            f"DEVICE=openvino, but OpenVINO cannot be imported ({error}). Install openvino again (pip install openvino), or set DEVICE=cpu."
         ) from error
     if not is_usable():
         raise DeviceUnusable("DEVICE=openvino, but OpenVINO finds no device here. Set DEVICE=cpu.")
 
 
-def open_session(path: Path, plan: EnginePlan) -> Session:
-    """Load the graph at ``path``. Raises ``ModelUnavailable`` if the file is no graph that the engine can run."""
+def open_session(path: Path, plan: EnginePlan, *, exact: Exactness = "as planned") -> Session:
+    """Load the graph at ``path``. Raises ``ModelUnavailable`` if the file is no graph that the engine can run.
+
+    ``exact``: what of the graph does not bear less than fp32, whatever the plan says. Where the plan leaves the engine open and OpenVINO
+    cannot load the graph, ONNX Runtime does; the log says so.
+    """
+    choice = _fitting(_choice(plan), path, exact)
+    began = time.perf_counter()
+    if choice.engine == "openvino" and plan.engine == "auto":
+        try:
+            session, how = _open(path, plan, choice, exact)
+        except Exception as error:  # noqa: BLE001  whatever it is, ONNX Runtime's error below is the one that counts
+            choice = Choice("onnxruntime", "fp32", f"OpenVINO cannot load it: {_one_line(error)}")
+            session, how = _open_or_unavailable(path, plan, choice, exact)
+    else:
+        session, how = _open_or_unavailable(path, plan, choice, exact)
+    device = {"cpu": "the CPU", "cuda": f"CUDA {plan.device_id}", "openvino": "OpenVINO's device"}[plan.device]
+    log.info(
+        "%s is computed by %s in %s on %s (%s); loaded in %.2f s%s.",
+        "/".join(path.parts[-3:]), choice.engine, choice.precision, device, choice.why, time.perf_counter() - began, how,
+    )  # fmt: skip
+    return session
+
+
+def _choice(plan: EnginePlan) -> Choice:
+    if plan.device == "cuda":
+        return Choice("onnxruntime", "fp32", "a GPU was found" if plan.engine == "auto" else "DEVICE=cuda")
+    if plan.device == "openvino":
+        from runners.engine.openvino import has_gpu
+
+        if has_gpu():
+            return Choice("openvino", "fp32", "DEVICE=openvino, on an Intel GPU")
+        return replace(choose("openvino", plan.precision), why="DEVICE=openvino, which finds no Intel GPU")
     try:
-        if plan.device == "openvino":
-            from runners.engine.openvino import OpenVinoSession
+        return choose(plan.engine, plan.precision)
+    except EngineUnusable as error:
+        raise ModelUnavailable(str(error)) from error
 
-            return OpenVinoSession(path, threads=plan.threads)
-        from runners.engine.onnxruntime import OnnxRuntimeSession
 
-        return OnnxRuntimeSession(
-            path,
-            threads=plan.threads,
-            inter_op_threads=plan.inter_op_threads,
-            cuda_device=plan.device_id if plan.device == "cuda" else None,
-        )
+def _open_or_unavailable(path: Path, plan: EnginePlan, choice: Choice, exact: Exactness) -> tuple[Session, str]:
+    try:
+        return _open(path, plan, choice, exact)
     except Exception as error:  # engines raise types of their own that share no base below Exception
         log.exception("%s cannot be loaded", path)
-        reason = " ".join(str(error).split())  # engines write several lines
         raise ModelUnavailable(
-            f"{path} cannot be loaded by {plan.device}: {reason}. Delete the model's folder so that it is fetched again."
+            f"{path} cannot be loaded by {plan.device}: {_one_line(error)}. Delete the model's folder so that it is fetched again."
         ) from error
+
+
+def _open(path: Path, plan: EnginePlan, choice: Choice, exact: Exactness) -> tuple[Session, str]:
+    """The session, and how it came about, as the end of a sentence."""
+    if choice.engine == "openvino":
+        from runners.engine.openvino import OpenVinoSession
+
+        session = OpenVinoSession(
+            path.with_name(QUANTIZED) if choice.precision == "int8" else path,
+            threads=plan.threads,
+            precision=choice.precision,
+            exact_start=exact == "start",
+            compiled=CompiledModels(plan.compiled) if plan.compiled is not None else None,
+            gpu=plan.device == "openvino",
+        )
+        return session, ", as it was compiled before" if session.is_from_disk else ""
+    from runners.engine.onnxruntime import OnnxRuntimeSession
+
+    cuda_device = plan.device_id if plan.device == "cuda" else None
+    return OnnxRuntimeSession(path, threads=plan.threads, inter_op_threads=plan.inter_op_threads, cuda_device=cuda_device), ""
+
+
+def _fitting(choice: Choice, path: Path, exact: Exactness) -> Choice:
+    """The choice for one model: fp32 where it bears nothing less, bf16 where there is no int8 of it."""
+    if choice.precision == "fp32":
+        return choice
+    if exact == "all":
+        return replace(choice, precision="fp32", why="less would move its answers too far")
+    if choice.precision == "int8" and not path.with_name(QUANTIZED).is_file():
+        log.warning(
+            "PRECISION=int8, but %s was not quantized: it is computed as under PRECISION=auto. "
+            "`python -m models quantize NAME --pictures FOLDER` makes %s of a CLIP model's image half.", path, QUANTIZED,
+        )  # fmt: skip
+        return choose("openvino", "auto")
+    return choice
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:400]  # engines write several lines

@@ -1,17 +1,41 @@
-"""``Session`` over OpenVINO, on the CPU or an Intel GPU. Needs the extra ``[openvino]``."""
+"""``Session`` over OpenVINO, on the CPU or an Intel GPU.
+
+Memory, of CN-CLIP ViT-B-16's image half in bf16 (172 MB of weights): 701 MB as OpenVINO loads it from ONNX, 225 MB here. What
+OpenVINO packs for the CPU is needed; the copy that it packs from is a file (``compiled``) whose pages are let go of once packed.
+"""
 
 from __future__ import annotations
 
+import io
+import logging
+import tempfile
+import threading
+import time
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
+import runners.engine.before_openvino  # noqa: F401
+
+# isort: split
+import openvino as ov
+
+from runners.engine.choice import Precision
+from runners.engine.compiled import CompiledModels, Mapped
+from runners.engine.idle import watch
 from runners.engine.session import TensorSpec
+
+log = logging.getLogger(__name__)
+
+_PREPARED_SHAPES = "64"
+"""Prepared operations that OpenVINO keeps per model; of its own 5000, OCR with 73 shapes took 498 MB, with 64 some 350."""
+_EXACT_START = 5
+"""Convolutions in fp32 at the start of a graph that wants it. MobileFaceNet on 85 faces: least cosine to fp32 0.9997, without it 0.9987."""
 
 
 @lru_cache(maxsize=1)
@@ -20,37 +44,233 @@ def _core() -> ov.Core:
 
 
 def is_usable() -> bool:
-    """Whether OpenVINO finds a device to compute on."""
-    return bool(_core().available_devices)
+    """Whether OpenVINO can compute on this machine, on the CPU or on an Intel GPU."""
+    return bool(cpu_capabilities()) or has_gpu()
+
+
+@lru_cache(maxsize=1)
+def cpu_capabilities() -> tuple[str, ...]:
+    """What the CPU computes in, in OpenVINO's words: FP32, BF16, INT8 and others. Empty where OpenVINO does not know the CPU."""
+    try:
+        return tuple(_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    except RuntimeError:
+        return ()
+
+
+@lru_cache(maxsize=1)
+def has_gpu() -> bool:
+    """Whether there is an Intel GPU. Asked only where a GPU is wanted: the answer loads the plugins of every kind of device, 20 MB."""
+    return "GPU" in _core().available_devices
 
 
 class OpenVinoSession:
-    """A graph in OpenVINO, computed in fp32: OpenVINO would silently take bf16 where the CPU has it. Thread-safe."""
+    """A graph in OpenVINO. Thread-safe: calls take turns, as OpenVINO's one stream would make them do anyway."""
 
-    def __init__(self, path: Path, *, threads: int) -> None:
-        core = _core()
-        device = "GPU" if "GPU" in core.available_devices else "CPU"
-        config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-        if device == "CPU":
-            config |= {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
-        model = core.read_model(str(path))
-        # OpenVINO reads a graph's own metadata into rt_info, below "framework".
-        rt_info = model.rt_info
-        found = dict(rt_info["framework"]) if "framework" in rt_info else {}
-        self.metadata = {key: value.astype(str) for key, value in found.items()}
-        self._compiled: ov.CompiledModel | None = core.compile_model(model, device, config)
-        self.inputs = tuple(_spec(port) for port in self._compiled.inputs)
-        self.outputs = tuple(_spec(port) for port in self._compiled.outputs)
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int,
+        precision: Precision = "fp32",
+        exact_start: bool = False,
+        compiled: CompiledModels | None = None,
+        gpu: bool = False,
+    ) -> None:
+        """Load ``path``, an ONNX file or OpenVINO's own ``.xml``. ``compiled``: where to keep what is made of it.
+
+        ``precision``: of the CPU's multiplications; int8 is a matter of the file, and what is not int8 in it is computed in bf16 where
+        the CPU has that. ``exact_start``: under bf16, compute the first convolutions in fp32. ``gpu``: on an Intel GPU if there is
+        one, in fp32.
+        """
+        self._device = "GPU" if gpu and has_gpu() else "CPU"
+        self._config = _config(self._device, precision, threads)
+        self._mapped: Mapped | None = None
+        self.is_from_disk = False
+        graph, self.metadata = self._load(path, precision, exact_start, compiled)
+        self._compiled: ov.CompiledModel | None = graph
+        self.inputs = tuple(_spec(port) for port in graph.inputs)
+        self.outputs = tuple(_spec(port) for port in graph.outputs)
+        self._request: ov.InferRequest | None = None
+        self._turn = threading.Lock()
+        self._last_run, self._is_rested = time.monotonic(), False
+        self._shapes: set[tuple[tuple[int, ...], ...]] = set()
+        watch(self)
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        compiled = self._compiled
-        if compiled is None:
-            raise RuntimeError("The session is closed.")
-        result = compiled.create_infer_request().infer(dict(feeds), share_inputs=True, share_outputs=False)
-        return [np.asarray(result[index]) for index in range(len(self.outputs))]
+        with self._turn:
+            if self._compiled is None:
+                raise RuntimeError("The session is closed.")
+            if self._request is None:
+                self._request = self._compiled.create_infer_request()
+            result = self._request.infer(dict(feeds), share_inputs=True, share_outputs=False)
+            answers = [np.asarray(result[index]) for index in range(len(self.outputs))]
+            self._last_run, self._is_rested = time.monotonic(), False
+            self._let_go_of_pages(feeds)
+            return answers
+
+    def _let_go_of_pages(self, feeds: Mapping[str, NDArray[Any]]) -> None:
+        """Weights are packed when a shape is first met; their pages in the file are of no use after that."""
+        shapes = tuple(array.shape for array in feeds.values())
+        if self._mapped is not None and shapes not in self._shapes and len(self._shapes) < 64:
+            self._shapes.add(shapes)
+            self._mapped.drop_pages()
+
+    def rest(self, idle_for: float) -> bool:
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            if self._compiled is None or self._is_rested or time.monotonic() - self._last_run < idle_for:
+                return False
+            self._request = None  # it holds the last call's arrays
+            self._compiled.release_memory()
+            if self._mapped is not None:
+                self._mapped.drop_pages()
+            self._is_rested = True
+            return True
+        finally:
+            self._turn.release()
 
     def close(self) -> None:
-        self._compiled = None
+        with self._turn:
+            self._request = self._compiled = self._mapped = None
+
+    def _load(
+        self, path: Path, precision: Precision, exact_start: bool, folder: CompiledModels | None
+    ) -> tuple[ov.CompiledModel, dict[str, str]]:
+        if self._device != "CPU":
+            model = _core().read_model(str(path))
+            return _core().compile_model(model, self._device, self._config), _metadata(model)
+        facts = _facts(precision, exact_start)
+        graph = self._from_disk(path, facts, folder)
+        if graph is not None and self._mapped is not None:
+            self.is_from_disk = True
+            return graph, dict(self._mapped.entry.metadata)
+        model = _core().read_model(str(path))
+        metadata = _metadata(model)
+        if precision == "bf16":
+            model = _halved(model, exact_start=exact_start)
+        graph = _core().compile_model(model, "CPU", self._config)
+        if folder is not None and folder.write(path, facts, metadata, lambda file: _export(graph, file)):
+            # What was just written is mapped, as at any later start; what it was made from can go.
+            graph = self._from_disk(path, facts, folder) or graph
+        return graph, metadata
+
+    def _from_disk(self, path: Path, facts: Mapping[str, str], folder: CompiledModels | None) -> ov.CompiledModel | None:
+        mapped = folder.open(path, facts) if folder is not None else None
+        if folder is None or mapped is None:
+            return None
+        content = np.frombuffer(mapped.mapping, np.uint8)[mapped.start :]
+        try:
+            graph = _core().import_model(ov.Tensor(content, shared_memory=True), "CPU", self._config)
+        except RuntimeError as error:
+            log.info("The compiled model of %s is made anew: %s", path, " ".join(str(error).split())[:200])
+            folder.remove(path, facts)
+            return None
+        self._mapped = mapped
+        return graph
+
+
+def _config(device: str, precision: Precision, threads: int) -> dict[str, Any]:
+    if device != "CPU":
+        return {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    bf16 = precision != "fp32" and "BF16" in cpu_capabilities()
+    return {
+        "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,  # pinned threads of several processes would all sit on the first cores
+        **_bounded_shapes(),
+    }
+
+
+@lru_cache(maxsize=1)
+def _bounded_shapes() -> Mapping[str, str]:
+    """The option that bounds prepared operations, where this release of OpenVINO still knows it: it is not among those it promises."""
+    option = {"CPU_RUNTIME_CACHE_CAPACITY": _PREPARED_SHAPES}
+    try:
+        _core().set_property("CPU", option)
+    except RuntimeError:
+        log.info("OpenVINO %s has no CPU_RUNTIME_CACHE_CAPACITY: memory for many shapes of pictures may grow.", ov.__version__)
+        return {}
+    return option
+
+
+def _facts(precision: Precision, exact_start: bool) -> dict[str, str]:
+    """All but the model that decides what OpenVINO makes of it."""
+    return {
+        "openvino": ov.get_version(),
+        "cpu": str(_core().get_property("CPU", "FULL_DEVICE_NAME")),
+        "computes": ",".join(sorted(cpu_capabilities())),
+        "precision": precision + (", exact start" if exact_start else ""),
+    }
+
+
+def _halved(model: ov.Model, *, exact_start: bool) -> ov.Model:
+    """The model with its weights in fp16, which keeps three bits more than bf16 will: half the file, and no second copy when packed.
+
+    Two casts, from fp32 to fp16 and on to bf16, differ from one by half a unit in bf16's last place at the very most.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="immich-bento-") as folder:
+            path = Path(folder, "model.xml")
+            ov.save_model(model, str(path), compress_to_fp16=True)
+            if exact_start:
+                _mark_exact(path)
+            return _core().read_model(str(path))  # maps the weights: they stay readable when the folder is gone
+    except (OSError, RuntimeError) as error:
+        log.info("Weights stay in fp32 in memory: %s", " ".join(str(error).split())[:200])
+        return model
+
+
+def _mark_exact(path: Path) -> None:
+    """Have the first convolutions of the ``.xml`` at ``path`` computed in fp32 whatever the rest is in.
+
+    The attribute is OpenVINO's own (``DisableFP16Compression``, written "precise"); a release that does not know it ignores it.
+    """
+    document = ElementTree.parse(path)  # noqa: S314 - written by OpenVINO a moment ago
+    convolutions = [layer for layer in document.iter("layer") if layer.get("type") in ("Convolution", "GroupConvolution")]
+    for layer in convolutions[:_EXACT_START]:
+        info = layer.find("rt_info")
+        if info is None:
+            info = ElementTree.Element("rt_info")
+            layer.insert(0 if layer.find("data") is None else 1, info)
+        ElementTree.SubElement(info, "attribute", {"name": "precise", "version": "0"})
+    document.write(path)
+
+
+class _FromHere(io.BytesIO):
+    """What is left of an open file, for OpenVINO to write to: it insists on a BytesIO, which would hold the whole model in memory."""
+
+    def __init__(self, file: io.BufferedIOBase) -> None:
+        super().__init__()
+        self._file, self._start = file, file.tell()
+
+    def write(self, data: Any) -> int:
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self._file.tell() - self._start
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset + (self._start if whence == io.SEEK_SET else 0), whence) - self._start
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _export(graph: ov.CompiledModel, file: io.BufferedIOBase) -> None:
+    start = file.tell()
+    graph.export_model(_FromHere(file))
+    if file.seek(0, io.SEEK_END) == start:
+        raise OSError("OpenVINO wrote nothing")
+
+
+def _metadata(model: ov.Model) -> dict[str, str]:
+    """The ONNX file's own metadata, which OpenVINO reads into rt_info, below "framework"."""
+    rt_info = model.rt_info
+    found = dict(rt_info["framework"]) if "framework" in rt_info else {}
+    return {key: value.astype(str) for key, value in found.items()}
 
 
 def _spec(port: Any) -> TensorSpec:

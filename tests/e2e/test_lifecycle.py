@@ -180,6 +180,21 @@ def test_models_are_preloaded_and_idle_ones_unloaded(tmp_path: Path) -> None:
         assert post(server, multipart(ocr(), image=PAGE)).status_code == 200
 
 
+def test_a_process_whose_models_are_all_unloaded_is_replaced_by_a_small_one_and_no_request_is_lost(tmp_path: Path) -> None:
+    with Server(tmp_path, {"MACHINE_LEARNING_MODEL_TTL": "1", "MACHINE_LEARNING_MODEL_TTL_POLL_S": "1"}) as server:
+        assert post(server, multipart(ocr(), image=PAGE)).status_code == 200
+        (used,) = server.workers("PictureRunner")
+        memory = used.memory_full_info().uss
+        _wait_for(lambda: "a fresh process takes over" in server.log)
+        while used.is_running():  # in its last moments too
+            assert post(server, multipart(ocr(), image=PAGE)).status_code == 200
+        _wait_for(lambda: server.workers("PictureRunner") not in ([], [used]))
+        _wait_for(lambda: 'immich_bento_models_loaded{runner="ocr"} 0.0' in httpx.get(server.url + "/metrics").text)
+        (fresh,) = server.workers("PictureRunner")
+        assert fresh.memory_full_info().uss < memory / 2
+        assert "Traceback" not in server.log
+
+
 def test_the_log_is_one_json_object_per_line_where_that_is_asked_for(tmp_path: Path) -> None:
     with Server(tmp_path, {"LOG_FORMAT": "json"}) as server:
         response = httpx.post(

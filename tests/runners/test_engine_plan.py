@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runners import engine
-from runners.engine import DeviceUnusable, EnginePlan, plan_engine
+from runners.engine import DeviceUnusable, EnginePlan, check_engine, plan_engine
 from settings import Settings
+
+FOLDER = Path("/cache")
 
 
 def settings(**changes: Any) -> Settings:
-    return Settings(_env_file=None, **changes)
+    return Settings(_env_file=None, **{"cache_folder": FOLDER, **changes})
 
 
 @pytest.fixture
@@ -28,7 +31,37 @@ def no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("cuda")
 def test_the_cpu_is_used_where_it_is_asked_for() -> None:
-    assert plan_engine(settings(device="cpu", intra_op_threads=3, inter_op_threads=2)) == EnginePlan("cpu", 3, 2)
+    expected = EnginePlan("cpu", 3, 2, engine="auto", precision="auto", compiled=FOLDER / "compiled")
+    assert plan_engine(settings(device="cpu", intra_op_threads=3, inter_op_threads=2)) == expected
+
+
+@pytest.mark.usefixtures("cuda")
+@pytest.mark.parametrize("asked", [{"engine": "openvino"}, {"precision": "bf16"}, {"precision": "int8"}])
+def test_auto_leaves_a_gpu_alone_where_what_is_asked_for_is_the_cpus(asked: dict[str, str]) -> None:
+    plan = plan_engine(settings(**asked))
+    assert plan.device == "cpu"
+    assert {"engine": plan.engine, "precision": plan.precision}.items() >= asked.items()
+
+
+@pytest.mark.usefixtures("cuda")
+@pytest.mark.parametrize("asked", [{"engine": "openvino"}, {"precision": "bf16"}, {"precision": "int8"}])
+def test_cuda_and_what_it_does_not_have_is_an_error(asked: dict[str, str]) -> None:
+    with pytest.raises(DeviceUnusable, match=r"DEVICE=cuda.*fp32.*DEVICE=cpu"):
+        plan_engine(settings(device="cuda", **asked))
+
+
+def test_openvino_and_onnxruntime_at_once_is_an_error() -> None:
+    with pytest.raises(DeviceUnusable, match=r"DEVICE=openvino.*ENGINE=onnxruntime"):
+        plan_engine(settings(device="openvino", engine="onnxruntime"))
+
+
+def test_what_cannot_be_had_is_told_before_the_service_starts() -> None:
+    with pytest.raises(DeviceUnusable, match="PRECISION=bf16"):
+        check_engine(plan_engine(settings(device="cpu", engine="onnxruntime", precision="bf16")))
+    choice = check_engine(plan_engine(settings(device="cpu", engine="onnxruntime")))
+    assert choice is not None
+    assert (choice.engine, choice.precision) == ("onnxruntime", "fp32")
+    assert check_engine(EnginePlan("cuda", 1)) is None
 
 
 @pytest.mark.usefixtures("no_cuda")
@@ -80,12 +113,13 @@ def test_numbers_of_gpus_that_are_none_are_named(ids: str) -> None:
 
 
 def test_openvino_is_used_where_it_works() -> None:
-    assert plan_engine(settings(device="openvino", intra_op_threads=2)) == EnginePlan("openvino", 2)
+    expected = EnginePlan("openvino", 2, engine="openvino", precision="fp32", compiled=FOLDER / "compiled")
+    assert plan_engine(settings(device="openvino", intra_op_threads=2, precision="fp32")) == expected
 
 
 def test_openvino_that_is_not_installed_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "runners.engine.openvino", None)
-    with pytest.raises(DeviceUnusable, match=r"DEVICE=openvino.*\[openvino\].*DEVICE=cpu"):
+    with pytest.raises(DeviceUnusable, match=r"DEVICE=openvino.*pip install openvino.*DEVICE=cpu"):
         plan_engine(settings(device="openvino"))
 
 

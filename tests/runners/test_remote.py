@@ -14,7 +14,7 @@ from bentoml.exceptions import BentoMLException, InternalServerError, ServiceUna
 from errors import ErrorCode, ServiceError
 from runners.contract import Embedding, Failure, ImageJob, TextJob
 from runners.remote import RemoteRunners
-from runners.services import Parcel
+from runners.transport import Parcel
 
 PICTURE, TEXT = ImageJob(b"picture", "m"), TextJob("text", "m")
 ANSWER = Embedding(np.ones(3, np.float32))

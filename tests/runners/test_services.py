@@ -13,7 +13,8 @@ from starlette.types import Message, Receive, Scope, Send
 from errors import ErrorCode
 from models.catalog import load_catalog
 from runners.contract import Embedding, FaceOptions, Faces, Failure, ImageJob, OcrOptions, TextJob, TextLines
-from runners.services import CloseEachConnection, Parcel, RunnerService, _preloads, runner_services
+from runners.services import RunnerService, _preloads, runner_services
+from runners.transport import CloseEachConnection, Parcel
 from settings import Settings
 
 RUNNERS = ("clip_image", "faces", "ocr", "clip_text")
