@@ -1,4 +1,4 @@
-# make serve: run the service.  make test: run the tests.  Both set up .venv by themselves; a second run starts at once.
+# make serve: run the service.  make demo: see it search.  make test: run the tests.  All set up .venv by themselves; a second run starts at once.
 
 # The first Python that fits; name another with: make PYTHON=/path/to/python3.11 ...
 FITS := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
@@ -11,11 +11,18 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --no-warn
 # BentoML reports usage home by default.
 export BENTOML_DO_NOT_TRACK = True
 
-.PHONY: serve test test-slow test-large train-tiny lint format lock bento image bench clean
+.PHONY: serve demo demo-stop test test-slow test-large train-tiny lint format lock bento image bench clean
 
 serve: $(VENV)/.serve
 	@echo "Starting immich-bento; stop it with Ctrl+C. Settings: docs/settings.md"
 	@exec $(BIN)/bentoml serve
+
+# The whole of search on sample pictures: starts a service of its own (or finds the one it started), indexes, searches, leaves it running.
+demo: $(VENV)/.demo
+	@exec $(BIN)/python -m demo
+
+demo-stop: $(VENV)/.demo
+	@exec $(BIN)/python -m demo stop
 
 test: $(VENV)/.test
 	@echo "Running the tests (make test-slow runs the slow ones too)."
@@ -41,8 +48,9 @@ lint: $(VENV)/.test
 format: $(VENV)/.test
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
+# All promises about speed and memory against bench/reference.py, in 20 to 25 minutes; one benchmark: make bench ARGS=NAME.
 bench: $(VENV)/.test
-	@$(BIN)/python -m bench $(ARGS)
+	@$(BIN)/python -m bench $(or $(ARGS),all)
 
 bento: $(VENV)/.serve
 	@echo "Packing the service into a Bento."
@@ -72,6 +80,11 @@ $(VENV)/.made:
 $(VENV)/.serve: requirements.lock | $(VENV)/.made
 	@echo "Installing what serving needs (about 600 MB on disk, once; half a minute and the download)."
 	@$(PIP_INSTALL) --no-deps -r requirements.lock
+	@touch $@
+
+$(VENV)/.demo: requirements-test.lock $(VENV)/.serve
+	@echo "Installing a font with Chinese characters, for the sample pictures (33 MB, once)."
+	@grep '^manimgx-fonts-cjk==' requirements-test.lock | $(PIP_INSTALL) --no-deps -r /dev/stdin
 	@touch $@
 
 $(VENV)/.test: requirements-test.lock $(VENV)/.serve

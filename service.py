@@ -28,6 +28,9 @@ from models.catalog import Catalog, CatalogError, Task, load_catalog
 from runners.engine.threads import available_cores
 from runners.remote import RemoteRunners
 from runners.services import runner_services
+from search.api import SearchApi
+from search.api import routes as search_routes
+from search.life import SearchLife
 from settings import Settings, settings
 
 # A plain `bentoml serve` has looked at the variable, and remembered it, before it reads this file.
@@ -53,11 +56,12 @@ def _settings_or_exit() -> Settings:
 
 def _check_before_start(config: Settings) -> None:
     """Fail in the process that the user started, with one sentence, rather than in every worker for ever."""
-    from runners.engine import DeviceUnusable, plan_engine
+    from runners.engine import DeviceUnusable, check_engine, plan_engine
 
     try:
-        if config.device in ("cuda", "openvino"):  # the others cannot fail, and looking costs memory
-            plan_engine(config)
+        # The others cannot fail, and looking costs memory.
+        if config.device in ("cuda", "openvino") or config.engine != "auto" or config.precision in ("bf16", "int8"):
+            check_engine(plan_engine(config))
     except DeviceUnusable as error:
         sys.exit(f"immich-bento does not start: {error}")
 
@@ -91,6 +95,7 @@ _dependencies = {service.name: bentoml.depends(service) for service in _services
 _runners = {name: _dependencies[service.name] for name, service in _services.items()}
 immich = ImmichApi(catalog=catalog, settings=config, budget=ByteBudget(config.queue_bytes, config.queue_requests))
 mtphotos = MtPhotosApi(catalog=catalog, settings=config, budget=immich.budget)
+search = SearchApi(catalog=catalog, settings=config, life=SearchLife(config))
 
 
 @bentoml.service(
@@ -102,9 +107,9 @@ mtphotos = MtPhotosApi(catalog=catalog, settings=config, budget=immich.budget)
     # BentoML's own look at the runners waits without end while one is away; __is_ready__ below does not.
     runner_probe={"enabled": False},
 )
-@bentoml.asgi_app(create_app(immich, routes(mtphotos)), path="/")
+@bentoml.asgi_app(create_app(immich, [*routes(mtphotos), *search_routes(search)]), path="/")
 class ImmichBento:
-    """Answers Immich's machine-learning protocol, and mt-photos-ai's; computes nothing itself."""
+    """Answers Immich's machine-learning protocol, mt-photos-ai's, and searches; computes nothing itself."""
 
     _clip_image = _runners["clip_image"]
     _clip_text = _runners["clip_text"]
@@ -115,9 +120,10 @@ class ImmichBento:
     async def begin(self) -> None:
         stop_promptly(config.shutdown_timeout, keep_alive=config.keep_alive)
         immich.upstreams = open_upstreams(config)
-        immich.runners = mtphotos.runners = RemoteRunners(
+        immich.runners = mtphotos.runners = search.runners = RemoteRunners(
             {"clip_image": self._clip_image, "clip_text": self._clip_text, "faces": self._faces, "ocr": self._ocr}
         )
+        search.life.start()
         url = json.loads(os.environ.get("BENTOML_RUNNER_MAP", "{}")).get("immich_bento")  # where BentoML listens, flags included
         log.info("Listening on %s. Immich's machine learning URL is the same, with this machine's name or address.", url)
 
@@ -125,6 +131,7 @@ class ImmichBento:
     async def end(self) -> None:
         if immich.upstreams is not None:
             await immich.upstreams.close()
+        await search.life.close()
 
     async def __is_ready__(self) -> bool:
         """What ``/readyz`` says: whether every runner process answers, and upstreams too if nothing can be answered without them."""

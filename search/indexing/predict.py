@@ -1,0 +1,223 @@
+"""The service's own ``POST /predict``, asked patiently: pictures are sent again while it is away, and their own errors are told apart.
+
+The wire format is Immich's: a multipart form with the JSON of the tasks and the picture; a vector comes back as a string of JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import httpx
+import numpy as np
+import orjson
+
+from errors import ErrorCode, ServiceError
+from runners.contract import OcrOptions
+from search.records import Line, Problem, Text, Vector
+
+T = TypeVar("T")
+
+FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
+"""Seconds before the first repetition, and at most; each is twice the one before."""
+MOST_ATTEMPTS = 6
+"""Answers 5xx for one picture while others are answered well, after which it is the picture that is at fault."""
+
+_PICTURES_OWN = frozenset({400, 413, 415, 422})
+_CONFIGURATION = frozenset(
+    {
+        ErrorCode.INVALID_REQUEST.value,
+        ErrorCode.UNKNOWN_TASK.value,
+        ErrorCode.UNKNOWN_MODEL.value,
+        ErrorCode.SIZE_MISMATCH.value,
+        ErrorCode.MISSING_DETECTION.value,
+        ErrorCode.MISSING_INPUT.value,
+    }
+)
+"""Errors that every picture would meet: recording one for each of a million would help nobody."""
+_WHOLE_PICTURE = frozenset({ErrorCode.BODY_TOO_LARGE.value, ErrorCode.PICTURE_TOO_LARGE.value, ErrorCode.UNREADABLE_PICTURE.value})
+"""Errors of the picture, whatever is asked of it."""
+
+
+class CannotGoOn(Exception):
+    """Why no picture at all can be done, in a sentence for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """What came of one picture."""
+
+    vector: Vector | None = None
+    text: Text | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+class _Again(Exception):
+    """The service could not answer now."""
+
+    def __init__(self, code: str, message: str, wait: float | None, *, reached: bool) -> None:
+        super().__init__(message)
+        self.code = code
+        self.wait = wait
+        self.reached = reached
+        """Whether the service answered at all."""
+
+
+class Predictor:
+    """One service, asked by many at once."""
+
+    def __init__(self, client: httpx.AsyncClient, *, patience: float = 600.0) -> None:
+        """``client``: with the service's address as its base, and the key among its headers. ``patience``: seconds for which nothing at all
+        may be answered before this gives up."""
+        self._client = client
+        self._patience = patience
+        self._last_answer = time.monotonic()
+        self._answers = 0
+        self.away_since: float | None = None
+        """Since when (monotonic seconds) the service has not answered; None while it does."""
+
+    async def ask(self, picture: bytes, models: Mapping[str, str], options: OcrOptions | None = None) -> Computed:
+        """What ``models`` (task, ``clip`` or ``ocr``, to the catalog's name) make of ``picture``.
+
+        A picture's own errors are in the result; of several tasks each is then asked alone, so that one's failure is not the other's.
+        Raises ``CannotGoOn``.
+        """
+        answer = await self._persist(picture, models, options)
+        if isinstance(answer, dict):
+            try:
+                return _understood(answer, models)
+            except (KeyError, TypeError, ValueError, IndexError) as error:
+                raise CannotGoOn(f"The service's answer is not that of /predict ({type(error).__name__}: {error}).") from error
+        if answer.code in _WHOLE_PICTURE or len(models) == 1:
+            task = "read" if answer.code in _WHOLE_PICTURE else next(iter(models))
+            return Computed(problems=(Problem(task, answer.code, answer.message),))  # type: ignore[arg-type]
+        parts = [await self.ask(picture, {task: model}, options) for task, model in models.items()]
+        return Computed(
+            vector=next((part.vector for part in parts if part.vector is not None), None),
+            text=next((part.text for part in parts if part.text is not None), None),
+            problems=tuple(problem for part in parts for problem in part.problems),
+        )
+
+    async def _persist(self, picture: bytes, models: Mapping[str, str], options: OcrOptions | None) -> dict[str, Any] | _Own:
+        files = {"entries": (None, orjson.dumps(_entries(models, options))), "image": ("blob", picture, "application/octet-stream")}
+        answers_before, wait, refusals = self._answers, FIRST_WAIT, 0
+        while True:
+            try:
+                answer = await self._once(files)
+            except _Again as error:
+                refusals += error.reached
+                now = time.monotonic()
+                self.away_since = self.away_since or now
+                if refusals >= MOST_ATTEMPTS and self._answers > answers_before:
+                    return _Own(error.code, f"The service failed {refusals} times: {error}")
+                if now - max(self._last_answer, self.away_since) > self._patience:
+                    raise CannotGoOn(f"The service has not answered for {self._patience:g} s: {error}") from error
+                await asyncio.sleep(max(wait, error.wait or 0.0))
+                wait = min(2 * wait, LONGEST_WAIT)
+            else:
+                self._last_answer, self.away_since = time.monotonic(), None
+                self._answers += 1
+                return answer
+
+    async def _once(self, files: Mapping[str, Any]) -> dict[str, Any] | _Own:
+        """The answer, or the picture's own error. Raises ``_Again``, ``CannotGoOn``."""
+        try:
+            response = await self._client.post("/predict", files=files)
+        except (httpx.TransportError, RuntimeError) as error:  # RuntimeError: httpx's word for a connection closed under its feet
+            raise _Again("away", f"{type(error).__name__} {error}".strip(), None, reached=False) from error
+        if response.status_code == 200:
+            try:
+                answer: dict[str, Any] = orjson.loads(response.content)
+            except orjson.JSONDecodeError as error:
+                raise CannotGoOn("The service's answer is not JSON: is this address another server's?") from error
+            return answer
+        code, detail = problem_of(response)
+        if response.status_code in (408, 429) or response.status_code >= 500:
+            raise _Again(code, detail, _retry_after(response), reached=True)
+        if response.status_code in _PICTURES_OWN and code not in _CONFIGURATION:
+            return _Own(code, detail)
+        raise CannotGoOn(f"The service refuses: {detail} ({response.status_code} {code})")
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """An error of the picture itself."""
+
+    code: str
+    message: str
+
+
+class PredictRecompute:
+    """``search.recompute.Recompute`` over ``/predict``, for the command line."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+
+    async def embed(self, picture: bytes, model: str) -> Vector:
+        """The CLIP vector. Raises ``ServiceError``, ``CannotGoOn``."""
+        computed = await self._predictor.ask(picture, {"clip": model})
+        return _result(computed.vector, computed)
+
+    async def read(self, picture: bytes, model: str, options: OcrOptions) -> Text:
+        """The lines of text. Raises ``ServiceError``, ``CannotGoOn``."""
+        computed = await self._predictor.ask(picture, {"ocr": model}, options)
+        return _result(computed.text, computed)
+
+
+def problem_of(response: httpx.Response) -> tuple[str, str]:
+    """Code and sentence of an error's answer."""
+    try:
+        body = response.json()
+        return str(body.get("code", response.status_code)), str(body["detail"])
+    except (ValueError, KeyError, AttributeError):
+        return str(response.status_code), f"{response.status_code} {response.reason_phrase}"
+
+
+def _result(result: T | None, computed: Computed) -> T:
+    """``result``, or what went wrong instead, raised."""
+    if result is not None:
+        return result
+    problem = computed.problems[0]
+    known = {code.value: code for code in ErrorCode}
+    raise ServiceError(known.get(problem.code, ErrorCode.INTERNAL), problem.message)
+
+
+def _entries(models: Mapping[str, str], options: OcrOptions | None) -> dict[str, Any]:
+    entries: dict[str, Any] = {}
+    if "clip" in models:
+        entries["clip"] = {"visual": {"modelName": models["clip"]}}
+    if "ocr" in models:
+        detection: dict[str, Any] = {"modelName": models["ocr"]}
+        recognition = dict(detection)
+        if options is not None:
+            box = {"minScore": options.min_detection_score, "maxResolution": options.max_resolution}
+            detection, recognition = detection | {"options": box}, recognition | {"options": {"minScore": options.min_recognition_score}}
+        entries["ocr"] = {"detection": detection, "recognition": recognition}
+    return entries
+
+
+def _understood(answer: Mapping[str, Any], models: Mapping[str, str]) -> Computed:
+    vector = text = None
+    if "clip" in models:
+        numbers = np.array(orjson.loads(answer["clip"]), np.float32)
+        if numbers.ndim != 1 or not len(numbers) or not np.isfinite(numbers).all():
+            raise ValueError("a vector of other than finite numbers")
+        vector = Vector(models["clip"], numbers)
+    if "ocr" in models:
+        ocr = answer["ocr"]
+        boxes = np.array(ocr["box"], np.float32).reshape(len(ocr["text"]), 8).clip(0, 1).tolist()
+        scored = zip(ocr["text"], boxes, ocr["boxScore"], ocr["textScore"], strict=True)
+        text = Text(models["ocr"], tuple(Line(line, tuple(box), float(one), float(other)) for line, box, one, other in scored))
+    return Computed(vector, text)
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    try:
+        seconds = float(response.headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return min(seconds, 60.0) if math.isfinite(seconds) and seconds >= 0 else None

@@ -1,0 +1,100 @@
+"""What the tests of indexing share: a service with its own database, the command, and looks into the database from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import dict_row
+
+from search.embedded import DATABASE
+from search.embedded_setup import server_user, socket_folder
+from tests.e2e.server import ROOT, Server, free_port
+
+KEY = "a key of the tests"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a service under test keeps its files, and how it is set."""
+
+    folder: Path
+    environment: Mapping[str, str]
+
+    @property
+    def data(self) -> Path:
+        return Path(self.environment["SEARCH_FOLDER"]) / "postgresql"
+
+    def server(self) -> Server:
+        """The service, not started; every one of a place listens on the same port."""
+        return Server(self.folder, self.environment, port=int(self.environment["IMMICH_PORT"]))
+
+    def command(self, *arguments: str) -> subprocess.Popen[str]:
+        """``python -m search``, running."""
+        return subprocess.Popen(
+            (sys.executable, "-m", "search", *arguments),
+            cwd=ROOT,
+            env={**os.environ, **self.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *arguments: str) -> str:
+        """What ``python -m search`` says; it must succeed."""
+        process = self.command(*arguments)
+        said, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+        return said
+
+    def postmaster(self) -> int | None:
+        """The process id of the database, or None if it does not run."""
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            pid = int((self.data / "postmaster.pid").read_text().split()[0])
+            os.kill(pid, 0)
+            return pid
+        return None
+
+    def rows(self, query: str) -> list[dict[str, Any]]:
+        """Of a connection of its own, which starts no database that is down."""
+        conninfo = make_conninfo("", host=str(socket_folder(self.data, server_user())), user="postgres", dbname=DATABASE)
+        with psycopg.connect(conninfo, row_factory=dict_row, connect_timeout=10) as connection:
+            return connection.execute(query.encode()).fetchall()
+
+
+@contextlib.contextmanager
+def place(**environment: str) -> Iterator[Place]:
+    """A new place; at the end its database is stopped if it still runs, and its files are removed."""
+    # Not under pytest's own folder: only its owner may enter that, and PostgreSQL runs as another user when the tests run as root.
+    folder = Path(tempfile.mkdtemp(prefix="immich-bento-e2e-"))
+    folder.chmod(0o755)
+    settings = {
+        "IMMICH_PORT": str(free_port()),
+        "CLIP_MODEL": "cn-clip-tiny",
+        "OCR_MODEL": "PP-OCRv6_small",
+        "API_AUTH_KEY": KEY,
+        "SEARCH_ENABLED": "true",
+        "SEARCH_FOLDER": str(folder / "search"),
+        "OFFLINE": "true",
+        **environment,
+    }
+    here = Place(folder, settings)
+    try:
+        yield here
+    finally:
+        if (pid := here.postmaster()) is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGQUIT)  # at once; its files go anyway
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,70 @@
+"""A fake of Immich's HTTP API on loopback: previews and the job for faces, as search/immich_api.py asks for them."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class FakeImmich:
+    """A context manager. ``previews``: bytes by asset id; other assets are answered 400, as Immich does. ``status``: answers everything."""
+
+    def __init__(self, key: str = "immich-key") -> None:
+        self.key = key
+        self.previews: dict[str, bytes] = {}
+        self.status: int | None = None
+        self.requests: list[str] = []
+        """``METHOD path?query`` of all requests."""
+        self.jobs: list[Any] = []
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> FakeImmich:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def answer(self, request: str, key: str | None, body: bytes) -> tuple[int, bytes]:
+        """Status and body."""
+        self.requests.append(request)
+        if self.status is not None:
+            return self.status, b"{}"
+        if key != self.key:
+            return 401, b'{"message":"Invalid API key"}'
+        method, path = request.split(" ", 1)
+        if method == "GET" and path.startswith("/api/assets/") and path.endswith("/thumbnail?size=preview"):
+            picture = self.previews.get(path.split("/")[3])
+            return (200, picture) if picture is not None else (400, b'{"message":"Not found or no asset.view access"}')
+        if (method, path) == ("POST", "/api/assets/jobs"):
+            self.jobs.append(json.loads(body))
+            return 204, b""
+        return 404, b"{}"
+
+
+def _handler(immich: FakeImmich) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def _answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            status, content = immich.answer(f"{self.command} {self.path}", self.headers.get("x-api-key"), body)
+            self.send_response(status)
+            if status != 204:
+                self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = _answer
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Not on the console."""
+
+    return Handler
