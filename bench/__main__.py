@@ -1,15 +1,35 @@
-"""``python -m bench NAME``: run one benchmark and print its tables, or JSON."""
+"""``python -m bench NAME``: run one benchmark and print its tables, or JSON. ``python -m bench --url …`` stands for ``compare``."""
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
 
-from bench import batching, ping, routing, tasks, transport
+from bench import batching, compare, interactive, memory, overview, parts, ping, routing, scaling, start, tasks, transport
 from bench.report import Neighbours, machine, to_json, to_text
+from bench.search import quality as search_quality
+from bench.search import speed as search_speed
 
-BENCHMARKS = {"batching": batching, "ping": ping, "transport": transport, "routing": routing, "tasks": tasks}
+BENCHMARKS: dict[str, ModuleType] = {
+    "all": overview,
+    "compare": compare,
+    "interactive": interactive,
+    "memory": memory,
+    "start": start,
+    "scaling": scaling,
+    "batching": batching,
+    "ping": ping,
+    "transport": transport,
+    "routing": routing,
+    "tasks": tasks,
+    "parts": parts,
+    "search-quality": search_quality,
+    "search-speed": search_speed,
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -19,23 +39,32 @@ def parser() -> argparse.ArgumentParser:
     for name, module in BENCHMARKS.items():
         summary = (module.__doc__ or "").split("\n", 1)[0]
         sub = names.add_parser(name, help=summary, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-        sub.add_argument("--json", action="store_true", help="print JSON in place of tables")
+        sub.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON to FILE too; without FILE, print it alone")
         module.add_options(sub)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what ``arguments`` (default: the command line) name. Returns the exit status."""
-    options = parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0].startswith("--") and given[0] != "--help":
+        given.insert(0, "compare")
+    options = parser().parse_args(given)
     if options.name is None:
         parser().print_help()
         return 0
-    where, neighbours = machine(), Neighbours()
-    tables = BENCHMARKS[options.name].run(options)
-    where["other processes' CPU, %"] = neighbours.percent()
-    print((to_json if options.json else to_text)(options.name, where, tables))
+    benchmark, where, neighbours = BENCHMARKS[options.name], machine(), Neighbours()
+    tables = benchmark.run(options)
+    if benchmark is not compare:  # the servers that it is given are other processes too
+        where["other processes' CPU, %"] = neighbours.percent()
+    if options.json != "-":
+        print(to_text(options.name, where, tables))
+    if options.json:
+        report = to_json(options.name, where, tables)
+        print(report) if options.json == "-" else Path(options.json).write_text(report + "\n")
     return 0
 
 
 if __name__ == "__main__":  # processes that the benchmarks spawn import this module too
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # servers that were started are stopped on the way out
     sys.exit(main())

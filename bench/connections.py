@@ -19,7 +19,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from runners.contract import Embedding, ImageJob
-from runners.services import ClipImageApi, CloseEachConnection, Parcel
+from runners.services import ClipImageApi
+from runners.transport import CloseEachConnection, Parcel
 
 _VECTOR = np.ones(512, np.float32)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import psutil
@@ -26,6 +27,13 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
+    detail: bool = False
+    """For JSON alone."""
+
+
+def progress(text: str) -> None:
+    """Say on stderr how far a long run has come; the report alone goes to stdout."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 def milliseconds(seconds: Sequence[float], percentile: float) -> float:
@@ -42,6 +50,7 @@ def machine() -> dict[str, Cell]:
         "python": platform.python_version(),
         "bentoml": version("bentoml"),
         "onnxruntime": version("onnxruntime"),
+        "openvino": version("openvino"),
     }
 
 
@@ -80,14 +89,24 @@ def _cpu() -> str:
 
 
 def to_json(name: str, where: Mapping[str, Cell], tables: Sequence[Table]) -> str:
-    """One JSON object: ``benchmark``, ``machine``, ``tables``."""
-    return json.dumps({"benchmark": name, "machine": where, "tables": [asdict(table) for table in tables]}, ensure_ascii=False, indent=1)
+    """One JSON object: ``benchmark``, ``machine``, ``tables``. Figures that are not known (NaN) are null."""
+    report = {"benchmark": name, "machine": where, "tables": [asdict(table) for table in tables]}
+    return json.dumps(_known(report), ensure_ascii=False, indent=1)
+
+
+def _known(value: Any) -> Any:
+    """The same with null in place of NaN, which JSON lacks."""
+    if isinstance(value, dict):
+        return {key: _known(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_known(part) for part in value]
+    return None if isinstance(value, float) and np.isnan(value) else value
 
 
 def to_text(name: str, where: Mapping[str, Cell], tables: Sequence[Table]) -> str:
-    """Markdown tables, aligned for the terminal."""
+    """Markdown tables, aligned for the terminal; those of detail are left out."""
     head = f"# {name}: " + ", ".join(f"{key} {value}" for key, value in where.items())
-    return "\n\n".join([head, *map(_markdown, tables)])
+    return "\n\n".join([head, *(_markdown(table) for table in tables if not table.detail)])
 
 
 def _markdown(table: Table) -> str:

@@ -1,4 +1,6 @@
-"""Each benchmark runs, with counts too small to measure anything, and prints its tables."""
+"""Each benchmark of parts of the service runs, with counts too small to measure anything, and prints its tables.
+
+Those of whole servers: test_compare.py, test_contest.py."""
 
 from __future__ import annotations
 
@@ -19,10 +21,11 @@ TINY = {
     "transport": "--rounds 1 --requests 3 --kb 200",
     "routing": "--rounds 1 --requests 3 --kb 200",
     "tasks": "--callers 2 --seconds 0.5 --ttl 3 --pictures 1",
+    "parts": "--tiny --pictures 1 --rounds 1",
 }
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize("name", TINY)
 def test_each_benchmark_measures_something_and_says_so(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, *TINY[name].split(), "--json"]) == 0
     report: dict[str, Any] = json.loads(capsys.readouterr().out)

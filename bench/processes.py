@@ -1,0 +1,93 @@
+"""The processes of a server: found by its pid or its listening port; their CPU time and their memory, all together."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessTree:
+    """A server's first process and all its descendants, looked up anew for every figure."""
+
+    pid: int
+
+    def processes(self) -> list[psutil.Process]:
+        """The first process first. Empty where it has ended."""
+        try:
+            first = psutil.Process(self.pid)
+            return [first, *first.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def cpu_seconds(self) -> float:
+        """CPU time of all of them so far, user and system."""
+        total = 0.0
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                total += times.user + times.system
+        return total
+
+    def pss(self) -> float:
+        """MB of proportional set size, summed: pages that n processes share count 1/n in each."""
+        total = 0.0
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += process_pss(process)
+        return total
+
+
+def process_pss(process: psutil.Process) -> float:
+    """MB of one process. ``smaps_rollup`` is summed up by the kernel; psutil adds up the long ``smaps`` where that is missing."""
+    try:
+        lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
+    except FileNotFoundError:
+        return float(process.memory_full_info().pss) / 2**20
+    except ProcessLookupError as error:  # it has ended, and was not waited for
+        raise psutil.NoSuchProcess(process.pid) from error
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
+def tree_of(url: str, pid: int | None = None) -> ProcessTree | None:
+    """The processes of the server at ``url``: those of ``pid`` if given, else of whoever listens there.
+
+    The first process is the topmost that can be seen to hold the listening socket: its workers inherit that. None: the server is not
+    on this machine, or its processes are hidden from us.
+    """
+    if pid is not None:
+        return ProcessTree(pid)
+    address = urlsplit(url)
+    if not _is_local(address.hostname or ""):
+        return None
+    try:
+        found = next((holder.pid for holder in psutil.net_connections("tcp") if holder.pid and _listens(holder, address.port or 80)), None)
+        if found is None:
+            return None
+        process = psutil.Process(found)
+    except (psutil.AccessDenied, psutil.NoSuchProcess):
+        return None
+    with contextlib.suppress(psutil.AccessDenied, psutil.NoSuchProcess):
+        while (parent := process.parent()) and any(_listens(one, address.port or 80) for one in parent.net_connections("tcp")):
+            process = parent
+    return ProcessTree(process.pid)
+
+
+def _listens(connection: Any, port: int) -> bool:
+    return bool(connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port)
+
+
+def _is_local(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(socket.gethostbyname(host))
+    except OSError:
+        return False
+    own = {one.address for addresses in psutil.net_if_addrs().values() for one in addresses}
+    return address.is_loopback or str(address) in own

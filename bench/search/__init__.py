@@ -1,0 +1,1 @@
+"""Benchmarks of search: how much it finds, and how fast."""
