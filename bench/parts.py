@@ -40,7 +40,7 @@ from settings import Settings
 from tests.e2e.server import Server
 
 _SEAMS: Mapping[str, Sequence[tuple[ModuleType | type, str]]] = {
-    "decode": [(runners.pictures, "decode_image"), (runners.faces, "decode"), (runners.ocr, "decode")],
+    "decode": [(runners.pictures, "decode_image"), (runners.faces, "decode_shared"), (runners.ocr, "decode_shared")],
     "preprocess": [
         *((Preprocessing, name) for name in ("_resize", "normalised")),
         *((PictureGraph, "_normalised"), (runners.faces.detection, "letterbox"), (runners.faces, "aligned_crop")),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 from bench.pictures import pages, photos
 from tests.e2e.server import Server
@@ -42,7 +45,8 @@ def pss(server: Server) -> dict[str, float]:
     """MB of proportional set size by process: pages that n processes share count 1/n in each."""
     sizes: dict[str, float] = {}
     for process in server.processes():
-        arguments = process.cmdline()
-        name = arguments[arguments.index("--service-name") + 1] if "--service-name" in arguments else "arbiter"
-        sizes[name] = sizes.get(name, 0) + process.memory_full_info().pss / 2**20
+        with contextlib.suppress(psutil.Error):  # a runner that gives way to a fresh one
+            arguments = process.cmdline()
+            name = arguments[arguments.index("--service-name") + 1] if "--service-name" in arguments else "arbiter"
+            sizes[name] = sizes.get(name, 0) + process.memory_full_info().pss / 2**20
     return sizes

@@ -3,12 +3,17 @@
 BentoML's own batcher holds a lone request back in proportion to how long requests had to wait lately, since it takes queueing for a
 wish for company; after a busy minute of OCR that is more than a second (``python -m bench batching`` shows both). Where one batch fills
 all cores, nothing is won by waiting: the batch that gathers meanwhile is as large as the load asks for.
+
+With one exception. Callers who wait for their answers come back together, right after a batch: the first of them would go alone and
+split the others off for good (4 callers: batches of 1 and 3 for ever). So for a moment after a batch of several, the next is held until
+as many are there again. Who comes later than that moment never waits.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -19,11 +24,17 @@ log = logging.getLogger(__name__)
 J = TypeVar("J")
 R = TypeVar("R")
 
+_MOMENT = 0.025
+_SHARE = 0.1
+"""A batch of several is followed by a moment of at most 25 ms, and at most a tenth of the time that it took."""
+_IN_VAIN = 8
+"""If they did not come back in that moment, so many batches are followed by none."""
+
 
 class Batcher(Generic[J, R]):
     """Gathers the jobs of many callers into calls of one function.
 
-    ``run`` is called in ``executor`` with 1 to ``max_batch`` jobs, oldest first, never twice at the same time, and returns one
+    ``run`` is called in ``executor`` with 1 to ``max_batch`` jobs, oldest first, at most ``lanes`` times at the same time, and returns one
     result per job. If it raises for a batch, each job is tried alone, so that only the one at fault fails. Not thread-safe:
     belongs to one event loop.
     """
@@ -34,14 +45,20 @@ class Batcher(Generic[J, R]):
         *,
         max_batch: int,
         executor: Executor,
+        lanes: int = 1,
         on_batch: Callable[[int], None] = lambda size: None,
     ) -> None:
         self._run = run
         self._max_batch = max_batch
         self._executor = executor
+        self._lanes = lanes
         self._on_batch = on_batch
         self._queue: deque[tuple[J, asyncio.Future[R]]] = deque()
-        self._worker: asyncio.Task[None] | None = None
+        self._working = 0
+        self._workers: set[asyncio.Task[None]] = set()
+        self._enough = 0
+        self._enough_are_here = asyncio.Event()
+        self._in_vain = 0
 
     @property
     def waiting(self) -> int:
@@ -52,20 +69,43 @@ class Batcher(Generic[J, R]):
         """The result of ``job``. Raises what ``run`` raises for it. Cancelled before its turn, it is never run."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._queue.append((job, future))
-        if self._worker is None:
-            self._worker = asyncio.create_task(self._work())
+        if self._enough and len(self._queue) >= self._enough:
+            self._enough_are_here.set()
+        if self._working < self._lanes:
+            self._working += 1
+            worker = asyncio.create_task(self._work())
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
         return await future
 
     async def _work(self) -> None:
         try:
             while batch := self._take():
+                began = time.monotonic()
                 await self._answer(batch)
+                if len(batch) > 1 and self._lanes == 1:
+                    await self._hold(len(batch), time.monotonic() - began)
         finally:
-            self._worker = None
+            self._working -= 1
+
+    async def _hold(self, answered: int, seconds: float) -> None:
+        """Wait for the callers of a batch that took so many ``seconds`` to come back, beside those who wait already; but not for long."""
+        if self._in_vain:
+            self._in_vain -= 1
+            return
+        self._enough = min(self._max_batch, answered + len(self._queue))
+        if len(self._queue) < self._enough:
+            self._enough_are_here.clear()
+            try:
+                await asyncio.wait_for(self._enough_are_here.wait(), min(_MOMENT, _SHARE * seconds))
+            except asyncio.TimeoutError:
+                self._in_vain = _IN_VAIN
+        self._enough = 0
 
     def _take(self) -> list[tuple[J, asyncio.Future[R]]]:
         batch: list[tuple[J, asyncio.Future[R]]] = []
-        while self._queue and len(batch) < self._max_batch:
+        most = min(self._max_batch, -(-len(self._queue) // self._lanes))  # some for the other lanes
+        while self._queue and len(batch) < most:
             job, future = self._queue.popleft()
             if not future.done():  # its caller is gone
                 batch.append((job, future))

@@ -15,6 +15,7 @@ import metrics
 from errors import ErrorCode, ServiceError
 from runners.batching import Batcher
 from runners.contract import Failure, ImageJob, TextJob
+from runners.engine.lanes import working
 from runners.model_cache import ModelCache
 
 log = logging.getLogger(__name__)
@@ -49,9 +50,13 @@ class RunnerLimits:
 class Runner(Generic[J, R]):
     """Answers the jobs of one task. One batcher and one thread per model, so that a model that loads holds up no other."""
 
-    def __init__(self, name: str, load: Callable[[str], Model[J, R]], limits: RunnerLimits) -> None:
-        """``name``: for logs and metrics. ``load``: a model by its catalog name; raises ``ServiceError``."""
+    def __init__(self, name: str, load: Callable[[str], Model[J, R]], limits: RunnerLimits, *, lanes: int = 1) -> None:
+        """``name``: for logs and metrics. ``load``: a model by its catalog name; raises ``ServiceError``.
+
+        ``lanes``: batches of one model that compute at the same time.
+        """
         self.name = name
+        self._lanes = lanes
         self._limits = limits
         self._cache: ModelCache[Model[J, R]] = ModelCache(
             load, lambda model: model.close(), ttl=limits.model_ttl, retry_after=limits.retry_after
@@ -75,12 +80,13 @@ class Runner(Generic[J, R]):
     def _batcher(self, model: str) -> Batcher[J, R | Failure]:
         batcher = self._batchers.get(model)
         if batcher is None:
-            thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"{self.name}-{model}")
+            thread = ThreadPoolExecutor(max_workers=self._lanes, thread_name_prefix=f"{self.name}-{model}")
             self._threads.append(thread)
             batcher = self._batchers[model] = Batcher(
                 lambda jobs: self._run(model, jobs),
                 max_batch=self._limits.max_batch,
                 executor=thread,
+                lanes=self._lanes,
                 on_batch=lambda size: metrics.BATCH_SIZE.labels(self.name).observe(size),
             )
         return batcher
@@ -92,7 +98,7 @@ class Runner(Generic[J, R]):
             except ServiceError as error:  # the model cannot be had: each of its jobs is told so
                 return [Failure(error.code, error.message)] * len(jobs)
             self._count()
-            with self._limits.turns:
+            with self._limits.turns, working():
                 return model.run(jobs)
 
     async def preload(self, name: str) -> None:

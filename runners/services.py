@@ -42,8 +42,8 @@ class Loading:
     settings: Settings
     plan: EnginePlan
 
-    def open(self, path: Path, *, exact: Exactness = "as planned") -> Session:
-        return open_session(path, self.plan, exact=exact)
+    def open(self, path: Path, *, exact: Exactness = "as planned", laned: bool = False) -> Session:
+        return open_session(path, self.plan, exact=exact, laned=laned)
 
 
 def _load_clip_image(name: str, using: Loading) -> Model[ImageJob, Embedding]:
@@ -68,7 +68,7 @@ def _load_faces(name: str, using: Loading) -> Model[ImageJob, Faces]:
 
     def open_exactly(path: Path) -> Session:
         # In bf16 the detector's landmarks move by tenths of a pixel, and the vectors of faces cut out by them to a cosine of 0.989.
-        return using.open(path, exact="all" if path == files["detection/model.onnx"] else "start")
+        return using.open(path, exact="all" if path == files["detection/model.onnx"] else "start", laned=True)
 
     return load_faces(files, open_exactly, max_pixels=using.settings.max_picture_pixels)
 
@@ -77,7 +77,7 @@ def _load_ocr(name: str, using: Loading) -> Model[ImageJob, TextLines]:
     from runners.ocr import load_ocr
 
     files = locate(using.catalog.find(Task.OCR, name), using.settings)
-    return load_ocr(files, using.open, max_pixels=using.settings.max_picture_pixels)
+    return load_ocr(files, partial(using.open, laned=True), max_pixels=using.settings.max_picture_pixels)
 
 
 # What a family needs is imported when its first model is loaded: an idle process stays small.
@@ -87,6 +87,15 @@ _LOADERS: dict[str, Callable[..., Model[Any, Any]]] = {
     "faces": _load_faces,
     "ocr": _load_ocr,
 }
+
+
+_LANED = ("faces", "ocr")
+"""Runners of small graphs, of which each batch gets a thread where there are several."""
+_MOST_LANES = 4
+
+
+def _lanes(runner: str, plan: EnginePlan) -> int:
+    return min(plan.threads, _MOST_LANES) if runner in _LANED and plan.device == "cpu" else 1
 
 
 def _preloads(config: Settings, catalog: Catalog) -> dict[str, tuple[str, ...]]:
@@ -136,7 +145,7 @@ class RunnerService:
         self._catalog = load_catalog(config.model_catalog)
         using = Loading(self._catalog, config, plan)
         self.runners: dict[str, Runner[Any, Any]] = {
-            name: Runner(name, partial(_LOADERS[name], using=using), limits) for name in self.runner_names
+            name: Runner(name, partial(_LOADERS[name], using=using), limits, lanes=_lanes(name, plan)) for name in self.runner_names
         }
         self._background: list[asyncio.Task[None]] = []
         if self.nice and config.runner_nice:
@@ -151,33 +160,31 @@ class RunnerService:
         end_if_idle = stop_when_idle(config.shutdown_timeout)
         preloads = _preloads(config, self._catalog)
         self._background = [asyncio.create_task(runner.preload(model)) for name, runner in self.runners.items() for model in preloads[name]]
-        self._background.append(asyncio.create_task(self._rest_idle()))
+        self._background.append(asyncio.create_task(self._be_small(end_if_idle)))
         if config.model_ttl:
             self._background.append(asyncio.create_task(self._unload_idle(config.model_ttl_poll_s)))
-        self._background.append(asyncio.create_task(self._renew(config.model_ttl_poll_s, end_if_idle)))
 
-    async def _rest_idle(self) -> None:
+    async def _be_small(self, end_if_idle: Callable[[], bool]) -> None:
+        """Let idle models rest; and make room for a fresh process once all are unloaded.
+
+        Libraries keep 40 to 80 MB for as long as their process lives.
+        """
+        had_models = False
         while True:
             await asyncio.sleep(_REST_AFTER / 2)
             if await asyncio.to_thread(rest_idle_sessions, _REST_AFTER):
                 await asyncio.to_thread(give_memory_back, cycles=False)
+            has_models = any(runner.loaded() for runner in self.runners.values())
+            if had_models and not has_models and end_if_idle():
+                log.info("%s: nothing is loaded any more; a fresh process takes over.", ", ".join(self.runner_names))
+                return
+            had_models = had_models or has_models
 
     async def _unload_idle(self, every: float) -> None:
         while True:
             await asyncio.sleep(every)
             for runner in self.runners.values():
                 await asyncio.to_thread(runner.unload_idle)
-
-    async def _renew(self, every: float, end_if_idle: Callable[[], bool]) -> None:
-        """Make room for a fresh process once all models are unloaded: libraries keep 40 to 80 MB for as long as their process lives."""
-        had_models = False
-        while True:
-            await asyncio.sleep(every)
-            has_models = any(runner.loaded() for runner in self.runners.values())
-            if had_models and not has_models and end_if_idle():
-                log.info("%s: nothing is loaded any more; a fresh process takes over.", ", ".join(self.runner_names))
-                return
-            had_models = had_models or has_models
 
     @bentoml.on_shutdown
     async def end(self) -> None:

@@ -27,8 +27,8 @@ LARGEST_PAGE = 100
 """Hits in one answer."""
 _OCR_HITS = 500
 _CLIP_HITS = 200
-_CLIP_HITS_IN_HYBRID = 100
-"""How far pages go. In hybrid search, each vector costs time and adds less: at rank 100 it is worth a third of the first."""
+_CLIP_HITS_IN_HYBRID = 60
+"""How far pages go. In hybrid search, each vector costs time and adds less: at rank 60 it is worth half of the first."""
 
 Embed: TypeAlias = Callable[[str], Awaitable[Vector]]
 """A text to its CLIP vector. Raises ``ServiceError`` where the model cannot be had."""

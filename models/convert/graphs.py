@@ -17,7 +17,7 @@ _OPSET = 17
 def half_of(model: Any, half: Half) -> Any:
     """One half as a ``torch.nn.Module`` of its own.
 
-    ``visual``: uint8 (n, s, s, 3) RGB to float32 (n, d). ``textual``: int64 token ids (n, 52), 0 for padding, to float32 (n, d). Rows
+    ``visual``: uint8 (n, s, s, 3) RGB to float32 (n, d). ``textual``: int64 token ids (n, up to 52), 0 for padding, to float32 (n, d). Rows
     have L2 norm 1.
     """
     import torch
@@ -48,10 +48,14 @@ def half_of(model: Any, half: Half) -> Any:
 
 
 def export_half(model: Any, half: Half, image_size: int, path: Path) -> None:
-    """Write one half to ``path``: fp32, batch axis free. Above 2 GB torch puts weights into files beside it. Raises ``OSError``."""
+    """Write one half to ``path``: fp32, axes of batch and tokens free. Above 2 GB torch puts weights into files beside it.
+
+    Raises ``OSError``.
+    """
     import torch
 
     name = INPUTS[half]
+    axes = {0: "batch"} if half == "visual" else {0: "batch", 1: "tokens"}
     if half == "visual":
         example = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)
     else:
@@ -60,5 +64,5 @@ def export_half(model: Any, half: Half, image_size: int, path: Path) -> None:
         warnings.simplefilter("ignore")  # this exporter, which needs no onnxscript, says on every call that it is the old one
         torch.onnx.export(
             half_of(model, half), (example,), str(path), dynamo=False, opset_version=_OPSET,
-            input_names=[name], output_names=["embedding"], dynamic_axes={name: {0: "batch"}, "embedding": {0: "batch"}},
+            input_names=[name], output_names=["embedding"], dynamic_axes={name: axes, "embedding": {0: "batch"}},
         )  # fmt: skip

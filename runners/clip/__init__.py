@@ -42,4 +42,5 @@ def load_clip_text(model_name: str, entry_family: str, files: Mapping[str, Path]
     Raises ``ModelUnavailable`` where a file is damaged or they do not fit together.
     """
     tokenizer = read_tokenizer(model_name, entry_family, files)
-    return ClipTextModel(open_session(files["textual/model.onnx"]), tokenizer)
+    # CN-CLIP masks its padding and takes the vector of the first token.
+    return ClipTextModel(open_session(files["textual/model.onnx"]), tokenizer, ignores_padding=entry_family == "cn-clip")

@@ -12,6 +12,7 @@ from errors import ModelUnavailable
 from runners.engine.choice import Choice, EngineName, EngineUnusable, Precision, choose
 from runners.engine.compiled import CompiledModels
 from runners.engine.idle import rest_idle_sessions
+from runners.engine.lanes import LanedSession
 from runners.engine.session import Session, TensorSpec
 from runners.engine.threads import available_cores
 from settings import Settings
@@ -134,13 +135,17 @@ def _require_openvino() -> None:
         raise DeviceUnusable("DEVICE=openvino, but OpenVINO finds no device here. Set DEVICE=cpu.")
 
 
-def open_session(path: Path, plan: EnginePlan, *, exact: Exactness = "as planned") -> Session:
+def open_session(path: Path, plan: EnginePlan, *, exact: Exactness = "as planned", laned: bool = False) -> Session:
     """Load the graph at ``path``. Raises ``ModelUnavailable`` if the file is no graph that the engine can run.
+
+    ``laned``: a small graph, which gets one thread where several batches are in work (``runners.engine.lanes``).
 
     ``exact``: what of the graph does not bear less than fp32, whatever the plan says. Where the plan leaves the engine open and OpenVINO
     cannot load the graph, ONNX Runtime does; the log says so.
     """
     choice = _fitting(_choice(plan), path, exact)
+    if laned and choice.engine == "openvino" and plan.device == "cpu" and plan.threads > 1:
+        return LanedSession(lambda threads: open_session(path, replace(plan, threads=threads), exact=exact), plan.threads)
     began = time.perf_counter()
     if choice.engine == "openvino" and plan.engine == "auto":
         try:

@@ -62,7 +62,7 @@ def test_memory_goes_through_its_steps_and_draws_the_long_load(capsys: pytest.Ca
     counts = ("--mixed", "8", "--requests", "20", "--warm-up", "4", "--shapes", "2", "--callers", "2", "--peer-requests", "5")
     found = report(capsys, "memory", *counts, "--plot", str(tmp_path / "memory.svg"))
     steps = {row[0]: row[1:] for row in found["tables"][0]["rows"]}
-    assert list(steps) == ["idle", "one request of each task", "after 8 mixed requests", "after unloading"]
+    assert list(steps) == ["idle", "one request of each task", "after 8 mixed requests", "the same, at rest", "after unloading"]
     assert all(row[0] > 1 for row in steps.values())
     assert steps["after unloading"][1] is None
     assert targets(found)["memory idle, MB"][2] == "yes"

@@ -43,7 +43,10 @@ def test_vectors_over_http_equal_cn_clip_s_own(tmp_path: Path) -> None:
     environment = {**os.environ, "BENTOML_HOME": str(tmp_path / "bentoml"), "MACHINE_LEARNING_CACHE_FOLDER": str(tmp_path / "models")}
     subprocess.run(command, cwd=ROOT, env=environment, check=True)
     pictures = _pictures()
-    with Server(tmp_path, {"CLIP_MODEL": "ViT-B-16"}) as server, httpx.Client(base_url=server.url, timeout=120) as client:
+    with (
+        Server(tmp_path, {"CLIP_MODEL": "ViT-B-16", "PRECISION": "fp32"}) as server,
+        httpx.Client(base_url=server.url, timeout=120) as client,
+    ):
 
         def ask(body: bytes) -> list[float]:
             response = client.post("/predict", content=body, headers=HEADERS)

@@ -65,7 +65,9 @@ async def _bursts(url: str, bodies: list[tuple[bytes, int]]) -> Counter[str]:
     return outcomes
 
 
-@pytest.mark.parametrize("one_in_ten_is_bad", [False, True], ids=["all good", "one in ten bad"])
+@pytest.mark.parametrize(
+    "one_in_ten_is_bad", [pytest.param(False, id="all good", marks=pytest.mark.slow), pytest.param(True, id="one in ten bad")]
+)
 def test_five_thousand_requests_from_32_callers_are_all_answered_as_they_should(server: Server, one_in_ten_is_bad: bool) -> None:
     good = _good_requests()
     broken = jpeg(Image.effect_noise((200, 200), 60).convert("RGB"))[:3000]

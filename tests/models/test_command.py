@@ -182,7 +182,8 @@ def test_a_broken_catalog_is_one_sentence(run: Run, tmp_path: Path, monkeypatch:
 def test_it_runs_inside_a_bento_and_finds_the_models_packed_with_it(tmp_path: Path) -> None:
     """The layout of a Bento: ``src/`` with the code, ``models/`` with a store of its own, ``bento.yaml``."""
     source = tmp_path / "bento/src"
-    shutil.copytree(ROOT / "models", source / "models", ignore=shutil.ignore_patterns("__pycache__", "tiny"))
+    for package in ("models", "settings"):
+        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__", "tiny"))
     for path in ROOT.glob("*.py"):
         shutil.copy(path, source)
     (tmp_path / "bento/bento.yaml").write_text("name: immich-bento\n")

@@ -73,7 +73,12 @@ def room(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    "name", ["RN50", "ViT-B-16", *(pytest.param(name, marks=LARGE) for name in ("ViT-L-14", "ViT-L-14-336", "ViT-H-14"))]
+    "name",
+    [
+        pytest.param("RN50", marks=pytest.mark.slow),
+        "ViT-B-16",
+        *(pytest.param(name, marks=LARGE) for name in ("ViT-L-14", "ViT-L-14-336", "ViT-H-14")),
+    ],
 )
 def test_a_converted_checkpoint_answers_as_cn_clips_own_torch_forward(name: str, room: Path) -> None:
     model, size = random_model(ARCHITECTURES[name]), ARCHITECTURES[name].image_size

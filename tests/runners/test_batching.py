@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runners.batching import Batcher
@@ -70,6 +71,68 @@ def test_a_lone_job_after_a_busy_time_does_not_wait_for_company() -> None:
     asyncio.run(scenario())
 
 
+def test_two_lanes_work_at_once_and_share_what_waits() -> None:
+    async def scenario() -> None:
+        model = Model()
+        model.gate.clear()
+        with ThreadPoolExecutor(2) as threads:
+            batcher = Batcher(model.run, max_batch=8, executor=threads, lanes=2)
+            first = [asyncio.create_task(batcher.submit(n)) for n in (1, 2)]
+            while len(model.batches) < 2:
+                await asyncio.sleep(0.001)
+            rest = [asyncio.create_task(batcher.submit(n)) for n in range(3, 9)]
+            await asyncio.sleep(0.01)
+            model.gate.set()
+            assert await asyncio.gather(*first, *rest) == [n * 2 for n in range(1, 9)]
+            assert sorted(model.batches[:2]) == [[1], [2]]
+            assert model.batches[2] == [3, 4, 5]  # half of the six
+            assert model.most_running == 2
+
+    asyncio.run(scenario())
+
+
+def test_callers_who_come_back_together_stay_together() -> None:
+    """Four callers, of whom the first came alone: without a moment's patience he would go alone for ever."""
+
+    async def scenario() -> None:
+        sizes: list[int] = []
+
+        def run(jobs: Sequence[int]) -> Sequence[int]:
+            sizes.append(len(jobs))
+            time.sleep(0.25)
+            return jobs
+
+        with ThreadPoolExecutor(1) as thread:
+            batcher: Batcher[int, int] = Batcher(run, max_batch=8, executor=thread)
+
+            async def caller(number: int) -> None:
+                await asyncio.sleep(0.05 if number else 0)
+                for _ in range(4):
+                    await batcher.submit(number)
+
+            await asyncio.gather(*(caller(number) for number in range(4)))
+        assert sizes[0] == 1
+        assert 4 in sizes
+        assert sum(sizes) == 16
+
+    asyncio.run(scenario())
+
+
+def test_who_is_waited_for_in_vain_is_not_waited_for_again() -> None:
+    async def scenario() -> None:
+        model = Model()
+        with ThreadPoolExecutor(1) as thread:
+            batcher = Batcher(model.run, max_batch=4, executor=thread)
+            await asyncio.gather(*(batcher.submit(n) for n in range(3)))
+            await asyncio.sleep(0.1)
+            assert batcher._in_vain == 8
+            await asyncio.gather(*(batcher.submit(n) for n in range(3)))
+            await asyncio.sleep(0.01)
+            assert batcher._in_vain == 7
+
+    asyncio.run(scenario())
+
+
 def test_only_the_job_at_fault_fails() -> None:
     async def scenario() -> None:
         model = Model()
@@ -115,16 +178,17 @@ def test_a_job_whose_caller_is_gone_before_its_turn_is_never_run() -> None:
     asyncio.run(scenario())
 
 
-@given(st.lists(st.integers(-3, 1000), max_size=60), st.integers(1, 9))
-def test_every_job_gets_its_own_answer_whatever_the_batches(jobs: list[int], max_batch: int) -> None:
+@settings(deadline=None)
+@given(st.lists(st.integers(-3, 1000), max_size=60), st.integers(1, 9), st.integers(1, 3))
+def test_every_job_gets_its_own_answer_whatever_the_batches(jobs: list[int], max_batch: int, lanes: int) -> None:
     async def scenario() -> None:
         model = Model()
-        with ThreadPoolExecutor(1) as thread:
-            batcher = Batcher(model.run, max_batch=max_batch, executor=thread)
+        with ThreadPoolExecutor(lanes) as thread:
+            batcher = Batcher(model.run, max_batch=max_batch, executor=thread, lanes=lanes)
             results = await asyncio.gather(*(batcher.submit(job) for job in jobs), return_exceptions=True)
             for job, result in zip(jobs, results, strict=True):
                 assert isinstance(result, ValueError) if job < 0 else result == job * 2
             assert all(len(batch) <= max_batch for batch in model.batches)
-            assert model.most_running <= 1
+            assert model.most_running <= lanes
 
     asyncio.run(scenario())

@@ -109,7 +109,7 @@ def test_two_that_start_at_once_share_one(folder: Path) -> None:
 def test_it_listens_on_a_unix_socket_only_and_for_its_user_only(server: EmbeddedServer) -> None:
     conninfo = server.start()
     assert query(conninfo, "SELECT current_setting('listen_addresses')") == ""
-    assert query(conninfo, "SELECT current_setting('shared_buffers')") == "64MB"
+    assert query(conninfo, "SELECT current_setting('shared_buffers')") == "256MB"
     connections = psutil.Process(postmaster(server)).net_connections("inet")
     assert connections == []
     assert server.data.stat().st_mode & 0o077 == 0
