@@ -26,7 +26,8 @@ demo-stop: $(VENV)/.demo
 
 test: $(VENV)/.test
 	@echo "Running the tests (make test-slow runs the slow ones too)."
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --ignore tests/e2e --ignore tests/bench $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" tests/e2e tests/bench $(ARGS)
 
 test-slow: $(VENV)/.test
 	@echo "Running all tests, the slow ones too, but not those of the largest models (make test-large)."

@@ -25,7 +25,9 @@ TINY = {
 }
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("ping", "routing", "transport"))) for name in TINY]
+)
 def test_each_benchmark_measures_something_and_says_so(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, *TINY[name].split(), "--json"]) == 0
     report: dict[str, Any] = json.loads(capsys.readouterr().out)

@@ -36,6 +36,7 @@ def _pictures() -> list[Image.Image]:
     ]
 
 
+@pytest.mark.slow
 def test_vectors_over_http_equal_cn_clip_s_own(tmp_path: Path) -> None:
     model = random_model()
     checkpoint = official_checkpoint(model, tmp_path / "clip_cn_vit-b-16.pt")

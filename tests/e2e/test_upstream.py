@@ -184,6 +184,7 @@ def hostile_case(how: str, number: int) -> Case:
     return Case(multipart(clip_visual("whatever"), image=image), right)
 
 
+@pytest.mark.slow
 def test_1800_requests_to_servers_that_do_everything_wrong_end_as_documented_in_flat_memory(
     gateway: Server, fakes: tuple[FakeUpstream, FakeUpstream]
 ) -> None:
