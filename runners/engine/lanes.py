@@ -7,13 +7,14 @@ one, pages 160 and 220. So two threads are quicker for whoever is alone, but two
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from queue import SimpleQueue
 from typing import Any
 
 from numpy.typing import NDArray
 
+from runners.engine.idle import watch
 from runners.engine.session import Session, TensorSpec
 
 _guard = threading.Lock()
@@ -47,8 +48,10 @@ class LanedSession:
         self._lanes = threads
         self._wide = open_with(threads)
         self._narrow: list[Session] = []
-        self._free: SimpleQueue[Session] = SimpleQueue()
-        self._opening = threading.Lock()
+        self._free: list[Session] = []
+        self._changed = threading.Condition()  # guards both lists
+        self._last_used = time.monotonic()
+        watch(self)
 
     @property
     def inputs(self) -> Sequence[TensorSpec]:
@@ -65,22 +68,42 @@ class LanedSession:
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         if not others_work():
             return self._wide.run(feeds)
-        self._open_lanes()
-        lane = self._free.get()
+        lane = self._take_lane()
         try:
             return lane.run(feeds)
         finally:
-            self._free.put(lane)
+            with self._changed:
+                self._free.append(lane)
+                self._last_used = time.monotonic()
+                self._changed.notify()
 
-    def _open_lanes(self) -> None:
-        """At the first call beside another: who never has two callers does not pay for their memory."""
-        with self._opening:
+    def _take_lane(self) -> Session:
+        """Lanes are opened by the first call beside another: who never has two callers does not pay for their memory."""
+        with self._changed:
             while len(self._narrow) < self._lanes:
                 lane = self._open_with(1)
                 self._narrow.append(lane)
-                self._free.put(lane)
+                self._free.append(lane)
+            while not self._free:
+                self._changed.wait()
+            return self._free.pop()
+
+    def rest(self, idle_for: float) -> bool:
+        """Close the lanes if none was used for ``idle_for`` seconds. Whether there were any."""
+        with self._changed:
+            busy = len(self._free) < len(self._narrow)
+            if busy or not self._narrow or time.monotonic() - self._last_used < idle_for:
+                return False
+            self._close_lanes()
+            return True
 
     def close(self) -> None:
-        self._wide.close()
+        with self._changed:
+            self._wide.close()
+            self._close_lanes()
+
+    def _close_lanes(self) -> None:
         for lane in self._narrow:
             lane.close()
+        self._narrow.clear()
+        self._free.clear()

@@ -73,6 +73,17 @@ def test_lanes_are_opened_when_two_first_meet_and_all_are_closed(session: LanedS
     assert [one.is_closed for one in opened] == [True] * 4
 
 
+def test_lanes_that_nobody_uses_are_closed_and_opened_again(session: LanedSession, opened: list[Recorder]) -> None:
+    assert not session.rest(0)
+    with working(), working():
+        threads_of(session)
+        assert not session.rest(60)
+        assert session.rest(0)
+        assert [one.is_closed for one in opened] == [False, True, True, True]
+        assert threads_of(session) == 1
+    assert [one.is_closed for one in opened[4:]] == [False] * 3
+
+
 def test_many_at_once_all_get_their_answer(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     path = linear_graph(tmp_path / "model.onnx")
