@@ -19,6 +19,8 @@ from pathlib import Path
 import httpx
 import psutil
 
+from errors import ServiceError
+from search.embedded_setup import Programs, prepare_folder, server_user
 from settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,6 +101,7 @@ def start() -> Running:
         )
     FOLDER.mkdir(exist_ok=True)
     FOLDER.chmod(0o755)  # PostgreSQL runs as another user where this is root
+    _check_that_postgresql_can_run()
     new = Running(pid=0, started=0.0, port=_free_port(), key=_key())
     with new.log.open("wb") as log:
         process = subprocess.Popen(
@@ -116,6 +119,15 @@ def start() -> Running:
         json.dump(asdict(started), state)
     wait_until_ready(started)
     return started
+
+
+def _check_that_postgresql_can_run() -> None:
+    """Raises ``DemoFailed`` at once with what the service would otherwise say in its log for as long as it is waited for."""
+    folder = _search_folder()
+    try:
+        prepare_folder(folder, server_user(), Programs.installed(folder / "postgresql"))
+    except ServiceError as error:
+        raise DemoFailed(str(error)) from error
 
 
 def wait_until_ready(service: Running) -> None:

@@ -42,8 +42,8 @@ from settings import Settings
 # What these modules import is large (PostgreSQL's client, dictionaries), so they are imported by the first request that needs them.
 if TYPE_CHECKING:
     from search.database import Database
-    from search.find import QueryVector
     from search.models_in_use import ModelsInUse
+    from search.records import Vector
 
 Handler: TypeAlias = "Callable[[Request, Fields], Awaitable[Answer]]"
 A = TypeVar("A", bound=Asked)
@@ -123,14 +123,14 @@ class SearchApi:
             notes=[Note(code=refusal.code.value, message=refusal.message) for refusal in counted.refusals],
         )
 
-    async def _embed(self, database: Database, text: str) -> QueryVector:
+    async def _embed(self, database: Database, text: str) -> Vector:
         """The vector of a query's text. Raises ``ServiceError`` where no model fits what is stored, or it cannot be had."""
-        from search.find import QueryVector
+        from search.records import Vector
 
         if self._models is None or time.monotonic() - self._models[0] > _MODELS_KEPT:
             self._models = time.monotonic(), await self._look_at_models(database)
         model = self._models[1].clip_or_refuse()
-        return QueryVector(model, (await started(self.runners).clip_text(TextJob(text, model))).vector)
+        return Vector(model, (await started(self.runners).clip_text(TextJob(text, model))).vector)
 
     async def _look_at_models(self, database: Database) -> ModelsInUse:
         from search.models_in_use import models_in_use

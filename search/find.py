@@ -32,7 +32,6 @@ _CLIP_HITS_IN_HYBRID = 60
 
 Embed: TypeAlias = Callable[[str], Awaitable[Vector]]
 """A text to its CLIP vector. Raises ``ServiceError`` where the model cannot be had."""
-QueryVector = Vector
 
 
 class Mode(str, Enum):
