@@ -95,7 +95,7 @@ def check_engine(plan: EnginePlan) -> Choice | None:
     if plan.device != "cpu":
         return None
     try:
-        return choose(plan.engine, plan.precision)
+        return choose(plan.engine, plan.precision, kept=plan.compiled)
     except EngineUnusable as error:
         raise DeviceUnusable(str(error)) from error
 
@@ -126,7 +126,7 @@ def _device_ids(settings: Settings) -> list[int]:
 
 def _require_openvino() -> None:
     try:
-        from runners.engine.openvino import is_usable
+        from runners.engine.openvino_core import is_usable
     except ImportError as error:
         raise DeviceUnusable(
             f"DEVICE=openvino, but OpenVINO cannot be imported ({error}). Install openvino again (pip install openvino), or set DEVICE=cpu."
@@ -143,7 +143,7 @@ def open_session(path: Path, plan: EnginePlan, *, exact: Exactness = "as planned
     ``exact``: what of the graph does not bear less than fp32, whatever the plan says. Where the plan leaves the engine open and OpenVINO
     cannot load the graph, ONNX Runtime does; the log says so.
     """
-    choice = _fitting(_choice(plan), path, exact)
+    choice = _fitting(_choice(plan), path, exact, plan.compiled)
     if laned and choice.engine == "openvino" and plan.device == "cpu" and plan.threads > 1:
         return LanedSession(lambda threads: open_session(path, replace(plan, threads=threads), exact=exact), plan.threads)
     began = time.perf_counter()
@@ -167,13 +167,13 @@ def _choice(plan: EnginePlan) -> Choice:
     if plan.device == "cuda":
         return Choice("onnxruntime", "fp32", "a GPU was found" if plan.engine == "auto" else "DEVICE=cuda")
     if plan.device == "openvino":
-        from runners.engine.openvino import has_gpu
+        from runners.engine.openvino_core import has_gpu
 
         if has_gpu():
             return Choice("openvino", "fp32", "DEVICE=openvino, on an Intel GPU")
-        return replace(choose("openvino", plan.precision), why="DEVICE=openvino, which finds no Intel GPU")
+        return replace(choose("openvino", plan.precision, kept=plan.compiled), why="DEVICE=openvino, which finds no Intel GPU")
     try:
-        return choose(plan.engine, plan.precision)
+        return choose(plan.engine, plan.precision, kept=plan.compiled)
     except EngineUnusable as error:
         raise ModelUnavailable(str(error)) from error
 
@@ -208,7 +208,7 @@ def _open(path: Path, plan: EnginePlan, choice: Choice, exact: Exactness) -> tup
     return OnnxRuntimeSession(path, threads=plan.threads, inter_op_threads=plan.inter_op_threads, cuda_device=cuda_device), ""
 
 
-def _fitting(choice: Choice, path: Path, exact: Exactness) -> Choice:
+def _fitting(choice: Choice, path: Path, exact: Exactness, kept: Path | None) -> Choice:
     """The choice for one model: fp32 where it bears nothing less, bf16 where there is no int8 of it."""
     if choice.precision == "fp32":
         return choice
@@ -219,7 +219,7 @@ def _fitting(choice: Choice, path: Path, exact: Exactness) -> Choice:
             "PRECISION=int8, but %s was not quantized: it is computed as under PRECISION=auto. "
             "`python -m models quantize NAME --pictures FOLDER` makes %s of a CLIP model's image half.", path, QUANTIZED,
         )  # fmt: skip
-        return choose("openvino", "auto")
+        return choose("openvino", "auto", kept=kept)
     return choice
 
 

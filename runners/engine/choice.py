@@ -1,24 +1,24 @@
 """Which engine computes a model, and in which precision: what the settings ask for, held against what this machine has.
 
-Measured on 2 cores with AVX512-BF16, CPU time a picture (docs/performance.md): OpenVINO needs less than ONNX Runtime for every model
-here already in fp32 (CLIP image 0.84, OCR detection 0.63, face vectors 0.54 of it), and in bf16 less than half (0.41, 0.34, 0.21). So
-``auto`` is OpenVINO wherever it can be imported on x86-64, in bf16 where the CPU computes in that. On other processors nothing was
-measured: ONNX Runtime.
+Measured on 2 cores of an AMD EPYC with AVX512-BF16, CPU time a picture (docs/performance.md): OpenVINO needs less than ONNX Runtime for
+every model here already in fp32 (CLIP image 0.84, OCR detection 0.63, face vectors 0.54 of it), and in bf16 less than half (0.41, 0.34,
+0.21). So ``auto`` is OpenVINO wherever it can be imported on x86-64, in bf16 where that was measured to be faster on the machine itself
+(``runners.engine.bf16``). On other processors nothing was measured: ONNX Runtime.
 """
 
 from __future__ import annotations
 
-import logging
 import platform
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
 EngineName = Literal["onnxruntime", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]
 
-log = logging.getLogger(__name__)
-
+WORTH_IT = 1.15
+"""Times as fast as fp32 from which on bf16 is worth what it leaves out: it keeps three digits."""
 _X86 = ("x86_64", "amd64", "AMD64")
 
 
@@ -35,9 +35,10 @@ class EngineUnusable(Exception):
     """What ENGINE or PRECISION asks for cannot be had on this machine; the message says what can."""
 
 
-def choose(engine: Literal["auto"] | EngineName, precision: Literal["auto"] | Precision) -> Choice:
+def choose(engine: Literal["auto"] | EngineName, precision: Literal["auto"] | Precision, *, kept: Path | None = None) -> Choice:
     """The engine and the precision of models on this machine's CPU. Imports OpenVINO unless ``engine`` rules it out.
 
+    ``kept``: the folder for what is measured to choose by; None keeps nothing.
     Raises ``EngineUnusable`` where the two contradict each other, or OpenVINO is asked for and cannot be imported.
     """
     if engine == "onnxruntime":
@@ -54,25 +55,33 @@ def choose(engine: Literal["auto"] | EngineName, precision: Literal["auto"] | Pr
         return Choice("onnxruntime", "fp32", f"OpenVINO cannot be used: {missing}")
     if engine == "auto" and precision == "auto" and platform.machine() not in _X86:
         return Choice("onnxruntime", "fp32", f"OpenVINO was measured on x86-64 alone, and this is {platform.machine()}")
-    if precision != "auto":
+    if precision == "fp32" or precision == "int8":
         return Choice("openvino", precision, f"PRECISION={precision}")
-    if computes_in_bf16():
-        return Choice("openvino", "bf16", "this CPU computes in bf16")
-    return Choice("openvino", "fp32", "this CPU has no bf16")
+    return _bf16_or_fp32(bf16_speedup(kept), asked=precision == "bf16")
+
+
+def _bf16_or_fp32(speedup: float, *, asked: bool) -> Choice:
+    if asked:
+        return Choice("openvino", "bf16", "PRECISION=bf16" + (f", though {_in_words(speedup)}" if speedup < WORTH_IT else ""))
+    return Choice("openvino", "bf16" if speedup >= WORTH_IT else "fp32", _in_words(speedup))
+
+
+def _in_words(speedup: float) -> str:
+    return f"bf16 is {speedup:.2f} times as fast as fp32 here" if speedup else "this CPU has no bf16"
+
+
+def bf16_speedup(kept: Path | None) -> float:
+    """``runners.engine.bf16.bf16_speedup``, imported only when it is asked for."""
+    from runners.engine import bf16
+
+    return bf16.bf16_speedup(kept)
 
 
 @lru_cache(maxsize=1)
 def openvino_problem() -> str | None:
     """Why OpenVINO cannot be used in this process; None where it can."""
     try:
-        from runners.engine.openvino import is_usable
+        from runners.engine.openvino_core import is_usable
     except (ImportError, OSError) as error:  # OSError: a library of it that does not load
         return " ".join(str(error).split())
     return None if is_usable() else "it finds no device"
-
-
-def computes_in_bf16() -> bool:
-    """Whether OpenVINO says that this machine's CPU multiplies bf16 numbers (AVX512-BF16, AMX, or their kin)."""
-    from runners.engine.openvino import cpu_capabilities
-
-    return "BF16" in cpu_capabilities()

@@ -25,9 +25,11 @@ import runners.engine.before_openvino  # noqa: F401
 # isort: split
 import openvino as ov
 
-from runners.engine.choice import Precision
+from runners.engine.bf16 import bf16_speedup
+from runners.engine.choice import WORTH_IT, Precision
 from runners.engine.compiled import CompiledModels, Mapped
 from runners.engine.idle import watch
+from runners.engine.openvino_core import core, cpu_capabilities, cpu_facts, has_gpu
 from runners.engine.session import TensorSpec
 
 log = logging.getLogger(__name__)
@@ -36,31 +38,6 @@ _PREPARED_SHAPES = "64"
 """Prepared operations that OpenVINO keeps per model; of its own 5000, OCR with 73 shapes took 498 MB, with 64 some 350."""
 _EXACT_START = 5
 """Convolutions in fp32 at the start of a graph that wants it. MobileFaceNet on 85 faces: least cosine to fp32 0.9997, without it 0.9987."""
-
-
-@lru_cache(maxsize=1)
-def _core() -> ov.Core:
-    return ov.Core()
-
-
-def is_usable() -> bool:
-    """Whether OpenVINO can compute on this machine, on the CPU or on an Intel GPU."""
-    return bool(cpu_capabilities()) or has_gpu()
-
-
-@lru_cache(maxsize=1)
-def cpu_capabilities() -> tuple[str, ...]:
-    """What the CPU computes in, in OpenVINO's words: FP32, BF16, INT8 and others. Empty where OpenVINO does not know the CPU."""
-    try:
-        return tuple(_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
-    except RuntimeError:
-        return ()
-
-
-@lru_cache(maxsize=1)
-def has_gpu() -> bool:
-    """Whether there is an Intel GPU. Asked only where a GPU is wanted: the answer loads the plugins of every kind of device, 20 MB."""
-    return "GPU" in _core().available_devices
 
 
 class OpenVinoSession:
@@ -79,14 +56,15 @@ class OpenVinoSession:
         """Load ``path``, an ONNX file or OpenVINO's own ``.xml``. ``compiled``: where to keep what is made of it.
 
         ``precision``: of the CPU's multiplications; int8 is a matter of the file, and what is not int8 in it is computed in bf16 where
-        the CPU has that. ``exact_start``: under bf16, compute the first convolutions in fp32. ``gpu``: on an Intel GPU if there is
+        that is faster. ``exact_start``: under bf16, compute the first convolutions in fp32. ``gpu``: on an Intel GPU if there is
         one, in fp32.
         """
         self._device = "GPU" if gpu and has_gpu() else "CPU"
-        self._config = _config(self._device, precision, threads)
+        bf16 = self._device == "CPU" and _computes_in_bf16(precision, compiled)
+        self._config = _config(self._device, bf16, threads)
         self._mapped: Mapped | None = None
         self.is_from_disk = False
-        graph, self.metadata = self._load(path, precision, exact_start, compiled)
+        graph, self.metadata = self._load(path, precision, bf16, exact_start, compiled)
         self._compiled: ov.CompiledModel | None = graph
         self.inputs = tuple(_spec(port) for port in graph.inputs)
         self.outputs = tuple(_spec(port) for port in graph.outputs)
@@ -135,21 +113,21 @@ class OpenVinoSession:
             self._request = self._compiled = self._mapped = None
 
     def _load(
-        self, path: Path, precision: Precision, exact_start: bool, folder: CompiledModels | None
+        self, path: Path, precision: Precision, bf16: bool, exact_start: bool, folder: CompiledModels | None
     ) -> tuple[ov.CompiledModel, dict[str, str]]:
         if self._device != "CPU":
-            model = _core().read_model(str(path))
-            return _core().compile_model(model, self._device, self._config), _metadata(model)
-        facts = _facts(precision, exact_start)
+            model = core().read_model(str(path))
+            return core().compile_model(model, self._device, self._config), _metadata(model)
+        facts = {**cpu_facts(), "precision": precision, "bf16": str(bf16), "exact start": str(exact_start)}
         graph = self._from_disk(path, facts, folder)
         if graph is not None and self._mapped is not None:
             self.is_from_disk = True
             return graph, dict(self._mapped.entry.metadata)
-        model = _core().read_model(str(path))
+        model = core().read_model(str(path))
         metadata = _metadata(model)
         if precision == "bf16":
             model = _halved(model, exact_start=exact_start)
-        graph = _core().compile_model(model, "CPU", self._config)
+        graph = core().compile_model(model, "CPU", self._config)
         if folder is not None and folder.write(path, facts, metadata, lambda file: _export(graph, file)):
             # What was just written is mapped, as at any later start; what it was made from can go.
             graph = self._from_disk(path, facts, folder) or graph
@@ -161,7 +139,7 @@ class OpenVinoSession:
             return None
         content = np.frombuffer(mapped.mapping, np.uint8)[mapped.start :]
         try:
-            graph = _core().import_model(ov.Tensor(content, shared_memory=True), "CPU", self._config)
+            graph = core().import_model(ov.Tensor(content, shared_memory=True), "CPU", self._config)
         except RuntimeError as error:
             log.info("The compiled model of %s is made anew: %s", path, " ".join(str(error).split())[:200])
             folder.remove(path, facts)
@@ -170,10 +148,15 @@ class OpenVinoSession:
         return graph
 
 
-def _config(device: str, precision: Precision, threads: int) -> dict[str, Any]:
+def _computes_in_bf16(precision: Precision, compiled: CompiledModels | None) -> bool:
+    if precision == "int8":
+        return bf16_speedup(compiled.folder if compiled is not None else None) >= WORTH_IT
+    return precision == "bf16" and "BF16" in cpu_capabilities()
+
+
+def _config(device: str, bf16: bool, threads: int) -> dict[str, Any]:
     if device != "CPU":
         return {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    bf16 = precision != "fp32" and "BF16" in cpu_capabilities()
     return {
         "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
         "PERFORMANCE_HINT": "LATENCY",
@@ -189,21 +172,11 @@ def _bounded_shapes() -> Mapping[str, str]:
     """The option that bounds prepared operations, where this release of OpenVINO still knows it: it is not among those it promises."""
     option = {"CPU_RUNTIME_CACHE_CAPACITY": _PREPARED_SHAPES}
     try:
-        _core().set_property("CPU", option)
+        core().set_property("CPU", option)
     except RuntimeError:
         log.info("OpenVINO %s has no CPU_RUNTIME_CACHE_CAPACITY: memory for many shapes of pictures may grow.", ov.__version__)
         return {}
     return option
-
-
-def _facts(precision: Precision, exact_start: bool) -> dict[str, str]:
-    """All but the model that decides what OpenVINO makes of it."""
-    return {
-        "openvino": ov.get_version(),
-        "cpu": str(_core().get_property("CPU", "FULL_DEVICE_NAME")),
-        "computes": ",".join(sorted(cpu_capabilities())),
-        "precision": precision + (", exact start" if exact_start else ""),
-    }
 
 
 def _halved(model: ov.Model, *, exact_start: bool) -> ov.Model:
@@ -217,7 +190,7 @@ def _halved(model: ov.Model, *, exact_start: bool) -> ov.Model:
             ov.save_model(model, str(path), compress_to_fp16=True)
             if exact_start:
                 _mark_exact(path)
-            return _core().read_model(str(path))  # maps the weights: they stay readable when the folder is gone
+            return core().read_model(str(path))  # maps the weights: they stay readable when the folder is gone
     except (OSError, RuntimeError) as error:
         log.info("Weights stay in fp32 in memory: %s", " ".join(str(error).split())[:200])
         return model

@@ -23,13 +23,19 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def bf16(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "computes_in_bf16", lambda: True)
+    monkeypatch.setattr(choice, "bf16_speedup", lambda kept: 2.1)
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+
+
+@pytest.fixture
+def slow_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "bf16_speedup", lambda kept: 0.56)
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
 
 
 @pytest.fixture
 def no_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "computes_in_bf16", lambda: False)
+    monkeypatch.setattr(choice, "bf16_speedup", lambda kept: 0.0)
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
 
 
@@ -39,16 +45,25 @@ def no_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("bf16")
-def test_auto_is_openvino_in_bf16_where_the_cpu_has_that() -> None:
+def test_auto_is_openvino_in_bf16_where_that_is_faster() -> None:
     made = choose("auto", "auto")
     assert (made.engine, made.precision) == ("openvino", "bf16")
-    assert "bf16" in made.why
+    assert made.why == "bf16 is 2.10 times as fast as fp32 here"
+
+
+@pytest.mark.usefixtures("slow_bf16")
+def test_auto_is_fp32_where_the_cpu_has_bf16_but_is_slow_at_it() -> None:
+    made = choose("auto", "auto")
+    assert (made.engine, made.precision) == ("openvino", "fp32")
+    assert made.why == "bf16 is 0.56 times as fast as fp32 here"
+    assert choose("auto", "bf16") == choice.Choice("openvino", "bf16", "PRECISION=bf16, though bf16 is 0.56 times as fast as fp32 here")
 
 
 @pytest.mark.usefixtures("no_bf16")
 def test_auto_is_openvino_in_fp32_on_other_cpus_of_that_kind() -> None:
     made = choose("auto", "auto")
     assert (made.engine, made.precision) == ("openvino", "fp32")
+    assert made.why == "this CPU has no bf16"
 
 
 @pytest.mark.usefixtures("bf16")
@@ -94,7 +109,7 @@ def test_one_line_in_the_log_says_what_computes_a_model_and_why(tmp_path: Path, 
     session = open_session(linear_graph(tmp_path / "linear.onnx"), EnginePlan("cpu", 2, engine="auto", precision="auto"))
     assert isinstance(session, OpenVinoSession)
     (line,) = [record.getMessage() for record in caplog.records if record.name == "runners.engine"]
-    assert "linear.onnx is computed by openvino in bf16 on the CPU (this CPU computes in bf16)" in line
+    assert "linear.onnx is computed by openvino in bf16 on the CPU (bf16 is 2.10 times as fast as fp32 here)" in line
 
 
 @pytest.mark.usefixtures("bf16")

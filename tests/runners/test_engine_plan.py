@@ -118,12 +118,12 @@ def test_openvino_is_used_where_it_works() -> None:
 
 
 def test_openvino_that_is_not_installed_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "runners.engine.openvino", None)
+    monkeypatch.setitem(sys.modules, "runners.engine.openvino_core", None)
     with pytest.raises(DeviceUnusable, match=r"DEVICE=openvino.*pip install openvino.*DEVICE=cpu"):
         plan_engine(settings(device="openvino"))
 
 
 def test_openvino_without_a_device_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runners.engine.openvino.is_usable", lambda: False)
+    monkeypatch.setattr("runners.engine.openvino_core.is_usable", lambda: False)
     with pytest.raises(DeviceUnusable, match="DEVICE=openvino"):
         plan_engine(settings(device="openvino"))
