@@ -30,6 +30,7 @@ from runners.engine.choice import WORTH_IT, Precision
 from runners.engine.compiled import CompiledModels, Mapped
 from runners.engine.idle import watch
 from runners.engine.openvino_core import core, cpu_capabilities, cpu_facts, has_gpu
+from runners.engine.rewriting import REWRITING, rewrite
 from runners.engine.session import TensorSpec
 
 log = logging.getLogger(__name__)
@@ -118,13 +119,15 @@ class OpenVinoSession:
         if self._device != "CPU":
             model = core().read_model(str(path))
             return core().compile_model(model, self._device, self._config), _metadata(model)
-        facts = {**cpu_facts(), "precision": precision, "bf16": str(bf16), "exact start": str(exact_start)}
+        facts = {**cpu_facts(), "precision": precision, "bf16": str(bf16), "exact start": str(exact_start), "rewriting": REWRITING}
         graph = self._from_disk(path, facts, folder)
         if graph is not None and self._mapped is not None:
             self.is_from_disk = True
             return graph, dict(self._mapped.entry.metadata)
         model = core().read_model(str(path))
         metadata = _metadata(model)
+        if precision != "int8":
+            rewrite(model)
         if precision == "bf16":
             model = _halved(model, exact_start=exact_start)
         graph = core().compile_model(model, "CPU", self._config)

@@ -1,0 +1,184 @@
+"""Graphs rewritten before OpenVINO compiles them: the same numbers up to rounding, in operations that it computes fast.
+
+What is rewritten was found in profiles of PP-OCRv6's detector, which takes 0.85 of the time afterwards (docs/performance.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+import runners.engine.before_openvino  # noqa: F401
+
+# isort: split
+import openvino as ov
+from openvino import opset13 as ops
+from openvino.passes import ConstantFolding, Manager
+
+from runners.contract import Float32
+
+REWRITING = "1"
+"""Which rewriting this is, for what is kept of rewritten graphs. Count it up whenever ``rewrite`` makes something else of a graph."""
+_MOST_CHANNELS = 4
+"""Channels that a second transposed convolution may make to be computed in the grain of the first: it costs the square of its scale."""
+
+Node: TypeAlias = Any
+"""An operation of an ``ov.Model``; what is asked of it is its type's own, which the type ``ov.Node`` does not know."""
+
+
+def rewrite(model: ov.Model) -> int:
+    """Rewrite the fp32 parts of ``model`` in place; returns how many places were. Inputs and outputs keep names, shapes and order."""
+    _without_identities(model)
+    folding = Manager()
+    folding.register_pass(ConstantFolding())  # weights hide behind shape computations of the ONNX importer
+    folding.run_passes(model)
+    places = sum(_gate(node) for node in model.get_ordered_ops() if node.get_type_name() == "Add" and _is_fp32(node))
+    done: set[str] = set()
+    for node in model.get_ordered_ops():
+        if node.get_friendly_name() not in done and _is_upsampling(node):
+            done.update(one.get_friendly_name() for one in _upsample(node))
+            places += 1
+    model.validate_nodes_and_infer_types()
+    return places
+
+
+def _without_identities(model: ov.Model) -> None:
+    """PaddlePaddle's exporter strews them everywhere, and patterns would have to look through them."""
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "Identity" and not any(
+            user.get_node().get_type_name() == "Result" for user in node.output(0).get_target_inputs()
+        ):
+            node.output(0).replace(node.input_value(0))
+
+
+def _gate(node: Node) -> bool:
+    """``x + x * s`` with one s a channel, a gate with a shortcut: ``x * (s + 1)``, one pass over the large x instead of two."""
+    for place in (0, 1):
+        whole, gated = node.input_value(place), node.input_value(1 - place)
+        product = gated.get_node()
+        if product.get_type_name() != "Multiply" or len(gated.get_target_inputs()) != 1:
+            continue
+        for side in (0, 1):
+            factor = product.input_value(1 - side)
+            if product.input_value(side) == whole and _is_per_channel(factor.get_partial_shape()):
+                one = ops.constant(np.ones((1, 1, 1, 1), np.float32))
+                node.output(0).replace(ops.multiply(whole, ops.add(factor, one)).output(0))
+                return True
+    return False
+
+
+def _is_fp32(node: Node) -> bool:
+    return bool(node.get_output_element_type(0) == ov.Type.f32)
+
+
+def _is_per_channel(shape: Any) -> bool:
+    return bool(
+        shape.rank.is_static and shape.rank.get_length() == 4 and all(side.is_static and side.get_length() == 1 for side in shape[2:])
+    )
+
+
+def _is_upsampling(node: Node) -> bool:
+    """A transposed convolution whose kernel just fills its stride: each input pixel makes a block of pixels of its own."""
+    if node.get_type_name() != "ConvolutionBackpropData" or node.get_input_size() != 2 or not _is_fp32(node):
+        return False
+    weights, attributes = _constant(node.input_value(1)), node.get_attributes()
+    return (
+        weights is not None
+        and weights.ndim == 4
+        and weights.shape[2] == weights.shape[3]
+        and list(attributes["strides"]) == list(weights.shape[2:])
+        and not _pads(node)
+    )
+
+
+def _pads(node: Node) -> bool:
+    attributes = node.get_attributes()
+    return (
+        any([*attributes["pads_begin"], *attributes["pads_end"], *attributes.get("output_padding", ())])
+        or attributes["auto_pad"] not in ("explicit", "valid")
+        or any(step != 1 for step in attributes["dilations"])
+    )
+
+
+def _upsample(first: Node) -> list[Node]:
+    """Compute ``first`` and what follows it pixel by pixel at its input's size, and lay the blocks out at the end. What it stood for.
+
+    A block of b x b pixels is b * b groups of channels, row by row. A convolution over such channels is one of 1 x 1 pixels whose weights
+    are zero between groups.
+    """
+    replaced: list[Node] = []
+    value, block = first.input_value(0), 1
+    for node in _pixelwise(first):
+        if node.get_type_name() == "ConvolutionBackpropData":
+            weights, block = _block_weights(_weights(node), block)
+            value = ops.convolution(value, ops.constant(weights), [1, 1], [0, 0], [0, 0], [1, 1]).output(0)
+        elif node.get_type_name() == "Add":
+            value = ops.add(value, ops.constant(np.tile(_addend(node), block * block).reshape(1, -1, 1, 1))).output(0)
+        else:
+            value = {"Relu": ops.relu, "Sigmoid": ops.sigmoid}[node.get_type_name()](value).output(0)
+        replaced.append(node)
+    replaced[-1].output(0).replace(ops.depth_to_space(value, "blocks_first", block).output(0))
+    return replaced
+
+
+def _pixelwise(first: Node) -> Iterator[Node]:
+    """``first`` and the operations after it, one after the other, that may as well be computed before its pixels are laid out."""
+    node = first
+    while True:
+        yield node
+        consumers = list(node.output(0).get_target_inputs())
+        if len(consumers) != 1:
+            return
+        node = consumers[0].get_node()
+        kind = node.get_type_name()
+        is_bias = kind == "Add" and _is_bias(node)
+        is_small_upsampling = _is_upsampling(node) and _weights(node).shape[1] <= _MOST_CHANNELS
+        if not (kind in ("Relu", "Sigmoid") or is_bias or is_small_upsampling):
+            return
+
+
+def _is_bias(node: Node) -> bool:
+    addend = _constant(node.input_value(1))
+    return (
+        addend is not None
+        and addend.ndim == 4
+        and addend.size == addend.shape[1]
+        and not node.input_value(0).get_partial_shape()[1].is_dynamic
+    )
+
+
+def _addend(node: Node) -> Float32:
+    """One number for each channel that comes in."""
+    channels = node.input_value(0).get_partial_shape()[1].get_length()
+    return np.broadcast_to(_as_float(node.input_value(1)).reshape(-1), (channels,))
+
+
+def _weights(node: Node) -> Float32:
+    return _as_float(node.input_value(1))
+
+
+def _block_weights(weights: Float32, block: int) -> tuple[Float32, int]:
+    """Weights (c, d, k, k) of a transposed convolution, for channels that are blocks of ``block`` x ``block`` pixels; the new block.
+
+    Returns (n * n * d, block * block * c, 1, 1) with n = k * block.
+    """
+    before, after, scale, _ = weights.shape
+    sparse = np.zeros((block, scale, block, scale, after, block, block, before), np.float32)
+    kernel = weights.transpose(2, 3, 1, 0)  # row and column in the new block, channels after, channels before
+    for row in range(block):
+        for column in range(block):
+            sparse[row, :, column, :, :, row, column] = kernel
+    size = block * scale
+    return sparse.reshape(size * size * after, block * block * before, 1, 1), size
+
+
+def _constant(value: Any) -> NDArray[Any] | None:
+    node = value.get_node()
+    return np.asarray(node.get_data()) if node.get_type_name() == "Constant" else None
+
+
+def _as_float(value: Any) -> Float32:
+    return np.asarray(value.get_node().get_data(), np.float32)
