@@ -28,6 +28,7 @@ from models.catalog import Catalog, CatalogError, Task, load_catalog
 from runners.engine.threads import available_cores
 from runners.remote import RemoteRunners
 from runners.services import runner_services
+from runners.transport import JobClient, untraced
 from search.api import SearchApi
 from search.api import routes as search_routes
 from search.life import SearchLife
@@ -80,6 +81,19 @@ def _catalog_or_exit(config: Settings) -> Catalog:
     return catalog
 
 
+def _addresses() -> dict[str, str]:
+    """Where the processes of this service listen, by the names of their BentoML services."""
+    addresses: dict[str, str] = json.loads(os.environ.get("BENTOML_RUNNER_MAP", "{}"))
+    return addresses
+
+
+def _job_clients() -> dict[str, JobClient]:
+    """A client for each runner process, by the names of its runners."""
+    addresses = _addresses()
+    clients = {name: JobClient(addresses[name], timeout=config.request_timeout + 60) for name in _dependencies}
+    return {runner: clients[service.name] for runner, service in _services.items()}
+
+
 config = _settings_or_exit()
 logs.configure(config)
 if _IS_ARBITER:
@@ -106,6 +120,7 @@ search = SearchApi(catalog=catalog, settings=config, life=SearchLife(config))
     logging={"access": {"enabled": False}},
     # BentoML's own look at the runners waits without end while one is away; __is_ready__ below does not.
     runner_probe={"enabled": False},
+    **untraced(),
 )
 @bentoml.asgi_app(create_app(immich, [*routes(mtphotos), *search_routes(search)]), path="/")
 class ImmichBento:
@@ -120,17 +135,21 @@ class ImmichBento:
     async def begin(self) -> None:
         stop_promptly(config.shutdown_timeout, keep_alive=config.keep_alive)
         immich.upstreams = open_upstreams(config)
-        immich.runners = mtphotos.runners = search.runners = RemoteRunners(
-            {"clip_image": self._clip_image, "clip_text": self._clip_text, "faces": self._faces, "ocr": self._ocr}
-        )
+        proxies = {"clip_image": self._clip_image, "clip_text": self._clip_text, "faces": self._faces, "ocr": self._ocr}
+        immich.runners = mtphotos.runners = search.runners = RemoteRunners(proxies, _job_clients())
         search.life.start()
-        url = json.loads(os.environ.get("BENTOML_RUNNER_MAP", "{}")).get("immich_bento")  # where BentoML listens, flags included
-        log.info("Listening on %s. Immich's machine learning URL is the same, with this machine's name or address.", url)
+        # Where BentoML listens, flags included.
+        log.info(
+            "Listening on %s. Immich's machine learning URL is the same, with this machine's name or address.",
+            _addresses().get("immich_bento"),
+        )
 
     @bentoml.on_shutdown
     async def end(self) -> None:
         if immich.upstreams is not None:
             await immich.upstreams.close()
+        if isinstance(immich.runners, RemoteRunners):
+            await immich.runners.close()
         await search.life.close()
 
     async def __is_ready__(self) -> bool:

@@ -1,4 +1,4 @@
-"""The runners as the gateway sees them: BentoML's proxies behind the ``Runners`` protocol."""
+"""The runners as the gateway sees them: their processes behind the ``Runners`` protocol."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bentoml.exceptions import BentoMLException, ServiceUnavailable
 from errors import ErrorCode, ServiceError
 from models.catalog import Task
 from runners.contract import Embedding, Faces, Failure, ImageJob, TextJob, TextLines
-from runners.transport import Parcel
+from runners.transport import JobClient
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +24,12 @@ _TASKS = {"clip_image": Task.CLIP, "clip_text": Task.CLIP, "faces": Task.FACES, 
 
 
 class RemoteRunners:
-    """``Runners`` over BentoML's clients, one per runner process."""
+    """``Runners`` over the runner processes: jobs by our own clients, what concerns a whole process by BentoML's."""
 
-    def __init__(self, proxies: Mapping[str, Any]) -> None:
-        """``proxies``: BentoML's proxy by runner name (``clip_image``, ``clip_text``, ``faces``, ``ocr``)."""
+    def __init__(self, proxies: Mapping[str, Any], clients: Mapping[str, JobClient]) -> None:
+        """BentoML's proxy, and the client for jobs, by runner name (``clip_image``, ``clip_text``, ``faces``, ``ocr``)."""
         self._proxies = proxies
+        self._clients = clients
 
     async def clip_image(self, job: ImageJob) -> Embedding:
         return cast(Embedding, await self._ask("clip_image", job))
@@ -59,6 +60,11 @@ class RemoteRunners:
         except (aiohttp.ClientError, ConnectionError, asyncio.TimeoutError, BentoMLException):
             return False
         return True
+
+    async def close(self) -> None:
+        """Close the connections to the runners."""
+        for client in set(self._clients.values()):
+            await client.close()
 
     def _processes(self) -> dict[str, Any]:
         """One proxy per process, by the names of its runners: those that share a process share theirs."""
@@ -93,8 +99,7 @@ class RemoteRunners:
             raise ServiceError(ErrorCode.INTERNAL, f"The process that runs {name} failed; its log has the details.") from error
 
     async def _ask(self, runner: str, job: ImageJob | TextJob) -> Any:
-        parcel = await self._call(runner, getattr(self._proxies[runner], runner)(Parcel(job)))
-        result = parcel.content
+        result = await self._call(runner, self._clients[runner].submit(runner, job))
         if isinstance(result, Failure):
             result.raise_()
         return result

@@ -26,7 +26,7 @@ from runners.engine.allocator import settle_allocator
 from runners.engine.threads import available_cores
 from runners.model_cache import give_memory_back
 from runners.runner import Model, Runner, RunnerLimits
-from runners.transport import CloseEachConnection, Parcel
+from runners.transport import JOBS, CloseEachConnection, JobApp, untraced
 from settings import Settings, names, settings
 
 log = logging.getLogger(__name__)
@@ -131,6 +131,7 @@ class RunnerService:
     position: ClassVar[int] = 0
     """Number of the process among the runner processes: GPUs are dealt out by it."""
     nice: ClassVar[bool] = True
+    jobs: ClassVar[JobApp]
 
     def __init__(self) -> None:
         config = settings()
@@ -147,6 +148,7 @@ class RunnerService:
         self.runners: dict[str, Runner[Any, Any]] = {
             name: Runner(name, partial(_LOADERS[name], using=using), limits, lanes=_lanes(name, plan)) for name in self.runner_names
         }
+        self.jobs.runners = self.runners
         self._background: list[asyncio.Task[None]] = []
         if self.nice and config.runner_nice:
             os.nice(config.runner_nice)
@@ -208,41 +210,6 @@ class RunnerService:
         return {name: await asyncio.to_thread(runner.unload_all) for name, runner in self.runners.items()}
 
 
-class ClipImageApi:
-    runners: dict[str, Runner[Any, Any]]
-
-    @bentoml.api
-    async def clip_image(self, job: Parcel) -> Parcel:
-        return Parcel(await self.runners["clip_image"].submit(job.content))
-
-
-class ClipTextApi:
-    runners: dict[str, Runner[Any, Any]]
-
-    @bentoml.api
-    async def clip_text(self, job: Parcel) -> Parcel:
-        return Parcel(await self.runners["clip_text"].submit(job.content))
-
-
-class FacesApi:
-    runners: dict[str, Runner[Any, Any]]
-
-    @bentoml.api
-    async def faces(self, job: Parcel) -> Parcel:
-        return Parcel(await self.runners["faces"].submit(job.content))
-
-
-class OcrApi:
-    runners: dict[str, Runner[Any, Any]]
-
-    @bentoml.api
-    async def ocr(self, job: Parcel) -> Parcel:
-        return Parcel(await self.runners["ocr"].submit(job.content))
-
-
-_APIS: dict[str, type] = {"clip_image": ClipImageApi, "clip_text": ClipTextApi, "faces": FacesApi, "ocr": OcrApi}
-
-
 def runner_services(config: Settings, *, shared: bool) -> dict[str, Any]:
     """The BentoML services to run, by runner name; runners that share a process share a service.
 
@@ -263,10 +230,16 @@ def runner_services(config: Settings, *, shared: bool) -> dict[str, Any]:
 
 def _service(name: str, runner_names: Iterable[str], position: int, config: Settings) -> Any:
     runner_names = tuple(runner_names)
-    inner = type(
+    inner: type[RunnerService] = type(
         name,
-        (*(_APIS[runner] for runner in runner_names), RunnerService),
-        {"runner_names": runner_names, "position": position, "nice": runner_names != ("clip_text",), "__module__": __name__},
+        (RunnerService,),
+        {
+            "runner_names": runner_names,
+            "position": position,
+            "nice": runner_names != ("clip_text",),
+            "jobs": JobApp(),
+            "__module__": __name__,
+        },
     )
     # BentoML's client would close its session, with requests in flight, after 100 requests or 300 s.
     never = 2**31
@@ -276,6 +249,8 @@ def _service(name: str, runner_names: Iterable[str], position: int, config: Sett
         traffic={"timeout": config.request_timeout + 60},
         runner_connection={"max_requests": never, "max_age": float(never)},
         logging={"access": {"enabled": False}},
-    )(inner)
+        metrics={"enabled": False},  # BentoML's own, of what the gateway counts already; ours are not its business
+        **untraced(),
+    )(bentoml.asgi_app(inner.jobs, path=JOBS)(inner))
     service.add_asgi_middleware(CloseEachConnection)
     return service
