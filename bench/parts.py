@@ -36,6 +36,7 @@ from runners.clip.preprocessing import Preprocessing
 from runners.contract import FaceOptions, Failure, ImageJob, OcrOptions
 from runners.engine import Session, open_session, plan_engine
 from runners.faces.graph import PictureGraph
+from runners.ocr import OpensSessions
 from settings import Settings
 from tests.e2e.server import Server
 
@@ -56,23 +57,23 @@ _PARTS = ("decode", "preprocess", "infer", "post-process", "serialise", "transpo
 class _Kind:
     """One task: its model without the service, and its jobs."""
 
-    load: Callable[[Settings, Callable[[Path], Session]], Any]
+    load: Callable[[Settings, OpensSessions], Any]
     options: FaceOptions | OcrOptions | None
     answer: Callable[[Any, int, int], dict[str, Any]]
     """A result, and its picture's width and height, as the gateway answers it."""
 
 
-def _load_clip(config: Settings, opened: Callable[[Path], Session]) -> Any:
+def _load_clip(config: Settings, opened: OpensSessions) -> Any:
     entry = load_catalog().find(Task.CLIP, config.clip_model)
     return load_clip_image(entry.family, locate(entry, config, "visual"), opened, max_pixels=config.max_picture_pixels)
 
 
-def _load_faces(config: Settings, opened: Callable[[Path], Session]) -> Any:
+def _load_faces(config: Settings, opened: OpensSessions) -> Any:
     files = locate(load_catalog().find(Task.FACES, "buffalo_s"), config)
     return runners.faces.load_faces(files, opened, max_pixels=config.max_picture_pixels)
 
 
-def _load_ocr(config: Settings, opened: Callable[[Path], Session]) -> Any:
+def _load_ocr(config: Settings, opened: OpensSessions) -> Any:
     files = locate(load_catalog().find(Task.OCR, "PP-OCRv6_small"), config)
     return runners.ocr.load_ocr(files, opened, max_pixels=config.max_picture_pixels)
 
@@ -125,7 +126,11 @@ def _in_process(kind: _Kind, config: Settings, sent: Sequence[bytes], rounds: in
     """CPU seconds per picture by part, but for transport."""
     watch, plan = Stopwatch(), plan_engine(config)
     with watch.watching(_SEAMS):
-        model = kind.load(config, lambda path: MeasuredSession(open_session(path, plan), watch))
+
+        def opened(path: Path, *, best_class: bool = False) -> Session:
+            return MeasuredSession(open_session(path, plan, best_class=best_class), watch)
+
+        model = kind.load(config, opened)
         try:
             for number in range(rounds + 1):
                 if number == 1:  # the first round meets every shape once

@@ -42,8 +42,8 @@ class Loading:
     settings: Settings
     plan: EnginePlan
 
-    def open(self, path: Path, *, exact: Exactness = "as planned", laned: bool = False) -> Session:
-        return open_session(path, self.plan, exact=exact, laned=laned)
+    def open(self, path: Path, *, exact: Exactness = "as planned", laned: bool = False, best_class: bool = False) -> Session:
+        return open_session(path, self.plan, exact=exact, laned=laned, best_class=best_class)
 
 
 def _load_clip_image(name: str, using: Loading) -> Model[ImageJob, Embedding]:

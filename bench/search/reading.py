@@ -88,8 +88,8 @@ def _ocr_files() -> dict[str, Path]:
     return {"detection/model.onnx": folder / "PP-OCRv6_det_small.onnx", "recognition/model.onnx": folder / "PP-OCRv6_rec_small.onnx"}
 
 
-def _open(path: Path) -> Session:
-    return open_session(path, EnginePlan("cpu", threads=2))
+def _open(path: Path, *, best_class: bool = False) -> Session:
+    return open_session(path, EnginePlan("cpu", threads=2), best_class=best_class)
 
 
 def _clip_files() -> dict[str, Path]:

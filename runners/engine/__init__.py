@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from errors import ModelUnavailable
+from runners.engine.best_class import BestClassSession
 from runners.engine.choice import Choice, EngineName, EngineUnusable, Precision, choose
 from runners.engine.compiled import CompiledModels
+from runners.engine.cuda import cuda_is_usable
 from runners.engine.idle import rest_idle_sessions
 from runners.engine.lanes import LanedSession
 from runners.engine.session import Session, TensorSpec
@@ -76,8 +79,6 @@ def plan_engine(settings: Settings, *, position: int = 0) -> EnginePlan:
         return on_cpu
     if settings.device == "openvino":
         return _plan_openvino(settings, on_cpu)
-    from runners.engine.onnxruntime import cuda_is_usable
-
     if cuda_is_usable():
         _check_cuda(settings)
         ids = _device_ids(settings)
@@ -135,26 +136,31 @@ def _require_openvino() -> None:
         raise DeviceUnusable("DEVICE=openvino, but OpenVINO finds no device here. Set DEVICE=cpu.")
 
 
-def open_session(path: Path, plan: EnginePlan, *, exact: Exactness = "as planned", laned: bool = False) -> Session:
+def open_session(
+    path: Path, plan: EnginePlan, *, exact: Exactness = "as planned", laned: bool = False, best_class: bool = False
+) -> Session:
     """Load the graph at ``path``. Raises ``ModelUnavailable`` if the file is no graph that the engine can run.
 
     ``laned``: a small graph, which gets one thread where several batches are in work (``runners.engine.lanes``).
+
+    ``best_class``: reduce the graph's one output (..., classes) to the best class's value and number (``BestClassSession``).
 
     ``exact``: what of the graph does not bear less than fp32, whatever the plan says. Where the plan leaves the engine open and OpenVINO
     cannot load the graph, ONNX Runtime does; the log says so.
     """
     choice = _fitting(_choice(plan), path, exact, plan.compiled)
     if laned and choice.engine == "openvino" and plan.device == "cpu" and plan.threads > 1:
-        return LanedSession(lambda threads: open_session(path, replace(plan, threads=threads), exact=exact), plan.threads)
+        again = partial(open_session, path, exact=exact, best_class=best_class)
+        return LanedSession(lambda threads: again(replace(plan, threads=threads)), plan.threads)
     began = time.perf_counter()
     if choice.engine == "openvino" and plan.engine == "auto":
         try:
-            session, how = _open(path, plan, choice, exact)
+            session, how = _open(path, plan, choice, exact, best_class)
         except Exception as error:  # noqa: BLE001  whatever it is, ONNX Runtime's error below is the one that counts
             choice = Choice("onnxruntime", "fp32", f"OpenVINO cannot load it: {_one_line(error)}")
-            session, how = _open_or_unavailable(path, plan, choice, exact)
+            session, how = _open_or_unavailable(path, plan, choice, exact, best_class)
     else:
-        session, how = _open_or_unavailable(path, plan, choice, exact)
+        session, how = _open_or_unavailable(path, plan, choice, exact, best_class)
     device = {"cpu": "the CPU", "cuda": f"CUDA {plan.device_id}", "openvino": "OpenVINO's device"}[plan.device]
     log.info(
         "%s is computed by %s in %s on %s (%s); loaded in %.2f s%s.",
@@ -178,9 +184,9 @@ def _choice(plan: EnginePlan) -> Choice:
         raise ModelUnavailable(str(error)) from error
 
 
-def _open_or_unavailable(path: Path, plan: EnginePlan, choice: Choice, exact: Exactness) -> tuple[Session, str]:
+def _open_or_unavailable(path: Path, plan: EnginePlan, choice: Choice, exact: Exactness, best_class: bool) -> tuple[Session, str]:
     try:
-        return _open(path, plan, choice, exact)
+        return _open(path, plan, choice, exact, best_class)
     except Exception as error:  # engines raise types of their own that share no base below Exception
         log.exception("%s cannot be loaded", path)
         raise ModelUnavailable(
@@ -188,7 +194,7 @@ def _open_or_unavailable(path: Path, plan: EnginePlan, choice: Choice, exact: Ex
         ) from error
 
 
-def _open(path: Path, plan: EnginePlan, choice: Choice, exact: Exactness) -> tuple[Session, str]:
+def _open(path: Path, plan: EnginePlan, choice: Choice, exact: Exactness, best_class: bool) -> tuple[Session, str]:
     """The session, and how it came about, as the end of a sentence."""
     if choice.engine == "openvino":
         from runners.engine.openvino import OpenVinoSession
@@ -198,6 +204,7 @@ def _open(path: Path, plan: EnginePlan, choice: Choice, exact: Exactness) -> tup
             threads=plan.threads,
             precision=choice.precision,
             exact_start=exact == "start",
+            best_class=best_class,
             compiled=CompiledModels(plan.compiled) if plan.compiled is not None else None,
             gpu=plan.device == "openvino",
         )
@@ -205,7 +212,8 @@ def _open(path: Path, plan: EnginePlan, choice: Choice, exact: Exactness) -> tup
     from runners.engine.onnxruntime import OnnxRuntimeSession
 
     cuda_device = plan.device_id if plan.device == "cuda" else None
-    return OnnxRuntimeSession(path, threads=plan.threads, inter_op_threads=plan.inter_op_threads, cuda_device=cuda_device), ""
+    whole = OnnxRuntimeSession(path, threads=plan.threads, inter_op_threads=plan.inter_op_threads, cuda_device=cuda_device)
+    return BestClassSession(whole) if best_class else whole, ""
 
 
 def _fitting(choice: Choice, path: Path, exact: Exactness, kept: Path | None) -> Choice:

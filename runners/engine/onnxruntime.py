@@ -44,19 +44,6 @@ def _share_threads(threads: int, inter_op_threads: int) -> None:
         _pool_is_set.set()
 
 
-def cuda_is_usable() -> bool:
-    """Whether this build of ONNX Runtime has CUDA and a device answers."""
-    if "CUDAExecutionProvider" not in ort.get_available_providers():
-        return False
-    from onnxruntime.capi.onnxruntime_pybind11_state import OrtDevice
-
-    try:
-        ort.OrtValue.ortvalue_from_numpy(np.zeros(1, np.float32), "cuda", 0)
-    except (RuntimeError, ValueError):
-        return False
-    return bool(OrtDevice)
-
-
 class OnnxRuntimeSession:
     """A graph in ONNX Runtime. Thread-safe; all sessions of the process share one pool of threads."""
 

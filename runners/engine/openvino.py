@@ -25,12 +25,13 @@ import runners.engine.before_openvino  # noqa: F401
 # isort: split
 import openvino as ov
 
+from runners.engine.best_class import reduced_metadata
 from runners.engine.bf16 import bf16_speedup
 from runners.engine.choice import WORTH_IT, Precision
 from runners.engine.compiled import CompiledModels, Mapped
 from runners.engine.idle import watch
 from runners.engine.openvino_core import core, cpu_capabilities, cpu_facts, has_gpu
-from runners.engine.rewriting import REWRITING, rewrite
+from runners.engine.rewriting import REWRITING, end_with_best_class, rewrite
 from runners.engine.session import TensorSpec
 
 log = logging.getLogger(__name__)
@@ -51,13 +52,15 @@ class OpenVinoSession:
         threads: int,
         precision: Precision = "fp32",
         exact_start: bool = False,
+        best_class: bool = False,
         compiled: CompiledModels | None = None,
         gpu: bool = False,
     ) -> None:
         """Load ``path``, an ONNX file or OpenVINO's own ``.xml``. ``compiled``: where to keep what is made of it.
 
         ``precision``: of the CPU's multiplications; int8 is a matter of the file, and what is not int8 in it is computed in bf16 where
-        that is faster. ``exact_start``: under bf16, compute the first convolutions in fp32. ``gpu``: on an Intel GPU if there is
+        that is faster. ``exact_start``: under bf16, compute the first convolutions in fp32. ``best_class``: answer as
+        ``BestClassSession`` would, reduced in the graph. ``gpu``: on an Intel GPU if there is
         one, in fp32.
         """
         self._device = "GPU" if gpu and has_gpu() else "CPU"
@@ -65,7 +68,7 @@ class OpenVinoSession:
         self._config = _config(self._device, bf16, threads)
         self._mapped: Mapped | None = None
         self.is_from_disk = False
-        graph, self.metadata = self._load(path, precision, bf16, exact_start, compiled)
+        graph, self.metadata = self._load(path, precision, bf16, exact_start, best_class, compiled)
         self._compiled: ov.CompiledModel | None = graph
         self.inputs = tuple(_spec(port) for port in graph.inputs)
         self.outputs = tuple(_spec(port) for port in graph.outputs)
@@ -114,18 +117,20 @@ class OpenVinoSession:
             self._request = self._compiled = self._mapped = None
 
     def _load(
-        self, path: Path, precision: Precision, bf16: bool, exact_start: bool, folder: CompiledModels | None
+        self, path: Path, precision: Precision, bf16: bool, exact_start: bool, best_class: bool, folder: CompiledModels | None
     ) -> tuple[ov.CompiledModel, dict[str, str]]:
         if self._device != "CPU":
-            model = core().read_model(str(path))
-            return core().compile_model(model, self._device, self._config), _metadata(model)
-        facts = {**cpu_facts(), "precision": precision, "bf16": str(bf16), "exact start": str(exact_start), "rewriting": REWRITING}
+            model, metadata = _read(path, best_class=best_class)
+            return core().compile_model(model, self._device, self._config), metadata
+        facts = {
+            **cpu_facts(), "precision": precision, "bf16": str(bf16), "exact start": str(exact_start),
+            "best class": str(best_class), "rewriting": REWRITING,
+        }  # fmt: skip
         graph = self._from_disk(path, facts, folder)
         if graph is not None and self._mapped is not None:
             self.is_from_disk = True
             return graph, dict(self._mapped.entry.metadata)
-        model = core().read_model(str(path))
-        metadata = _metadata(model)
+        model, metadata = _read(path, best_class=best_class)
         if precision != "int8":
             rewrite(model)
         if precision == "bf16":
@@ -240,6 +245,16 @@ def _export(graph: ov.CompiledModel, file: io.BufferedIOBase) -> None:
     graph.export_model(_FromHere(file))
     if file.seek(0, io.SEEK_END) == start:
         raise OSError("OpenVINO wrote nothing")
+
+
+def _read(path: Path, *, best_class: bool) -> tuple[ov.Model, dict[str, str]]:
+    model = core().read_model(str(path))
+    metadata = _metadata(model)
+    if not best_class:
+        return model, metadata
+    reduced = end_with_best_class(model)
+    classes = model.output(0).get_partial_shape()[-1]
+    return reduced, reduced_metadata(metadata, classes.get_length() if classes.is_static else None)
 
 
 def _metadata(model: ov.Model) -> dict[str, str]:

@@ -19,6 +19,7 @@ from openvino import opset13 as ops
 from openvino.passes import ConstantFolding, Manager
 
 from runners.contract import Float32
+from runners.engine.best_class import CLASS, VALUE
 
 REWRITING = "1"
 """Which rewriting this is, for what is kept of rewritten graphs. Count it up whenever ``rewrite`` makes something else of a graph."""
@@ -43,6 +44,22 @@ def rewrite(model: ov.Model) -> int:
             places += 1
     model.validate_nodes_and_infer_types()
     return places
+
+
+def end_with_best_class(model: ov.Model) -> ov.Model:
+    """``model`` with its one output (..., classes) reduced as by ``BestClassSession``, which says what comes out.
+
+    Raises ``ValueError`` where it has several outputs or no axis of classes.
+    """
+    if len(model.outputs) != 1 or not model.output(0).get_partial_shape().rank.is_static or not len(model.output(0).get_partial_shape()):
+        raise ValueError(f"The graph has {len(model.outputs)} outputs; to find its best class it must have one, with an axis of classes.")
+    answer = model.get_results()[0].input_value(0)
+    best = ops.topk(answer, ops.constant(np.int64(1)), -1, "max", "none", index_element_type="i32")
+    last = ops.constant(np.array([-1], np.int64))
+    outputs = [ops.squeeze(best.output(place), last).output(0) for place in (0, 1)]
+    for output, name in zip(outputs, (VALUE, CLASS), strict=True):
+        output.get_tensor().set_names({name})
+    return ov.Model(outputs, model.get_parameters())
 
 
 def _without_identities(model: ov.Model) -> None:

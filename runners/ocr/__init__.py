@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +69,13 @@ class OcrModel:
         return _Found(options, found.boxes, found.scores, [cut_line(pixels, box) for box in found.boxes])
 
 
-def load_ocr(files: Mapping[str, Path], open_session: Callable[[Path], Session], *, max_pixels: int) -> OcrModel:
+class OpensSessions(Protocol):
+    """Opens a graph; with ``best_class`` as ``runners.engine.open_session`` does."""
+
+    def __call__(self, path: Path, *, best_class: bool = False) -> Session: ...
+
+
+def load_ocr(files: Mapping[str, Path], open_session: OpensSessions, *, max_pixels: int) -> OcrModel:
     """Load the OCR model in ``files``: ``detection/model.onnx``, ``recognition/model.onnx`` and, where the recogniser's graph does not
     hold its own alphabet, ``recognition/dict.txt``.
 
@@ -77,7 +84,7 @@ def load_ocr(files: Mapping[str, Path], open_session: Callable[[Path], Session],
     with ExitStack() as opened:
         detector = open_session(files["detection/model.onnx"])
         opened.callback(detector.close)
-        recogniser = open_session(files["recognition/model.onnx"])
+        recogniser = open_session(files["recognition/model.onnx"], best_class=True)
         opened.callback(recogniser.close)
         alphabet = load_alphabet(recogniser, files.get("recognition/dict.txt"))
         opened.pop_all()

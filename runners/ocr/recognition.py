@@ -15,6 +15,7 @@ from rapidocr.utils.process_img import get_rotate_crop_image
 
 from errors import ModelUnavailable
 from runners.contract import Float32
+from runners.engine.best_class import CLASSES
 from runners.engine.session import Session
 
 LINE_HEIGHT = 48
@@ -23,7 +24,7 @@ MAX_LINE_WIDTH = 4096
 """Pixels at ``LINE_HEIGHT``, some 85 Chinese characters; a longer line is squeezed to this."""
 MAX_CHUNK_WIDTH = 1280
 """Summed pixels of the lines that the network sees at once. More is no faster on a CPU (24 us a pixel in OpenVINO from 320 pixels on,
-however they are divided among lines), takes 10 kB a pixel for the answer, and makes more shapes."""
+however they are divided among lines), takes 10 kB a pixel of working memory, and makes more shapes."""
 _UPRIGHT = 1.5
 """Height to width from which on a line is taken to run from top to bottom, as in RapidOCR."""
 _MAX_PATCH_SIDE = 16000
@@ -46,6 +47,8 @@ def load_alphabet(session: Session, dictionary: Path | None) -> tuple[str, ...]:
     PP-OCR keeps one character a line, in the graph's metadata under ``character`` or in a file beside the graph, without the blank and
     mostly without the space, which is then the last class.
 
+    ``session`` is opened with ``best_class``, and says in its metadata how many classes the graph knows, where that is fixed.
+
     Raises ``ModelUnavailable`` where there is neither, or where their number is not the graph's.
     """
     listed = session.metadata.get("character") or (dictionary.read_text("utf-8-sig") if dictionary is not None else "")
@@ -56,7 +59,7 @@ def load_alphabet(session: Session, dictionary: Path | None) -> tuple[str, ...]:
         )
     # Not splitlines(): alphabets hold characters, such as U+2028, that it would take for line ends.
     characters = [line.rstrip("\r") for line in listed.removesuffix("\n").split("\n")]
-    classes = session.outputs[0].shape[-1]
+    classes = int(session.metadata[CLASSES]) if CLASSES in session.metadata else None
     if classes == len(characters) + 1:
         return ("", *characters)
     if classes is not None and classes != len(characters) + 2:
@@ -112,8 +115,8 @@ def read_lines(session: Session, alphabet: Sequence[str], lines: Sequence[NDArra
     at_once = session.inputs[0].shape[0]
     read: dict[int, ReadLine] = {}
     for width, chunk in _chunks([line.shape[1] for line in lines], at_once):
-        answers = session.run({session.inputs[0].name: _pad([lines[index] for index in chunk], width)})[0]
-        read.update(zip(chunk, decode(answers, alphabet), strict=True))
+        scores, classes = session.run({session.inputs[0].name: _pad([lines[index] for index in chunk], width)})
+        read.update(zip(chunk, decode(scores, classes, alphabet), strict=True))
     return [read[index] for index in range(len(lines))]
 
 
@@ -129,25 +132,22 @@ def padded_width(width: int) -> int:
     return math.ceil(width / step) * step
 
 
-def decode(probabilities: Float32, alphabet: Sequence[str]) -> list[ReadLine]:
-    """Best path of each of n lines: ``probabilities`` is (n, steps, classes), class 0 the blank.
+def decode(scores: Float32, classes: NDArray[np.int32], alphabet: Sequence[str]) -> list[ReadLine]:
+    """Best path of each of n lines: the most probable class of each step and its probability, both (n, steps); class 0 is the blank.
 
-    RapidOCR's ``CTCLabelDecode`` does the same in two passes over the largest array there is, rounds scores, and changes the list
-    it is given.
+    What RapidOCR's ``CTCLabelDecode`` makes of the probabilities of all classes, less that it rounds scores.
     """
-    if probabilities.shape[-1] != len(alphabet):
+    if classes.max(initial=0) >= len(alphabet):
         raise ModelUnavailable(
-            f"The OCR recogniser answers with {probabilities.shape[-1]} classes, its alphabet has {len(alphabet)}. "
+            f"The OCR recogniser answers with class {classes.max()}, its alphabet has {len(alphabet)}. "
             "The dictionary belongs to another model: fetch the model again."
         )
-    best = probabilities.argmax(axis=2)
-    scores = np.take_along_axis(probabilities, best[..., None], axis=2)[..., 0]
-    kept = best != 0
-    kept[:, 1:] &= best[:, 1:] != best[:, :-1]
-    return [_read_line(alphabet, best[row][kept[row]], scores[row][kept[row]]) for row in range(len(best))]
+    kept = classes != 0
+    kept[:, 1:] &= classes[:, 1:] != classes[:, :-1]
+    return [_read_line(alphabet, classes[row][kept[row]], scores[row][kept[row]]) for row in range(len(classes))]
 
 
-def _read_line(alphabet: Sequence[str], classes: NDArray[np.intp], scores: Float32) -> ReadLine:
+def _read_line(alphabet: Sequence[str], classes: NDArray[np.int32], scores: Float32) -> ReadLine:
     text = "".join(alphabet[index] for index in classes).strip()
     return ReadLine(text, float(scores.mean(dtype=np.float64)) if text else 0.0)
 

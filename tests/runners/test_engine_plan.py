@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,11 @@ import pytest
 
 from runners import engine
 from runners.engine import DeviceUnusable, EnginePlan, check_engine, plan_engine
+from runners.engine.cuda import _has_cuda_build, cuda_is_usable
 from settings import Settings
 
 FOLDER = Path("/cache")
+ROOT = Path(__file__).parents[2]
 
 
 def settings(**changes: Any) -> Settings:
@@ -21,12 +25,12 @@ def settings(**changes: Any) -> Settings:
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runners.engine.onnxruntime.cuda_is_usable", lambda: True)
+    monkeypatch.setattr("runners.engine.cuda_is_usable", lambda: True)
 
 
 @pytest.fixture
 def no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runners.engine.onnxruntime.cuda_is_usable", lambda: False)
+    monkeypatch.setattr("runners.engine.cuda_is_usable", lambda: False)
 
 
 @pytest.mark.usefixtures("cuda")
@@ -90,10 +94,21 @@ def test_a_gpu_that_does_not_work_is_an_error_that_says_what_to_do() -> None:
 def test_this_build_of_onnxruntime_says_whether_it_has_cuda() -> None:
     import onnxruntime
 
-    from runners.engine.onnxruntime import cuda_is_usable
-
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        assert _has_cuda_build()
+    else:
         assert not cuda_is_usable()
+
+
+@pytest.mark.skipif(_has_cuda_build(), reason="a build with CUDA has to be loaded to be asked")
+def test_a_process_that_plans_for_the_cpu_does_not_load_onnxruntime() -> None:
+    script = (
+        "import sys, settings; from runners import engine; engine.plan_engine(settings.Settings()); print('onnxruntime' in sys.modules)"
+    )
+    planned = subprocess.run(
+        [sys.executable, "-c", script], check=True, cwd=ROOT, env={**os.environ, "DEVICE": "auto"}, capture_output=True, text=True
+    )
+    assert planned.stdout == "False\n"
 
 
 @pytest.mark.usefixtures("cuda")

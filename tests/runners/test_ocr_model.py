@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -37,7 +38,7 @@ FILES = {"detection/model.onnx": weights() / "PP-OCRv6_det_small.onnx", "recogni
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[OcrModel]:
-    loaded = load_ocr(FILES, lambda path: open_session(path, PLAN), max_pixels=50_000_000)
+    loaded = load_ocr(FILES, partial(open_session, plan=PLAN), max_pixels=50_000_000)
     yield loaded
     loaded.close()
 
@@ -215,7 +216,7 @@ def test_a_recogniser_that_cannot_be_had_leaves_nothing_open(tmp_path: Path) -> 
         def close(self) -> None:
             closed.append(self.path)
 
-    def open_fake(path: Path) -> Session:
+    def open_fake(path: Path, *, best_class: bool = False) -> Session:
         return Fake(path)  # type: ignore[return-value]
 
     with pytest.raises(ModelUnavailable, match="alphabet"):

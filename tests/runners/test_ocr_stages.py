@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rapidocr.utils.process_img import get_rotate_crop_image
 
 from errors import ModelUnavailable
+from runners.engine.best_class import CLASS, VALUE
 from runners.engine.session import TensorSpec
 from runners.ocr.detection import MAX_PIXELS, MAX_TILE_PIXELS, STRIDE, detection_size, padded_size, text_probabilities, tile_size
 from runners.ocr.recognition import LINE_HEIGHT, MAX_CHUNK_WIDTH, MAX_LINE_WIDTH, cut_line, decode, load_alphabet, padded_width, read_lines
@@ -45,8 +46,7 @@ class Recogniser:
     """Reads every line as the letter whose number is the brightness at its left edge."""
 
     batch: int | None = None
-    classes: int | None = 5
-    metadata: Mapping[str, str] = field(default_factory=lambda: {"character": "a\nb\nc"})
+    metadata: Mapping[str, str] = field(default_factory=lambda: {"character": "a\nb\nc", "classes": "5"})
     shapes: list[tuple[int, ...]] = field(default_factory=list)
 
     @property
@@ -55,16 +55,16 @@ class Recogniser:
 
     @property
     def outputs(self) -> Sequence[TensorSpec]:
-        return (TensorSpec("y", FLOAT, (self.batch, None, self.classes)),)
+        return (TensorSpec(VALUE, FLOAT, (self.batch, None)), TensorSpec(CLASS, np.dtype(np.int32), (self.batch, None)))
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         x = feeds["x"]
         self.shapes.append(x.shape)
-        answer = np.zeros((len(x), x.shape[3] // 8, 5), np.float32)
-        answer[:, :, 0] = 0.9
-        for row, shade in enumerate(np.round((x[:, 0, 0, 0] + 1) * 127.5).astype(int)):
-            answer[row, 0] = np.eye(5)[shade]
-        return [answer]
+        scores = np.full((len(x), x.shape[3] // 8), 0.9, np.float32)
+        classes = np.zeros(scores.shape, np.int32)
+        scores[:, 0] = 1
+        classes[:, 0] = np.round((x[:, 0, 0, 0] + 1) * 127.5)
+        return [scores, classes]
 
     def close(self) -> None: ...
 
@@ -170,11 +170,9 @@ def test_padding_is_enough_and_not_wasteful(width: int) -> None:
 
 
 def test_decoding_joins_repeats_and_drops_blanks() -> None:
-    path = [1, 1, 0, 1, 2, 2, 0, 0, 3]
-    probabilities = np.zeros((2, len(path), 4), np.float32)
-    probabilities[0, np.arange(len(path)), path] = [0.9, 0.1, 1, 0.7, 0.8, 0.2, 1, 1, 0.6]
-    probabilities[1, :, 0] = 1
-    line, nothing = decode(probabilities, ("", "你", "b", " "))
+    path = np.array([[1, 1, 0, 1, 2, 2, 0, 0, 3], [0] * 9], np.int32)
+    scores = np.array([[0.9, 0.1, 1, 0.7, 0.8, 0.2, 1, 1, 0.6], [1] * 9], np.float32)
+    line, nothing = decode(scores, path, ("", "你", "b", " "))
     assert line.text == "你你b"
     assert line.score == pytest.approx((0.9 + 0.7 + 0.8 + 0.6) / 4)
     assert (nothing.text, nothing.score) == ("", 0.0)
@@ -184,8 +182,9 @@ def test_decoding_agrees_with_rapidocr() -> None:
     from rapidocr.ch_ppocr_rec.utils import CTCLabelDecode
 
     probabilities = np.random.default_rng(3).dirichlet([0.3] * 7, (20, 15)).astype(np.float32)
+    best = probabilities.max(axis=2), probabilities.argmax(axis=2).astype(np.int32)
     expected, _ = CTCLabelDecode(character=list("abcde"))(probabilities)
-    for ours, (text, score) in zip(decode(probabilities, ("", *"abcde", " ")), expected, strict=True):
+    for ours, (text, score) in zip(decode(*best, ("", *"abcde", " ")), expected, strict=True):
         assert ours.text == text.strip()
         assert ours.score == pytest.approx(score, abs=1e-4) or not ours.text
 
@@ -194,15 +193,15 @@ def test_the_alphabet_comes_from_the_graph_and_else_from_the_dictionary(tmp_path
     dictionary = tmp_path / "dict.txt"
     dictionary.write_bytes("x\r\n\u2028\r\n字\r\n".encode())
     assert load_alphabet(Recogniser(), dictionary) == ("", "a", "b", "c", " ")
-    assert load_alphabet(Recogniser(metadata={}), dictionary) == ("", "x", "\u2028", "字", " ")
-    assert load_alphabet(Recogniser(classes=4), None) == ("", "a", "b", "c")
-    assert load_alphabet(Recogniser(classes=None), None) == ("", "a", "b", "c", " ")
+    assert load_alphabet(Recogniser(metadata={"classes": "5"}), dictionary) == ("", "x", "\u2028", "字", " ")
+    assert load_alphabet(Recogniser(metadata={"character": "a\nb\nc", "classes": "4"}), None) == ("", "a", "b", "c")
+    assert load_alphabet(Recogniser(metadata={"character": "a\nb\nc"}), None) == ("", "a", "b", "c", " ")
 
 
 def test_an_alphabet_that_is_missing_or_anothers_is_a_model_unavailable() -> None:
     with pytest.raises(ModelUnavailable, match=r"dict\.txt"):
         load_alphabet(Recogniser(metadata={}), None)
     with pytest.raises(ModelUnavailable, match="3 characters, but its graph tells 9"):
-        load_alphabet(Recogniser(classes=9), None)
-    with pytest.raises(ModelUnavailable, match="answers with 4 classes"):
-        decode(np.zeros((1, 1, 4), np.float32), ("", "a"))
+        load_alphabet(Recogniser(metadata={"character": "a\nb\nc", "classes": "9"}), None)
+    with pytest.raises(ModelUnavailable, match="answers with class 3"):
+        decode(np.ones((1, 1), np.float32), np.array([[3]], np.int32), ("", "a"))
