@@ -61,6 +61,9 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(level, logging.WARNING) if level > logging.DEBUG else level)
+    for known in logging.root.manager.loggerDict.values():
+        if isinstance(known, logging.Logger):
+            known.disabled = False  # BentoML silences those that it finds: in a forked process, all that the watcher had
     for name in OURS:
         logging.getLogger(name).setLevel(level)
     # Libraries that bring handlers of their own: one line, one shape.

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from functools import partial
+from multiprocessing import get_context
 
 # BentoML reports usage home by default. People who host their own photos expect silence.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
@@ -23,6 +24,7 @@ from compat.intake import ByteBudget
 from compat.mtphotos import MtPhotosApi, routes
 from compat.routing import can_answer, open_upstreams
 from errors import ServiceError
+from forked_workers import fork_workers
 from graceful_stop import stop_promptly
 from models.catalog import Catalog, CatalogError, Task, load_catalog
 from runners.engine.threads import available_cores
@@ -55,16 +57,41 @@ def _settings_or_exit() -> Settings:
         sys.exit(f"immich-bento does not start: these settings are wrong (docs/settings.md lists them all).\n{problems}")
 
 
-def _check_before_start(config: Settings) -> None:
-    """Fail in the process that the user started, with one sentence, rather than in every worker for ever."""
+def _device_problem(config: Settings) -> str | None:
+    """Why the device or engine that the settings ask for cannot be used, or None. Loads the engine."""
     from runners.engine import DeviceUnusable, check_engine, plan_engine
 
     try:
-        # The others cannot fail, and looking costs memory.
-        if config.device in ("cuda", "openvino") or config.engine != "auto" or config.precision in ("bf16", "int8"):
-            check_engine(plan_engine(config))
+        check_engine(plan_engine(config))
     except DeviceUnusable as error:
-        sys.exit(f"immich-bento does not start: {error}")
+        return str(error)
+    return None
+
+
+def _device_problem_apart(config: Settings) -> str | None:
+    """``_device_problem``, found out by a process that ends: this one is to stay small, and to be forked."""
+    context = get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=lambda: sender.send(_device_problem(config)))
+    process.start()
+    sender.close()
+    try:
+        problem: str | None = receiver.recv()
+    except EOFError:
+        process.join()
+        return f"the engine crashed as it was looked at (exit status {process.exitcode}). Unset DEVICE, ENGINE and PRECISION."
+    process.join()
+    return problem
+
+
+def _check_before_start(config: Settings) -> None:
+    """Fail in the process that the user started, with one sentence, rather than in every worker for ever."""
+    # The others cannot fail.
+    if config.device not in ("cuda", "openvino") and config.engine == "auto" and config.precision not in ("bf16", "int8"):
+        return
+    problem = _device_problem_apart(config) if sys.platform == "linux" else _device_problem(config)
+    if problem is not None:
+        sys.exit(f"immich-bento does not start: {problem}")
 
 
 def _catalog_or_exit(config: Settings) -> Catalog:
@@ -99,6 +126,8 @@ logs.configure(config)
 if _IS_ARBITER:
     _check_before_start(config)
     os.environ.pop("BENTOML_CONTAINERIZED", None)  # with it BentoML ends everything when one process dies, rather than start it again
+    if config.fork_processes:
+        fork_workers()
     circus.create_standalone_arbiter = partial(circus.create_standalone_arbiter, check_delay=_CHECK_DELAY)
 catalog = _catalog_or_exit(config)
 

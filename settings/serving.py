@@ -21,6 +21,11 @@ class ServingSettings(BaseModel):
         validation_alias="RUNNER_PROCESSES",
         description="`shared`: all picture models in one process, text in another; `split`: one each; `auto`: shared on up to 4 cores.",
     )
+    fork_processes: bool = Field(
+        True,
+        validation_alias="FORK_PROCESSES",
+        description="Fork processes from the one that watches them (Linux): their libraries are in memory once. `false` starts each anew.",
+    )
     engine: Literal["auto", "onnxruntime", "openvino"] = Field(
         "auto",
         validation_alias="ENGINE",

@@ -49,6 +49,14 @@ def test_every_part_that_logs_is_heard() -> None:
     assert loud - {"tests", "bench"} <= set(logs.OURS)
 
 
+def test_loggers_that_bentoml_silenced_as_it_found_them_are_heard(configure: Configure) -> None:
+    ours = logging.getLogger("runners.of_a_test")
+    ours.disabled = True
+    written = configure()
+    ours.info("heard")
+    assert "heard" in written.getvalue()
+
+
 def test_text_is_time_level_logger_message_and_fields_on_one_line(configure: Configure) -> None:
     written = configure(log_format="text")
     logging.getLogger("compat.immich").info("POST /predict", extra={"fields": {"status": 200, "task": "ocr"}})

@@ -108,7 +108,7 @@ class Server:
         found = []
         for process in self.processes():
             with contextlib.suppress(psutil.Error):  # killed, and not yet waited for
-                if service in process.cmdline():
+                if process.name() == service or service in process.cmdline():  # forked, or started anew
                     found.append(process)
         return found
 

@@ -208,6 +208,26 @@ def _own_memory(server: Server, service: str) -> list[int]:
     return sizes
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
+@pytest.mark.parametrize(
+    ("environment", "fork"),
+    [({}, True), ({"PRECISION": "bf16"}, True), ({"FORK_PROCESSES": "false"}, False)],
+    ids=["as it is", "after a check of the engine", "not"],
+)
+def test_processes_are_forked_from_the_first_unless_they_are_not_to_be(environment: dict[str, str], fork: bool, tmp_path: Path) -> None:
+    with Server(tmp_path, environment) as server:
+        first, *others = server.processes()
+        assert len(others) == 3
+        assert all((one.cmdline() == first.cmdline()) is fork for one in others)
+        for service in ("PictureRunner", "ClipTextRunner", "immich_bento"):
+            assert len(server.workers(service)) == 1
+        for one in others:  # what a forked process must not lack: a client that hangs up would end it otherwise
+            ignored = next(line for line in Path(f"/proc/{one.pid}/status").read_text().splitlines() if line.startswith("SigIgn:"))
+            assert int(ignored.split()[1], 16) >> (signal.SIGPIPE - 1) & 1
+        assert post(server, multipart(faces("buffalo_s"), image=PAGE)).status_code == 200
+        assert "Traceback" not in server.log
+
+
 def test_the_log_is_one_json_object_per_line_where_that_is_asked_for(tmp_path: Path) -> None:
     with Server(tmp_path, {"LOG_FORMAT": "json"}) as server:
         response = httpx.post(
