@@ -20,7 +20,7 @@ import httpx
 import psutil
 
 from errors import ServiceError
-from search.embedded_setup import Programs, prepare_folder, server_user
+from search.embedded import EmbeddedServer
 from settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -125,7 +125,7 @@ def _check_that_postgresql_can_run() -> None:
     """Raises ``DemoFailed`` at once with what the service would otherwise say in its log for as long as it is waited for."""
     folder = _search_folder()
     try:
-        prepare_folder(folder, server_user(), Programs.installed(folder / "postgresql"))
+        EmbeddedServer(folder).check()
     except ServiceError as error:
         raise DemoFailed(str(error)) from error
 

@@ -27,6 +27,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from search.embedded_copy import reachable, remove_unused
 from search.embedded_setup import Programs, ServerUser, prepare_folder, run_as, server_user, socket_folder
 from search.unavailable import SearchUnavailable
 
@@ -56,9 +57,9 @@ class EmbeddedServer:
         """
         user = server_user()
         with self._thread_lock:
-            programs = Programs.installed(self.data)
-            prepare_folder(self.folder, user, programs)
+            prepare_folder(self.folder, user)
             with _locked(self.folder / "start.lock"):
+                programs = self._programs(user)
                 if self._users is None:
                     self._users = _open_locked(self.folder / "users.lock", fcntl.LOCK_SH)
                     atexit.register(self.close)
@@ -73,6 +74,13 @@ class EmbeddedServer:
                         )
                 _create_database(conninfo)
         return make_conninfo(conninfo, dbname=DATABASE)
+
+    def check(self) -> None:
+        """Raise at once what keeps ``start`` from starting anything. Makes the folder, and if one is needed, the copy of the programs."""
+        user = server_user()
+        prepare_folder(self.folder, user)
+        with _locked(self.folder / "start.lock"):
+            self._programs(user)
 
     def running(self) -> bool:
         """Whether a process of the server lives. Cheap: no connection is made."""
@@ -103,12 +111,16 @@ class EmbeddedServer:
                 finally:
                     os.close(alone)
 
+    def _programs(self, user: ServerUser | None) -> Programs:
+        return reachable(Programs.installed(self.data), self.folder, user)
+
     def _launch(self, programs: Programs, user: ServerUser | None) -> None:
         # server.lock was free: whoever wrote these is dead, even if its number lives on as some other program, or as a zombie in a
         # container without an init. PostgreSQL would believe the number. (Against orphaned backends it has a second guard: shared memory.)
         socket = socket_folder(self.data, user)
         for stale in (self.data / "postmaster.pid", socket / ".s.PGSQL.5432.lock"):
             stale.unlink(missing_ok=True)
+        remove_unused(programs, self.folder, user)
         handle = _open_locked(self.folder / "server.lock", fcntl.LOCK_EX)
         log_file = self.folder / LOG
         if log_file.exists():
@@ -154,9 +166,7 @@ class EmbeddedServer:
             return
         user = server_user()
         try:
-            Programs.installed(self.data).run(
-                "pg_ctl", "stop", "-D", str(self.data), "-m", "fast", "-w", "-t", str(_STOP_TIMEOUT), user=user
-            )
+            self._programs(user).run("pg_ctl", "stop", "-D", str(self.data), "-m", "fast", "-w", "-t", str(_STOP_TIMEOUT), user=user)
         except subprocess.CalledProcessError as error:
             # Left to itself it stops when it can; what is written is safe either way, and the next start takes it over.
             log.warning("The embedded PostgreSQL did not stop: %s", (error.stderr or error.stdout or "").strip())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -154,51 +155,61 @@ class Programs:
                 raise SearchUnavailable(
                     f"The embedded PostgreSQL could not be set up in {data}: {(error.stderr or '').strip()[-500:]}"
                 ) from error
-            (unfinished / "postgresql.conf").write_text(_CONFIGURATION)
+            _write(unfinished / "postgresql.conf", _CONFIGURATION, user)
             unfinished.rename(data)
-        (data / "immich-bento.conf").write_text(SETTINGS)
-        if user is not None:
-            os.chown(data / "immich-bento.conf", user.uid, user.gid)
+        _write(data / "immich-bento.conf", SETTINGS, user)
 
     def _initdb(self, data: Path, user: ServerUser | None) -> None:
         data.mkdir(mode=0o700)
         if user is not None:
-            os.chown(data, user.uid, user.gid)
+            os.chown(data, user.uid, user.gid, follow_symlinks=False)
         arguments = ("-D", str(data), "-U", "postgres", "--auth-local=trust", "--auth-host=reject", "--encoding=UTF8")
         # Not the machine's locale: it may be missing in the next container, and indexes are sorted by it.
         locale = ("--locale-provider=builtin", "--locale=C.UTF-8") if self.version >= 17 else ("--locale=C",)
         self.run("initdb", *arguments, *locale, user=user)
 
 
-def prepare_folder(folder: Path, user: ServerUser | None, programs: Programs) -> None:
-    """Make ``folder``, and see to it that PostgreSQL's user may enter it and run its programs."""
+def _write(path: Path, text: str, user: ServerUser | None) -> None:
+    """Replace a file of the data folder. It is the other user's: where we are root, a link put there must not lead us elsewhere."""
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as file:
+        if user is not None:
+            os.fchown(handle, user.uid, user.gid)
+        file.write(text)
+    new.replace(path)
+
+
+def prepare_folder(folder: Path, user: ServerUser | None) -> None:
+    """Make ``folder``, and see to it that PostgreSQL's user may enter it."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            if user is not None:
+                folder.chmod(0o755)
         (folder / "start.lock").touch()
     except OSError as error:
         raise SearchUnavailable(
             f"SEARCH_FOLDER {folder} cannot be used: {error.strerror}. Set it to a folder that may be written to."
         ) from error
-    if user is None:
-        return
-    for path, advice in (
-        (folder, "Set SEARCH_FOLDER to a folder that every user may enter, such as /var/lib/immich-bento"),
-        (programs.folder, "Install this software where every user may read it, such as /opt"),
-    ):
-        if closed := _closed_to(user, path):
-            raise SearchUnavailable(
-                f"PostgreSQL does not run as root, and the user {user.name!r}, whom it runs as then, may not enter {closed}."
-                f" {advice}; or run as another user than root; or set DATABASE_URL."
-            )
+    if user is not None and (closed := closed_to(user, folder)):
+        raise SearchUnavailable(
+            f"PostgreSQL does not run as root, and the user {user.name!r}, whom it runs as then, may not enter {closed}."
+            " Set SEARCH_FOLDER to a folder that every user may enter, such as /var/lib/immich-bento;"
+            " or run as another user than root; or set DATABASE_URL."
+        )
 
 
-def _closed_to(user: ServerUser, path: Path) -> Path | None:
-    """The first folder on the way to ``path`` that ``user`` may not enter."""
-    for folder in (*reversed(path.parents), path):
-        status = folder.stat()
+def closed_to(user: ServerUser, path: Path) -> Path | None:
+    """The first folder on the way to ``path``, or ``path`` itself, that ``user`` may not enter (a program: not run)."""
+    target = path.resolve()  # of a link both ways must be open
+    for step in (*reversed(path.parents), path, *reversed(target.parents), target):
+        status = step.stat()
         shift = 6 if status.st_uid == user.uid else 3 if status.st_gid == user.gid else 0
         if not (status.st_mode >> shift) & 1:
-            return folder
+            return step
     return None
 
 
