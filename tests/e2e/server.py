@@ -78,7 +78,11 @@ class Server:
 
     def __enter__(self) -> Server:
         self.spawn()
-        self.wait_until_ready()
+        try:
+            self.wait_until_ready()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def wait_until_ready(self, seconds: float = 90) -> None:

@@ -211,8 +211,8 @@ def _own_memory(server: Server, service: str) -> list[int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
 @pytest.mark.parametrize(
     ("environment", "fork"),
-    [({}, True), ({"PRECISION": "bf16"}, True), ({"FORK_PROCESSES": "false"}, False)],
-    ids=["as it is", "after a check of the engine", "not"],
+    [({"PRECISION": "bf16"}, True), ({"FORK_PROCESSES": "false"}, False)],
+    ids=["after a check of the engine", "not"],
 )
 def test_processes_are_forked_from_the_first_unless_they_are_not_to_be(environment: dict[str, str], fork: bool, tmp_path: Path) -> None:
     with Server(tmp_path, environment) as server:
