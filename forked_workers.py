@@ -118,6 +118,7 @@ def _become_worker(args: Sequence[str], environment: Mapping[str, str]) -> NoRet
 
 
 def _leave_watcher_behind() -> None:
+    gc.enable()  # subprocess has disabled it for the moments between fork and exec
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):

@@ -60,7 +60,7 @@ def run_worker(body: str) -> tuple[list[str], dict[str, Any], str]:
 def test_a_worker_leaves_behind_what_is_the_watchers() -> None:
     lines, end, _ = run_worker(
         """
-import asyncio, json, os, signal, sys
+import asyncio, gc, json, os, signal, sys
 def is_open(number):
     return os.readlink(f"/proc/self/fd/{number}") != "/dev/null"
 print(json.dumps({
@@ -72,6 +72,7 @@ print(json.dumps({
     "open": [is_open(number) for number in arguments[2:]],
     "own": [name for name in sys.modules if name in ("errors", "forked_workers", "prometheus_client")],
     "shared": "psutil" in sys.modules,
+    "collects": gc.isenabled(),
     "pid": os.getpid(), "session": os.getsid(0),
 }))
 async def loop():
@@ -82,6 +83,7 @@ assert asyncio.run(loop()) == 1
     found = json.loads(lines[0])
     assert found["environment"] == {"ONLY": "this"}
     assert found["argv"][0].strip().startswith("import")
+    assert found["collects"]
     assert found["term"]
     assert found["int"]
     assert found["pipe"], "or a client that hangs up would kill the process"
