@@ -2,7 +2,7 @@
 
 BentoML's watcher (circus) runs ``python -m _bentoml_impl.worker.service …`` for each worker, and each of these imports the same 75 MB of
 libraries in a second of CPU time. Here a worker is the watcher's fork, which runs that same module without a new interpreter: pages that
-nobody writes to are shared, and it starts in a third of the time. Servers that preload their application do so too (gunicorn's
+nobody writes to are shared, and nothing is imported twice but our own. Servers that preload their application do so too (gunicorn's
 ``preload_app``).
 
 A fork takes everything over, so first of all it lets go of what is the watcher's: its signal handlers, event loop and exit handlers, its
