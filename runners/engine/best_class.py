@@ -24,15 +24,18 @@ def reduced_metadata(metadata: Mapping[str, str], classes: int | None) -> dict[s
     return {**metadata, **({CLASSES: str(classes)} if classes is not None else {})}
 
 
+def no_best_class(outputs: int) -> ValueError:
+    """The error of a graph with ``outputs`` outputs that cannot be reduced."""
+    return ValueError(f"The graph has {outputs} outputs; to find its best class it must have one, with an axis of classes.")
+
+
 class BestClassSession:
     """A session whose one output (..., classes) is reduced to ``VALUE``, of its dtype, and ``CLASS``, int32, both (...)."""
 
     def __init__(self, whole: Session) -> None:
         """Takes over ``whole``. Raises ``ValueError`` where it has several outputs or no axis of classes."""
         if len(whole.outputs) != 1 or not whole.outputs[0].shape:
-            raise ValueError(
-                f"The graph has {len(whole.outputs)} outputs; to find its best class it must have one, with an axis of classes."
-            )
+            raise no_best_class(len(whole.outputs))
         (answer,) = whole.outputs
         self._whole = whole
         self.inputs = whole.inputs

@@ -19,7 +19,7 @@ from openvino import opset13 as ops
 from openvino.passes import ConstantFolding, Manager
 
 from runners.contract import Float32
-from runners.engine.best_class import CLASS, VALUE
+from runners.engine.best_class import CLASS, VALUE, no_best_class
 
 REWRITING = "1"
 """Which rewriting this is, for what is kept of rewritten graphs. Count it up whenever ``rewrite`` makes something else of a graph."""
@@ -52,7 +52,7 @@ def end_with_best_class(model: ov.Model) -> ov.Model:
     Raises ``ValueError`` where it has several outputs or no axis of classes.
     """
     if len(model.outputs) != 1 or not model.output(0).get_partial_shape().rank.is_static or not len(model.output(0).get_partial_shape()):
-        raise ValueError(f"The graph has {len(model.outputs)} outputs; to find its best class it must have one, with an axis of classes.")
+        raise no_best_class(len(model.outputs))
     answer = model.get_results()[0].input_value(0)
     best = ops.topk(answer, ops.constant(np.int64(1)), -1, "max", "none", index_element_type="i32")
     last = ops.constant(np.array([-1], np.int64))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import socket
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -22,14 +20,13 @@ from search.database import Database, Facts, Source, embedded_folder, examine, o
 from search.embedded import EmbeddedServer
 from search.unavailable import SearchUnavailable
 from settings import Settings
+from tests.open_folder import open_folder
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="immich-bento-database-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
+    with open_folder() as path:
+        yield path
 
 
 async def one(db: Database, query: str) -> object:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +20,7 @@ from errors import ErrorCode
 from search.embedded import EmbeddedServer
 from search.embedded_setup import Programs, run_as, server_user, socket_folder
 from search.unavailable import SearchUnavailable
+from tests.open_folder import open_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 # Another process that uses the folder: it says so, and holds on until it is told to end or is killed.
@@ -39,13 +38,11 @@ print("up", flush=True)
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
     """A folder that PostgreSQL's user may enter, with a cluster in it."""
-    path = Path(tempfile.mkdtemp(prefix="immich-bento-embedded-"))
-    path.chmod(0o755)
-    server = EmbeddedServer(path)
-    query(server.start(), "ALTER SYSTEM SET fsync = off")  # nothing of it is to last through a failure of power
-    server.close()
-    yield path
-    shutil.rmtree(path)
+    with open_folder() as path:
+        server = EmbeddedServer(path)
+        query(server.start(), "ALTER SYSTEM SET fsync = off")  # nothing of it is to last through a failure of power
+        server.close()
+        yield path
 
 
 @pytest.fixture
@@ -175,14 +172,12 @@ def test_ctrl_c_reaches_us_and_not_postgresql(server: EmbeddedServer, folder: Pa
 
 
 def test_a_set_up_that_was_cut_off_is_begun_anew() -> None:
-    path = Path(tempfile.mkdtemp(prefix="immich-bento-half-"))
-    path.chmod(0o755)
-    (path / "postgresql.new").mkdir()
-    (path / "postgresql.new" / "PG_VERSION").write_text("18\n")
-    server = EmbeddedServer(path)
-    assert query(server.start(), "SELECT 1") == 1
-    server.close()
-    shutil.rmtree(path)
+    with open_folder() as path:
+        (path / "postgresql.new").mkdir()
+        (path / "postgresql.new" / "PG_VERSION").write_text("18\n")
+        server = EmbeddedServer(path)
+        assert query(server.start(), "SELECT 1") == 1
+        server.close()
 
 
 def test_a_server_that_cannot_start_says_why(server: EmbeddedServer) -> None:

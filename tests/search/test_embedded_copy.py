@@ -15,6 +15,7 @@ from search.embedded import EmbeddedServer
 from search.embedded_copy import reachable
 from search.embedded_setup import Programs, ServerUser, server_user
 from search.unavailable import SearchUnavailable
+from tests.open_folder import open_folder
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as somebody else")
 
@@ -49,10 +50,8 @@ def closed(closed_packages: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A SEARCH_FOLDER that every user may enter, and only root write to."""
-    path = Path(tempfile.mkdtemp(prefix="immich-bento-copied-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
+    with open_folder() as path:
+        yield path
 
 
 def copies(folder: Path) -> list[Path]:

@@ -1,0 +1,18 @@
+"""A folder that every user may enter, which pytest's are not: where we are root, PostgreSQL runs as somebody else."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A new folder that others may enter and only we write to; removed with all that is in it."""
+    path = Path(tempfile.mkdtemp(prefix="immich-bento-tests-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
