@@ -21,6 +21,7 @@ import psutil
 
 from errors import ServiceError
 from search.embedded import EmbeddedServer
+from search.embedded_setup import closed_to, server_user
 from settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -123,9 +124,8 @@ def start() -> Running:
 
 def _check_that_postgresql_can_run() -> None:
     """Raises ``DemoFailed`` at once with what the service would otherwise say in its log for as long as it is waited for."""
-    folder = _search_folder()
     try:
-        EmbeddedServer(folder).check()
+        EmbeddedServer(_search_folder()).check()
     except ServiceError as error:
         raise DemoFailed(str(error)) from error
 
@@ -171,8 +171,8 @@ def _setting_names() -> set[str]:
 
 def _search_folder() -> Path:
     """In the working tree, unless this is root and the tree lies where the user that PostgreSQL then runs as cannot enter."""
-    closed = [folder for folder in FOLDER.parents if not folder.stat().st_mode & 0o001]
-    if os.name == "posix" and os.geteuid() == 0 and closed:
+    user = server_user()
+    if user is not None and closed_to(user, FOLDER):
         return Path("/var/lib/immich-bento-demo")
     return FOLDER / "search"
 
