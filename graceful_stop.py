@@ -6,6 +6,9 @@ until nobody has asked for anything for a while. Every process has the same last
 
 Both reach the uvicorn server of their process through its signal handler, which uvicorn has installed by the time that BentoML's start-up
 hooks run; BentoML passes on neither keep-alive nor the grace period of ``bentoml serve`` to where they are needed.
+
+The process that watches the others is circus's, which drops a signal that arrives while it starts a process (at the first start, and each
+time that one is replaced): there the signal is kept until circus can obey it.
 """
 
 from __future__ import annotations
@@ -19,6 +22,9 @@ from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
+from circus.client import make_json
+from circus.controller import Controller
+from circus.sighandler import SysHandler
 
 log = logging.getLogger("service")
 
@@ -27,6 +33,8 @@ _QUIET_PERIOD = 1.0
 """Seconds without a request in flight after which a runner believes that the gateway is done."""
 _MARGIN = 1.0
 """Seconds after the deadline in which uvicorn may still tidy up before the process is ended by force."""
+_BUSY = 0.05
+"""Seconds after which circus is told to end once more, if it was busy."""
 
 
 def uvicorn_server() -> uvicorn.Server | None:
@@ -34,6 +42,24 @@ def uvicorn_server() -> uvicorn.Server | None:
     handler = signal.getsignal(signal.SIGTERM)
     server = getattr(handler, "__self__", None)
     return server if isinstance(server, uvicorn.Server) else None
+
+
+def stop_although_busy() -> None:
+    """For BentoML's watcher: have a signal that asks it to end obeyed once it has done what it is doing."""
+    SysHandler.quit = _quit
+
+
+def _quit(handler: SysHandler) -> None:
+    handler.controller.loop.add_callback_from_signal(_quit_when_free, handler.controller)
+
+
+def _quit_when_free(controller: Controller) -> None:
+    # circus does one thing at a time, and answers a second with a ConflictError, which for a signal goes to nobody.
+    running = controller.arbiter._exclusive_running_command
+    if running is None:
+        controller.dispatch((None, make_json("quit")))
+    elif running != "arbiter_stop":
+        controller.loop.call_later(_BUSY, _quit_when_free, controller)
 
 
 def stop_promptly(timeout: float, *, keep_alive: int) -> None:

@@ -25,7 +25,7 @@ from compat.mtphotos import MtPhotosApi, routes
 from compat.routing import can_answer, open_upstreams
 from errors import ServiceError
 from forked_workers import fork_workers
-from graceful_stop import stop_promptly
+from graceful_stop import stop_although_busy, stop_promptly
 from models.catalog import Catalog, CatalogError, Task, load_catalog
 from runners.engine.threads import available_cores
 from runners.remote import RemoteRunners
@@ -126,6 +126,7 @@ logs.configure(config)
 if _IS_ARBITER:
     _check_before_start(config)
     os.environ.pop("BENTOML_CONTAINERIZED", None)  # with it BentoML ends everything when one process dies, rather than start it again
+    stop_although_busy()
     if config.fork_processes:
         fork_workers()
     circus.create_standalone_arbiter = partial(circus.create_standalone_arbiter, check_delay=_CHECK_DELAY)

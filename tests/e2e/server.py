@@ -123,10 +123,18 @@ class Server:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         processes = self.processes()
-        if self.process is not None and self.process.poll() is None:
+        if self.process is None:
+            return
+        ended = True
+        if self.process.poll() is None:
             self.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            try:
                 self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                ended = False
         for process in processes:
             if process.is_running():
                 process.kill()
+        self.process.wait()
+        if not ended and error is None:
+            raise AssertionError(f"SIGTERM did not end the service within 20 s:\n{self.log}")

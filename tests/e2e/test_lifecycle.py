@@ -60,6 +60,23 @@ def test_sigterm_finishes_what_runs_ends_every_process_and_frees_the_port(own_se
         probe.bind(("127.0.0.1", server.port))
 
 
+@pytest.mark.parametrize("forked", ["true", "false"])
+def test_sigterm_is_obeyed_while_processes_are_being_started(tmp_path: Path, forked: str) -> None:
+    server = Server(tmp_path, {"FORK_PROCESSES": forked})
+    server.spawn()
+    assert server.process is not None
+    try:
+        watcher = psutil.Process(server.process.pid)
+        _wait_for(watcher.children)
+        processes = server.processes()
+        server.terminate()
+        assert server.process.wait(10) == 0
+        assert psutil.wait_procs(processes, timeout=10)[1] == []
+        assert "Traceback" not in server.log
+    finally:
+        server.__exit__(None, None, None)
+
+
 def test_work_that_does_not_finish_does_not_keep_the_service_from_ending(tmp_path: Path) -> None:
     big = jpeg(page(["很长的一页 long page"] * 60, size=(4000, 8000)))
     with Server(tmp_path, {"SHUTDOWN_TIMEOUT": "2", "MAX_BATCH": "1"}) as server:
@@ -120,7 +137,7 @@ def _wait_for(condition: object, seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.02)
+        time.sleep(0.005)
 
 
 def _fails_to_start(tmp_path: Path, environment: dict[str, str]) -> str:
