@@ -3,7 +3,8 @@
 One picture a call and one thread, in this process, with the models, engine and precision that the settings ask for. ``preprocess``:
 resized, normalised, and faces and lines cut out. ``serialise``: job and result pickled and unpickled, the answer as JSON.
 ``transport``: what all processes of the real service take for the same requests over HTTP, less all of the above: HTTP, multipart,
-sockets, batcher, threads; and whatever the same work costs more there, with colder caches, so that CLIP's is the purest.
+sockets, batcher, threads; and whatever the same work costs more there, with colder caches, so that CLIP's is the purest. Below nothing
+where too few rounds were measured to tell.
 All is CPU time, which is what throughput is made of, and which neighbours on the machine distort little.
 """
 
@@ -104,7 +105,7 @@ def run(options: argparse.Namespace) -> list[Table]:
         for task in options.tasks:
             sent = list(pictures(task))[: options.pictures]
             parts = _in_process(_KINDS[task], config, sent, options.rounds)
-            parts["transport"] = max(0.0, _over_http(server, task, sent, options.rounds) - sum(parts.values()))
+            parts["transport"] = _over_http(server, task, sent, options.rounds) - sum(parts.values())
             rows += _rows(task, parts)
     return [
         Table(

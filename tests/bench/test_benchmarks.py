@@ -20,7 +20,7 @@ TINY = {
     "ping": "--seconds 1 --idle-seconds 0.5 --callers 1",
     "transport": "--rounds 1 --requests 3 --kb 200",
     "routing": "--rounds 1 --requests 3 --kb 200",
-    "tasks": "--callers 2 --seconds 0.5 --ttl 3 --pictures 1",
+    "tasks": "--callers 2 --seconds 0.5 --ttl 1 --pictures 1",
     "parts": "--tiny --pictures 1 --rounds 1",
 }
 
@@ -38,7 +38,7 @@ def test_each_benchmark_measures_something_and_says_so(name: str, capsys: pytest
         assert table["rows"]
         for row in table["rows"]:
             assert len(row) == len(table["columns"])
-            assert any(isinstance(cell, int | float) and cell > 0 for cell in row), row
+            assert any(isinstance(cell, int | float) and cell != 0 for cell in row), row
 
 
 def test_the_chart_of_lone_requests_is_an_svg_that_names_both_batchers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

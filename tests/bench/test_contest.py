@@ -29,7 +29,8 @@ def _without_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contenders, "OURS", COMMAND)
     monkeypatch.setattr(contenders, "REFERENCE", COMMAND)
     monkeypatch.setattr(contenders, "weights", lambda folder: Weights({"CLIP_MODEL": "none"}, "no model"))
-    monkeypatch.setattr(memory, "_SETTLE", 0.0)
+    for pause in ("_SETTLE", "_AT_REST", "_RENEWAL"):
+        monkeypatch.setattr(memory, pause, 0.0)
     monkeypatch.setattr(interactive, "_HEAD_START", 0.1)
     monkeypatch.setattr(scaling, "SIZES", (32, 48))
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {min(_USABLE)})

@@ -22,6 +22,7 @@ from packaging.requirements import Requirement
 
 from tests.e2e.server import ROOT, Server
 from tests.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
+from tests.linked_packages import link_packages
 from tests.rendered import character_accuracy, mixed_pages
 from tests.test_packaging import NEVER_SERVED, SERVED_FILES, pins
 from tests.tiny_clip import tiny_clip_folder
@@ -157,12 +158,15 @@ def test_containerize_finds_the_same_dockerfile(dockerfile: Dockerfile, bento: P
 # --- on its own ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def home(bento: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a new ``.venv`` in which nothing is but what the Bento's own install.sh put there."""
+@pytest.fixture(scope="module", params=["linked", pytest.param("installed", marks=pytest.mark.slow)])
+def home(bento: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A folder with a new ``.venv`` in which nothing is but what the Bento requires, linked from here, or as its own install.sh puts it."""
     folder = tmp_path_factory.mktemp("bento-home")
     venv = folder / ".venv"
-    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    subprocess.run([sys.executable, "-m", "venv", *["--without-pip"] * (request.param == "linked"), venv], check=True)
+    if request.param == "linked":
+        link_packages(map(Requirement, (bento / "env/python/requirements.txt").read_text().splitlines()), venv)
+        return folder
     environment = quiet_environment(VIRTUAL_ENV=str(venv), PATH=f"{venv / 'bin'}:/usr/bin:/bin")
     environment.pop("PYTHONPATH", None)
     installed = subprocess.run(["bash", bento / "env/python/install.sh"], env=environment, capture_output=True, text=True, check=False)
@@ -185,11 +189,12 @@ def server(bento: Path, dockerfile: Dockerfile, home: Path) -> Iterator[Server]:
 
 
 def test_the_environment_holds_nothing_that_serving_does_not_need(home: Path) -> None:
-    listed = subprocess.run([home / ".venv/bin/python", "-m", "pip", "list", "--format=json"], capture_output=True, check=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(home / ".venv/bin/python")]
+    listed = subprocess.run([*pip, "list", "--format=json"], capture_output=True, check=True)
     installed = {package["name"].lower().replace("_", "-") for package in json.loads(listed.stdout)}
     assert "onnxruntime" in installed
     assert not installed & NEVER_SERVED
-    checked = subprocess.run([home / ".venv/bin/python", "-m", "pip", "check"], capture_output=True, text=True, check=False)
+    checked = subprocess.run([*pip, "check"], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
 
 

@@ -75,8 +75,7 @@ def room(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param("RN50", marks=pytest.mark.slow),
-        "ViT-B-16",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("RN50", "ViT-B-16")),
         *(pytest.param(name, marks=LARGE) for name in ("ViT-L-14", "ViT-L-14-336", "ViT-H-14")),
     ],
 )

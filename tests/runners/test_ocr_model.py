@@ -83,9 +83,9 @@ def test_results_have_the_shapes_of_the_contract_and_lie_on_the_text(model: OcrM
 
 
 def test_each_job_of_a_mixed_batch_is_answered_as_if_it_were_alone(model: OcrModel) -> None:
-    data = mixed_pages()[5].data
-    faint = png(page(["清晰的一行 clear"], size=(900, 300), look=Look(font_size=48, noise=90, blur=1.5, ink=(120, 120, 120))))
-    mixes = product((data, faint), (0.3, 0.9), (0.0, 0.97), (320, 736))
+    clear = png(page(["清楚的一行", "another line", "12345"], size=(480, 300), look=Look(font_size=40, noise=12)))
+    faint = png(page(["清晰的一行 clear"], size=(480, 160), look=Look(font_size=40, noise=90, blur=1.2, ink=(120, 120, 120))))
+    mixes = product((clear, faint), (0.3, 0.9), (0.0, 0.97), (160, 320))
     jobs = [job(picture, OcrOptions(box, text, side)) for picture, box, text, side in mixes]
     together = model.run(jobs)
     alone = [model.run([one])[0] for one in jobs]
@@ -131,9 +131,9 @@ def test_a_receipt_comes_row_by_row(model: OcrModel) -> None:
     assert character_accuracy(result.texts, [text for row in cells for text in row]) > 0.95, result.texts
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5, 5), (640, 480), (9000, 1000), (20000, 50)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5, 5), (640, 480), (5000, 1000), (20000, 50)])
 def test_a_picture_without_text_has_no_lines(model: OcrModel, size: tuple[int, int]) -> None:
-    result = read(model, jpeg(Image.new("RGB", size, (200, 180, 90))) if max(size) < 10_000 else png(Image.new("RGB", size)))
+    result = read(model, png(Image.new("RGB", size, (200, 180, 90))), OcrOptions(0.5, 0.8, 736 if max(size) < 10_000 else 96))
     assert result.texts == ()
     assert result.boxes.shape == (0, 4, 2)
     assert result.box_scores.shape == result.text_scores.shape == (0,)
@@ -142,8 +142,8 @@ def test_a_picture_without_text_has_no_lines(model: OcrModel, size: tuple[int, i
 @pytest.mark.parametrize("upright", [False, True])
 def test_text_anywhere_in_a_very_long_picture_is_found_once(model: OcrModel, upright: bool) -> None:
     """Cut into tiles for detection: lines lie on every cut, and none is lost, doubled or broken."""
-    lines = [f"第{number}行 line number {number}" for number in range(100, 160)] if upright else ["全景照片 panorama " + "长卷文字很多" * 6]
-    size = (1000, 8000) if upright else (9000, 1000)
+    lines = [f"第{number}行 line number {number}" for number in range(100, 136)] if upright else ["全景照片 panorama " + "长卷文字很多" * 6]
+    size = (1000, 5000) if upright else (9000, 1000)
     result = read(model, jpeg(page(lines, size=size, look=Look(font_size=60, line_pitch=2.1 if upright else 1), margin=120)))
     assert character_accuracy(result.texts, lines) > 0.97, result.texts
 
@@ -167,7 +167,7 @@ def test_the_same_lines_are_read_as_by_rapidocr_itself(model: OcrModel, tmp_path
     """At a size that needs no resizing, so that the same pixels reach the networks. Blanks aside: RapidOCR pads a line to the width of
     its neighbours, which moves them."""
     pictures = []
-    for rendered in mixed_pages()[:4]:
+    for rendered in mixed_pages()[:2]:
         with Image.open(io.BytesIO(rendered.data)) as image:
             size = (736, 992) if image.width < image.height else (992, 736)
             pictures.append(png(image.resize(size, Image.Resampling.LANCZOS)))
