@@ -32,7 +32,7 @@ TARGET_MB = {"idle": 380, "loaded": 900, "unloaded": 380}
 TARGET_RATIO = 0.5
 TARGET_GROWTH = 10
 _SETTLE = 3.0
-_AT_REST = 5.0
+_AT_REST = 13.0
 """Seconds after which ours has given back what models only need while they work."""
 _RENEWAL = 12.0
 """Seconds within which a process of ours whose models are all unloaded has given way to a fresh one."""

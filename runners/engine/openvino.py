@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 _PREPARED_SHAPES = "64"
 """Prepared operations that OpenVINO keeps per model; of its own 5000, OCR with 73 shapes took 498 MB, with 64 some 350."""
+_QUICK_TO_IMPORT = 64 * 2**20
+"""Bytes of a compiled model that is not kept open at rest: importing takes 40 to 90 ms for each of OCR's and faces' graphs."""
 _EXACT_START = 5
 """Convolutions in fp32 at the start of a graph that wants it. MobileFaceNet on 85 faces: least cosine to fp32 0.9997, without it 0.9987."""
 
@@ -80,15 +82,21 @@ class OpenVinoSession:
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         with self._turn:
-            if self._compiled is None:
-                raise RuntimeError("The session is closed.")
             if self._request is None:
-                self._request = self._compiled.create_infer_request()
+                self._request = self._open().create_infer_request()
             result = self._request.infer(dict(feeds), share_inputs=True, share_outputs=False)
             answers = [np.asarray(result[index]) for index in range(len(self.outputs))]
             self._last_run, self._is_rested = time.monotonic(), False
             self._let_go_of_pages(feeds)
             return answers
+
+    def _open(self) -> ov.CompiledModel:
+        """The graph; imported again from its mapped file if it was closed to rest."""
+        if self._compiled is None:
+            if self._mapped is None:
+                raise RuntimeError("The session is closed.")
+            self._compiled = _import(self._mapped, self._config)
+        return self._compiled
 
     def _let_go_of_pages(self, feeds: Mapping[str, NDArray[Any]]) -> None:
         """Weights are packed when a shape is first met; their pages in the file are of no use after that."""
@@ -104,7 +112,12 @@ class OpenVinoSession:
             if self._compiled is None or self._is_rested or time.monotonic() - self._last_run < idle_for:
                 return False
             self._request = None  # it holds the last call's arrays
-            self._compiled.release_memory()
+            if self._mapped is not None and len(self._mapped.mapping) <= _QUICK_TO_IMPORT:
+                # What was prepared for the shapes that it met goes with it; OpenVINO has no other way to give that back.
+                self._compiled = None
+                self._shapes.clear()
+            else:
+                self._compiled.release_memory()
             if self._mapped is not None:
                 self._mapped.drop_pages()
             self._is_rested = True
@@ -145,15 +158,19 @@ class OpenVinoSession:
         mapped = folder.open(path, facts) if folder is not None else None
         if folder is None or mapped is None:
             return None
-        content = np.frombuffer(mapped.mapping, np.uint8)[mapped.start :]
         try:
-            graph = core().import_model(ov.Tensor(content, shared_memory=True), "CPU", self._config)
+            graph = _import(mapped, self._config)
         except RuntimeError as error:
             log.info("The compiled model of %s is made anew: %s", path, " ".join(str(error).split())[:200])
             folder.remove(path, facts)
             return None
         self._mapped = mapped
         return graph
+
+
+def _import(mapped: Mapped, config: Mapping[str, Any]) -> ov.CompiledModel:
+    content = np.frombuffer(mapped.mapping, np.uint8)[mapped.start :]
+    return core().import_model(ov.Tensor(content, shared_memory=True), "CPU", dict(config))
 
 
 def _computes_in_bf16(precision: Precision, compiled: CompiledModels | None) -> bool:

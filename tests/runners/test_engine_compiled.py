@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from io import BufferedIOBase
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from runners.engine import EnginePlan, compiled, open_session, rest_idle_sessions
+from runners.engine import EnginePlan, compiled, open_session, openvino, rest_idle_sessions
 from runners.engine.allocator import settle_allocator
 from runners.engine.compiled import CompiledModels
 from runners.engine.openvino import OpenVinoSession
 from tests.runners.graphs import FEATURES, METADATA, linear_graph
 
+ROOT = Path(__file__).parents[2]
 FACTS = {"version": "1"}
 
 
@@ -149,7 +154,9 @@ def test_without_a_folder_a_graph_is_loaded_all_the_same(tmp_path: Path) -> None
     assert session.run({"x": np.zeros((1, FEATURES), np.float32)})[0].shape == (1, FEATURES)
 
 
-def test_an_idle_session_rests_once_and_works_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept_open_below", [64 * 2**20, 0], ids=["closed", "kept open"])
+def test_an_idle_session_rests_once_and_works_on(kept_open_below: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino, "_QUICK_TO_IMPORT", kept_open_below)
     session = load(linear_graph(tmp_path / "linear.onnx"), tmp_path / "compiled")
     x = np.ones((2, FEATURES), np.float32)
     before = session.run({"x": x})[0]
@@ -160,6 +167,72 @@ def test_an_idle_session_rests_once_and_works_on(tmp_path: Path) -> None:
     assert session.rest(idle_for=0)
     session.close()
     assert not session.rest(idle_for=0)
+    with pytest.raises(RuntimeError, match="closed"):
+        session.run({"x": x})
+
+
+def test_what_is_not_kept_on_disk_stays_open_at_rest(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    session = load(linear_graph(tmp_path / "linear.onnx"), tmp_path / "file" / "compiled")
+    x = np.ones((2, FEATURES), np.float32)
+    before = session.run({"x": x})[0]
+    assert session.rest(idle_for=0)
+    np.testing.assert_array_equal(session.run({"x": x})[0], before)
+
+
+def test_a_session_that_rests_again_and_again_loses_no_call(tmp_path: Path) -> None:
+    path, folder = linear_graph(tmp_path / "linear.onnx"), tmp_path / "compiled"
+    session = load(path, folder)
+    (entry,) = folder.glob("*.blob")
+    entry.unlink()  # what is mapped stays readable
+    x = np.random.default_rng(0).normal(size=(3, FEATURES)).astype(np.float32)
+    expected = session.run({"x": x})[0]
+
+    def runs_and_rests(times: int) -> int:
+        rests = 0
+        for _ in range(times):
+            np.testing.assert_array_equal(session.run({"x": x})[0], expected)
+            rests += session.rest(idle_for=0)
+        return rests
+
+    with ThreadPoolExecutor(4) as callers:
+        assert sum(callers.map(runs_and_rests, [50] * 4)) >= 1
+
+
+def test_at_rest_small_graphs_give_back_what_the_shapes_took_that_they_met(tmp_path: Path) -> None:
+    """PP-OCR's recogniser reads lines of 40 widths; most of what they take is prepared for those."""
+    spec = find_spec("rapidocr")
+    assert spec is not None
+    assert spec.origin is not None
+    path, folder = Path(spec.origin).parent / "models/PP-OCRv6_rec_small.onnx", tmp_path / "compiled"
+    load(path, folder).close()  # compiling takes more memory than the graph
+    script = """
+import sys, psutil, numpy as np
+from pathlib import Path
+from runners.engine import EnginePlan, open_session
+from runners.engine.allocator import settle_allocator
+from runners.model_cache import give_memory_back
+def megabytes():
+    give_memory_back()
+    return psutil.Process().memory_full_info().uss / 1e6
+def run(width):
+    session.run({session.inputs[0].name: np.zeros((1, 3, 48, width), np.float32)})
+settle_allocator()
+session = open_session(Path(sys.argv[1]), EnginePlan("cpu", 2, engine="openvino", precision="bf16", compiled=Path(sys.argv[2])))
+run(320)
+session.rest(idle_for=0)
+rested_after_one = megabytes()
+for width in range(32, 672, 16):
+    run(width)
+worked = megabytes()
+session.rest(idle_for=0)
+print(rested_after_one, worked, megabytes())
+"""
+    printed = subprocess.run([sys.executable, "-c", script, path, folder], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert printed.returncode == 0, printed.stderr
+    rested_after_one, worked, rested = map(float, printed.stdout.split())
+    assert worked > rested_after_one + 30
+    assert worked - rested > 0.7 * (worked - rested_after_one)  # the rest is oneDNN's, of all models of the process
 
 
 def test_the_allocator_is_set_where_it_is_glibcs() -> None:
