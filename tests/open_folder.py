@@ -14,5 +14,7 @@ def open_folder() -> Iterator[Path]:
     """A new folder that others may enter and only we write to; removed with all that is in it."""
     path = Path(tempfile.mkdtemp(prefix="immich-bento-tests-"))
     path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)

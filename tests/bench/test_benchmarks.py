@@ -26,7 +26,7 @@ TINY = {
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("ping", "routing", "transport"))) for name in TINY]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("ping", "routing", "tasks", "transport"))) for name in TINY]
 )
 def test_each_benchmark_measures_something_and_says_so(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, *TINY[name].split(), "--json"]) == 0

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
@@ -21,6 +20,7 @@ from psycopg.rows import dict_row
 from search.embedded import DATABASE
 from search.embedded_setup import server_user, socket_folder
 from tests.e2e.server import ROOT, Server, free_port
+from tests.open_folder import open_folder
 
 KEY = "a key of the tests"
 
@@ -77,24 +77,23 @@ class Place:
 @contextlib.contextmanager
 def place(**environment: str) -> Iterator[Place]:
     """A new place; at the end its database is stopped if it still runs, and its files are removed."""
-    # Not under pytest's own folder: only its owner may enter that, and PostgreSQL runs as another user when the tests run as root.
-    folder = Path(tempfile.mkdtemp(prefix="immich-bento-e2e-"))
-    folder.chmod(0o755)
-    settings = {
-        "IMMICH_PORT": str(free_port()),
-        "CLIP_MODEL": "cn-clip-tiny",
-        "OCR_MODEL": "PP-OCRv6_small",
-        "API_AUTH_KEY": KEY,
-        "SEARCH_ENABLED": "true",
-        "SEARCH_FOLDER": str(folder / "search"),
-        "OFFLINE": "true",
-        **environment,
-    }
-    here = Place(folder, settings)
-    try:
-        yield here
-    finally:
-        if (pid := here.postmaster()) is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGQUIT)  # at once; its files go anyway
-        shutil.rmtree(folder, ignore_errors=True)
+    with open_folder() as folder:
+        settings = {
+            "IMMICH_PORT": str(free_port()),
+            "CLIP_MODEL": "cn-clip-tiny",
+            "OCR_MODEL": "PP-OCRv6_small",
+            "API_AUTH_KEY": KEY,
+            "SEARCH_ENABLED": "true",
+            "SEARCH_FOLDER": str(folder / "search"),
+            "OFFLINE": "true",
+            **environment,
+        }
+        here = Place(folder, settings)
+        try:
+            yield here
+        finally:
+            if (pid := here.postmaster()) is not None:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    database = psutil.Process(pid)
+                    database.send_signal(signal.SIGQUIT)  # at once; its files go anyway
+                    database.wait(20)

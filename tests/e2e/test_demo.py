@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.server import ROOT
+from tests.open_folder import open_folder
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="immich-bento-demo-"))  # not pytest's: PostgreSQL may run as another user, who could not enter
-    made.chmod(0o755)
-    yield made
-    demo(made, "stop")
-    shutil.rmtree(made)
+    with open_folder() as made:
+        yield made
+        demo(made, "stop")
 
 
 def demo(folder: Path, *arguments: str) -> str:

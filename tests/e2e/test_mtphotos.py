@@ -151,11 +151,11 @@ def test_restart_v2_frees_the_models_and_the_next_request_loads_them_again(calle
 def test_pings_are_answered_during_a_long_ocr(caller: httpx.Client, keyed: Server) -> None:
     """A defect of the old service: models ran in its event loop, and it looked dead meanwhile."""
     long = jpeg(page(["很长的一页 a long page with text"] * 60, size=(3000, 6000)))
-    with concurrent.futures.ThreadPoolExecutor(1) as background:
+    with concurrent.futures.ThreadPoolExecutor(1) as background, httpx.Client(base_url=keyed.url, timeout=10) as other:
         reading = background.submit(upload, caller, "/ocr", long)
         answered_meanwhile = 0
         while not reading.done():
-            assert httpx.get(keyed.url + "/ping", timeout=10).text == "pong"
+            assert other.get("/ping").text == "pong"
             answered_meanwhile += not reading.done()
         assert reading.result()["result"]["texts"]
     assert answered_meanwhile >= 20

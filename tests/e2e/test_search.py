@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.e2e.server import ROOT, Server
+from tests.open_folder import open_folder
 from tests.rendered import jpeg, page
 
 KEY = {"api-key": "s3cret"}
@@ -35,16 +36,13 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def searching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def searching() -> Iterator[Server]:
     """One service, with three pages indexed by the command line."""
-    folder = tmp_path_factory.mktemp("searching")
-    for part in (folder, *folder.parents[:2]):  # PostgreSQL runs as another user when this runs as root
-        part.chmod(0o755)
-    pictures = folder / "pictures"
-    pictures.mkdir()
-    for name, lines in PAGES.items():
-        (pictures / name).write_bytes(jpeg(page(lines, size=(640, 360))))
-    with Server(folder, environment(folder)) as server:
+    with open_folder() as folder, Server(folder, environment(folder)) as server:
+        pictures = folder / "pictures"
+        pictures.mkdir()
+        for name, lines in PAGES.items():
+            (pictures / name).write_bytes(jpeg(page(lines, size=(640, 360))))
         wait_for_search(server)
         command = [sys.executable, "-m", "search", "index", str(pictures), "--url", server.url, "--no-progress"]
         indexed = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment(folder)}, capture_output=True, text=True, check=False)
@@ -158,23 +156,19 @@ def test_sigterm_ends_the_embedded_database_too(searching: Server) -> None:
     assert "database system is shut down" in (searching.folder / "search/postgresql.log").read_text()
 
 
-def test_sigterm_while_the_database_is_being_set_up_ends_everything(tmp_path: Path) -> None:
-    for part in (tmp_path, *tmp_path.parents[:2]):
-        part.chmod(0o755)
-    with Server(tmp_path, environment(tmp_path)) as server:
+def test_sigterm_while_the_database_is_being_set_up_ends_everything() -> None:
+    with open_folder() as folder, Server(folder, environment(folder)) as server:
         processes = server.processes()
         assert httpx.get(server.url + "/ping").status_code == 200
         server.terminate()
         _, alive = psutil.wait_procs(processes, timeout=10)
         assert alive == []
-        assert [one for one in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(one.info["cmdline"] or [])] == []
+        assert [one for one in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(one.info["cmdline"] or [])] == []
 
 
 @pytest.mark.slow
-def test_several_gateways_share_one_database_and_outlive_one_another(tmp_path: Path) -> None:
-    for part in (tmp_path, *tmp_path.parents[:2]):
-        part.chmod(0o755)
-    with Server(tmp_path, environment(tmp_path) | {"MACHINE_LEARNING_WORKERS": "2"}) as server:
+def test_several_gateways_share_one_database_and_outlive_one_another() -> None:
+    with open_folder() as folder, Server(folder, environment(folder) | {"MACHINE_LEARNING_WORKERS": "2"}) as server:
         wait_for_search(server)
         first, second = server.workers("immich_bento")
         for victim in (first, second):

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -28,6 +26,7 @@ from psycopg.rows import dict_row
 
 from search.database import Connection, Database, examine
 from search.embedded import EmbeddedServer
+from tests.open_folder import open_folder
 
 HERE = Path(__file__).resolve().parent
 SERVERS = ("embedded", "server") if os.environ.get("TEST_DATABASE_URL") else ("embedded",)
@@ -87,16 +86,13 @@ class Server:
 @pytest.fixture(scope="session")
 def embedded_server() -> Iterator[EmbeddedServer]:
     """One embedded PostgreSQL for the session."""
-    # Not under tmp_path: only root may enter that, and PostgreSQL runs as another user when the tests run as root.
-    folder = Path(tempfile.mkdtemp(prefix="immich-bento-tests-"))
-    folder.chmod(0o755)
-    server = EmbeddedServer(folder)
-    with psycopg.connect(server.start(), autocommit=True) as connection:
-        connection.execute("ALTER SYSTEM SET fsync = off")  # nothing of it is to last
-        connection.execute("SELECT pg_reload_conf()")
-    yield server
-    server.close()
-    shutil.rmtree(folder)
+    with open_folder() as folder:
+        server = EmbeddedServer(folder)
+        with psycopg.connect(server.start(), autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET fsync = off")  # nothing of it is to last
+            connection.execute("SELECT pg_reload_conf()")
+        yield server
+        server.close()
 
 
 @pytest.fixture(scope="session", params=SERVERS)

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from search.command import main
+from tests.open_folder import open_folder
 
 
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Of a database of its own; PostgreSQL may run as another user, who could not enter pytest's folders."""
-    made = Path(tempfile.mkdtemp(prefix="immich-bento-tests-"))
-    made.chmod(0o755)
-    monkeypatch.setenv("SEARCH_FOLDER", str(made / "search"))
-    for name in ("DATABASE_URL", "SEARCH_SOURCE", "CLIP_MODEL"):
-        monkeypatch.delenv(name, raising=False)
-    yield made
-    shutil.rmtree(made)
+    """Of a database of its own."""
+    with open_folder() as made:
+        monkeypatch.setenv("SEARCH_FOLDER", str(made / "search"))
+        for name in ("DATABASE_URL", "SEARCH_SOURCE", "CLIP_MODEL"):
+            monkeypatch.delenv(name, raising=False)
+        yield made
 
 
 @pytest.mark.parametrize(
