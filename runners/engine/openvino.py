@@ -168,9 +168,9 @@ class OpenVinoSession:
         return graph
 
 
-def _import(mapped: Mapped, config: Mapping[str, Any]) -> ov.CompiledModel:
+def _import(mapped: Mapped, config: dict[str, Any]) -> ov.CompiledModel:
     content = np.frombuffer(mapped.mapping, np.uint8)[mapped.start :]
-    return core().import_model(ov.Tensor(content, shared_memory=True), "CPU", dict(config))
+    return core().import_model(ov.Tensor(content, shared_memory=True), "CPU", config)
 
 
 def _computes_in_bf16(precision: Precision, compiled: CompiledModels | None) -> bool:

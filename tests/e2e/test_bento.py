@@ -79,9 +79,12 @@ def test_src_holds_what_serving_needs_and_nothing_else(bento: Path) -> None:
     assert (bento / "README.md").read_bytes() == (ROOT / "README.md").read_bytes()
 
 
+def required(bento: Path) -> list[Requirement]:
+    return [Requirement(line) for line in (bento / "env/python/requirements.txt").read_text().splitlines()]
+
+
 def test_it_requires_what_the_lock_pins(bento: Path) -> None:
-    written = [Requirement(line) for line in (bento / "env/python/requirements.txt").read_text().splitlines()]
-    assert {str(pin) for pin in written} == {str(pin) for pin in pins("requirements.lock")}
+    assert {str(pin) for pin in required(bento)} == {str(pin) for pin in pins("requirements.lock")}
     assert "PIP_ARGS=(--no-deps)" in (bento / "env/python/install.sh").read_text()
 
 
@@ -165,7 +168,7 @@ def home(bento: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.
     venv = folder / ".venv"
     subprocess.run([sys.executable, "-m", "venv", *["--without-pip"] * (request.param == "linked"), venv], check=True)
     if request.param == "linked":
-        link_packages(map(Requirement, (bento / "env/python/requirements.txt").read_text().splitlines()), venv)
+        link_packages(required(bento), venv)
         return folder
     environment = quiet_environment(VIRTUAL_ENV=str(venv), PATH=f"{venv / 'bin'}:/usr/bin:/bin")
     environment.pop("PYTHONPATH", None)

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from io import BufferedIOBase
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from runners.engine.allocator import settle_allocator
 from runners.engine.compiled import CompiledModels
 from runners.engine.openvino import OpenVinoSession
 from tests.runners.graphs import FEATURES, METADATA, linear_graph
+from tests.runners.test_ocr_model import FILES
 
 ROOT = Path(__file__).parents[2]
 FACTS = {"version": "1"}
@@ -201,10 +201,7 @@ def test_a_session_that_rests_again_and_again_loses_no_call(tmp_path: Path) -> N
 
 def test_at_rest_small_graphs_give_back_what_the_shapes_took_that_they_met(tmp_path: Path) -> None:
     """PP-OCR's recogniser reads lines of 40 widths; most of what they take is prepared for those."""
-    spec = find_spec("rapidocr")
-    assert spec is not None
-    assert spec.origin is not None
-    path, folder = Path(spec.origin).parent / "models/PP-OCRv6_rec_small.onnx", tmp_path / "compiled"
+    path, folder = FILES["recognition/model.onnx"], tmp_path / "compiled"
     load(path, folder).close()  # compiling takes more memory than the graph
     script = """
 import sys, psutil, numpy as np

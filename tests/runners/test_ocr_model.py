@@ -47,6 +47,10 @@ def job(data: bytes, options: OcrOptions = IMMICH) -> ImageJob:
     return ImageJob(data, "PP-OCRv6_small", options)
 
 
+def numbered(count: int) -> list[str]:
+    return [f"第{number}行 line number {number}" for number in range(100, 100 + count)]
+
+
 def read(model: OcrModel, data: bytes, options: OcrOptions = IMMICH) -> TextLines:
     (result,) = model.run([job(data, options)])
     assert isinstance(result, TextLines)
@@ -82,10 +86,15 @@ def test_results_have_the_shapes_of_the_contract_and_lie_on_the_text(model: OcrM
     np.testing.assert_allclose(result.boxes[0], expected, atol=15)
 
 
-def test_each_job_of_a_mixed_batch_is_answered_as_if_it_were_alone(model: OcrModel) -> None:
-    clear = png(page(["清楚的一行", "another line", "12345"], size=(480, 300), look=Look(font_size=40, noise=12)))
-    faint = png(page(["清晰的一行 clear"], size=(480, 160), look=Look(font_size=40, noise=90, blur=1.2, ink=(120, 120, 120))))
-    mixes = product((clear, faint), (0.3, 0.9), (0.0, 0.97), (160, 320))
+@pytest.mark.parametrize("large", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["small pictures", "large ones"])
+def test_each_job_of_a_mixed_batch_is_answered_as_if_it_were_alone(model: OcrModel, large: bool) -> None:
+    if large:
+        clear, sides = mixed_pages()[5].data, (320, 736)
+        faint = png(page(["清晰的一行 clear"], size=(900, 300), look=Look(font_size=48, noise=90, blur=1.5, ink=(120, 120, 120))))
+    else:
+        clear, sides = png(page(["清楚的一行", "another line", "12345"], size=(480, 300), look=Look(font_size=40, noise=12))), (160, 320)
+        faint = png(page(["清晰的一行 clear"], size=(480, 160), look=Look(font_size=40, noise=90, blur=1.2, ink=(120, 120, 120))))
+    mixes = product((clear, faint), (0.3, 0.9), (0.0, 0.97), sides)
     jobs = [job(picture, OcrOptions(box, text, side)) for picture, box, text, side in mixes]
     together = model.run(jobs)
     alone = [model.run([one])[0] for one in jobs]
@@ -131,20 +140,34 @@ def test_a_receipt_comes_row_by_row(model: OcrModel) -> None:
     assert character_accuracy(result.texts, [text for row in cells for text in row]) > 0.95, result.texts
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5, 5), (640, 480), (5000, 1000), (20000, 50)])
-def test_a_picture_without_text_has_no_lines(model: OcrModel, size: tuple[int, int]) -> None:
-    result = read(model, png(Image.new("RGB", size, (200, 180, 90))), OcrOptions(0.5, 0.8, 736 if max(size) < 10_000 else 96))
+@pytest.mark.parametrize(
+    ("size", "side"),
+    [
+        *((size, 736) for size in ((1, 1), (1, 5000), (5, 5), (640, 480), (5000, 1000))),
+        ((20000, 50), 96),
+        *(pytest.param(size, 736, marks=pytest.mark.slow) for size in ((9000, 1000), (20000, 50))),
+    ],
+)
+def test_a_picture_without_text_has_no_lines(model: OcrModel, size: tuple[int, int], side: int) -> None:
+    data = jpeg(Image.new("RGB", size, (200, 180, 90))) if max(size) < 10_000 else png(Image.new("RGB", size))
+    result = read(model, data, OcrOptions(0.5, 0.8, side))
     assert result.texts == ()
     assert result.boxes.shape == (0, 4, 2)
     assert result.box_scores.shape == result.text_scores.shape == (0,)
 
 
-@pytest.mark.parametrize("upright", [False, True])
-def test_text_anywhere_in_a_very_long_picture_is_found_once(model: OcrModel, upright: bool) -> None:
+@pytest.mark.parametrize(
+    ("size", "lines"),
+    [
+        ((9000, 1000), ["全景照片 panorama " + "长卷文字很多" * 6]),
+        ((1000, 5000), numbered(36)),
+        pytest.param((1000, 8000), numbered(60), marks=pytest.mark.slow),
+    ],
+    ids=["wide", "upright", "upright and longer"],
+)
+def test_text_anywhere_in_a_very_long_picture_is_found_once(model: OcrModel, size: tuple[int, int], lines: list[str]) -> None:
     """Cut into tiles for detection: lines lie on every cut, and none is lost, doubled or broken."""
-    lines = [f"第{number}行 line number {number}" for number in range(100, 136)] if upright else ["全景照片 panorama " + "长卷文字很多" * 6]
-    size = (1000, 5000) if upright else (9000, 1000)
-    result = read(model, jpeg(page(lines, size=size, look=Look(font_size=60, line_pitch=2.1 if upright else 1), margin=120)))
+    result = read(model, jpeg(page(lines, size=size, look=Look(font_size=60, line_pitch=2.1), margin=120)))
     assert character_accuracy(result.texts, lines) > 0.97, result.texts
 
 
@@ -163,11 +186,12 @@ def test_vertical_text_is_turned_before_it_is_read(model: OcrModel) -> None:
     assert character_accuracy(result.texts, ["turned sideways 12345"]) > 0.95, result.texts
 
 
-def test_the_same_lines_are_read_as_by_rapidocr_itself(model: OcrModel, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pages", [slice(0, 2), pytest.param(slice(2, 4), marks=pytest.mark.slow)], ids=["two", "two more"])
+def test_the_same_lines_are_read_as_by_rapidocr_itself(model: OcrModel, pages: slice, tmp_path: Path) -> None:
     """At a size that needs no resizing, so that the same pixels reach the networks. Blanks aside: RapidOCR pads a line to the width of
     its neighbours, which moves them."""
     pictures = []
-    for rendered in mixed_pages()[:2]:
+    for rendered in mixed_pages()[pages]:
         with Image.open(io.BytesIO(rendered.data)) as image:
             size = (736, 992) if image.width < image.height else (992, 736)
             pictures.append(png(image.resize(size, Image.Resampling.LANCZOS)))
