@@ -19,15 +19,15 @@ serve: $(VENV)/.serve
 
 # The whole of search on sample pictures: starts a service of its own (or finds the one it started), indexes, searches, leaves it running.
 demo: $(VENV)/.demo
-	@exec $(BIN)/python -m demo
+	@exec $(BIN)/python -m tools.demo
 
 demo-stop: $(VENV)/.demo
-	@exec $(BIN)/python -m demo stop
+	@exec $(BIN)/python -m tools.demo stop
 
 test: $(VENV)/.test
 	@echo "Running the tests (make test-slow runs the slow ones too)."
-	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --ignore tests/e2e --ignore tests/bench $(ARGS)
-	@$(BIN)/python -m pytest -m "not slow" tests/e2e tests/bench $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --ignore tests/e2e --ignore tests/tools/bench $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" tests/e2e tests/tools/bench $(ARGS)
 
 test-slow: $(VENV)/.test
 	@echo "Running all tests, the slow ones too, but not those of the largest models (make test-large)."
@@ -39,8 +39,8 @@ test-large: $(VENV)/.test
 
 # Trains cn-clip-tiny anew, in two hours of two cores, on artwork that npm fetches.
 train-tiny: $(VENV)/.test
-	@$(BIN)/python -m models.tiny.train $(ARGS)
-	@$(BIN)/python -m models.tiny.export && $(BIN)/python -m models.tiny.evaluate
+	@$(BIN)/python -m tools.tiny.train $(ARGS)
+	@$(BIN)/python -m tools.tiny.export && $(BIN)/python -m tools.tiny.evaluate
 
 lint: $(VENV)/.test
 	@echo "Checking style and types."
@@ -49,9 +49,9 @@ lint: $(VENV)/.test
 format: $(VENV)/.test
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-# All promises about speed and memory against bench/reference.py, in 20 to 25 minutes; one benchmark: make bench ARGS=NAME.
+# All promises about speed and memory against tools/bench/reference.py, in 20 to 25 minutes; one benchmark: make bench ARGS=NAME.
 bench: $(VENV)/.test
-	@$(BIN)/python -m bench $(or $(ARGS),all)
+	@$(BIN)/python -m tools.bench $(or $(ARGS),all)
 
 bento: $(VENV)/.serve
 	@echo "Packing the service into a Bento."

@@ -20,7 +20,7 @@ _LEVELS = {
     "fatal": logging.CRITICAL,
     "critical": logging.CRITICAL,
 }
-OURS = ("compat", "exchange", "models", "runners", "search", "service")
+OURS = ("compat", "models", "runners", "search", "service", "serving")
 """Loggers of this service: its packages, and modules of its own."""
 
 

@@ -19,21 +19,21 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 import logs
-from compat.immich import ImmichApi, create_app
-from compat.intake import ByteBudget
-from compat.mtphotos import MtPhotosApi, routes
-from compat.routing import can_answer, open_upstreams
+from compat.immich.api import ImmichApi, create_app
+from compat.mtphotos.api import MtPhotosApi, routes
+from compat.upstream.routing import can_answer, open_upstreams
 from errors import ServiceError
-from forked_workers import fork_workers
-from graceful_stop import stop_although_busy, stop_promptly
 from models.catalog import Catalog, CatalogError, Task, load_catalog
+from runners.bento.forked_workers import fork_workers
+from runners.bento.graceful_stop import stop_although_busy, stop_promptly
+from runners.bento.remote import RemoteRunners
+from runners.bento.services import runner_services
+from runners.bento.transport import JobClient, untraced
 from runners.engine.threads import available_cores
-from runners.remote import RemoteRunners
-from runners.services import runner_services
-from runners.transport import JobClient, untraced
-from search.api import SearchApi
-from search.api import routes as search_routes
-from search.life import SearchLife
+from search.http.api import SearchApi
+from search.http.api import routes as search_routes
+from search.http.life import SearchLife
+from serving.multipart import ByteBudget
 from settings import Settings, settings
 
 # A plain `bentoml serve` has looked at the variable, and remembered it, before it reads this file.

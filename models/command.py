@@ -1,4 +1,4 @@
-"""``python -m models``: list, pull, convert, quantize, verify, path, rm.
+"""``python -m models``: list, pull, convert, verify, path, rm.
 
 Exit codes: 0 done; 1 failed, or a model is not as it should be; 2 the command line or a name in it is wrong; 130 interrupted. Results go to
 standard output, everything else, one sentence per event, to standard error. Settings are the service's: docs/settings.md.
@@ -77,10 +77,6 @@ def _parser() -> argparse.ArgumentParser:
     converting.add_argument(
         "--precision", choices=["fp32", "fp16"], default="fp32", help="of the weights on disk; fp16 halves them and computes in fp32"
     )
-    quantizing = add("quantize", _quantize, "Make an int8 twin of a CLIP model's image half, for PRECISION=int8.")
-    quantizing.add_argument("name", metavar="MODEL")
-    quantizing.add_argument("--pictures", type=Path, required=True, metavar="DIR", help="pictures like yours, to calibrate on")
-    quantizing.add_argument("--count", type=int, default=300, help="pictures that are used, a fifth of them to measure (300)")
     verifying = add("verify", _verify, "Read every byte of models that are here (all, or those named) and check it.")
     verifying.add_argument("names", nargs="*", metavar="NAME")
     path = add("path", _path, "Print the folder that a model is served from, or its files where they lie in several.")
@@ -150,22 +146,6 @@ def _convert(options: argparse.Namespace, catalog: Catalog, settings: Settings) 
     least = f"least cosine to PyTorch: pictures {converted.image_cosine:.7f}, texts {converted.text_cosine:.7f}"
     _tell(options, f"{entry.name}: stored as {converted.tag} ({converted.folder}); {least}")
     _warn_of_shadows(entry, converted.folder, settings)
-    return OK
-
-
-def _quantize(options: argparse.Namespace, catalog: Catalog, settings: Settings) -> int:
-    try:
-        from models.quantize import QuantizationRefused, quantize
-    except ModuleNotFoundError as error:
-        return _say(f"{error}: models are quantized in the repository, with the extra [quantize]; a Bento has neither", FAILED)
-
-    entry = find(catalog, options.name, options.task or Task.CLIP.value)
-    try:
-        twin, made = quantize(entry, options.pictures, settings, count=options.count)
-    except QuantizationRefused as error:
-        return _say(str(error), FAILED)
-    measured = f"cosine to fp32 over {made.measured_on} other pictures: mean {made.mean_cosine:.4f}, least {made.least_cosine:.4f}"
-    _tell(options, f"{entry.name}: quantized on {made.calibrated_on} pictures ({twin}); {measured}. PRECISION=int8 uses it.")
     return OK
 
 

@@ -1,7 +1,7 @@
 """Adaptive batching without waiting: an idle model starts at once, and what arrives while it runs is its next batch.
 
 BentoML's own batcher holds a lone request back in proportion to how long requests had to wait lately, since it takes queueing for a
-wish for company; after a busy minute of OCR that is more than a second (``python -m bench batching`` shows both). Where one batch fills
+wish for company; after a busy minute of OCR that is more than a second (``make bench ARGS=batching`` shows both). Where one batch fills
 all cores, nothing is won by waiting: the batch that gathers meanwhile is as large as the load asks for.
 
 With one exception. Callers who wait for their answers come back together, right after a batch: the first of them would go alone and

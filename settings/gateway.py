@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, SecretStr, ValidationInfo, field_validator
 
-from addresses import check_url, split_header
+from settings.addresses import check_url, split_header
 from settings.lists import names
 
 Route = Literal["local", "upstream"]

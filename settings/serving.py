@@ -34,7 +34,7 @@ class ServingSettings(BaseModel):
     precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
         "auto",
         validation_alias="PRECISION",
-        description="What models are computed in. `auto`: bf16 where that is faster, else fp32; `int8`: after `python -m models quantize`.",
+        description="What models are computed in. `auto`: bf16 where that is faster, else fp32; `int8`: after `python -m tools.quantize`.",
     )
     runner_nice: int = Field(
         10,

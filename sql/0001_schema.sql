@@ -1,4 +1,4 @@
--- The tables of search. Everything of ours is in the schema immich_ai, which search.migrations has made, and nothing refers to
+-- The tables of search. Everything of ours is in the schema immich_ai, which search.store.migrations has made, and nothing refers to
 -- Immich's tables: no foreign key, no trigger, no view (a view on a column of Immich would stop Immich from changing that column).
 -- Statements must not return rows (yoyo would print them).
 
@@ -51,7 +51,7 @@ CREATE TABLE immich_ai.ocr_line (
     PRIMARY KEY (asset_id, n)
 );
 
--- The words of one document as the index keeps them. This one is for words that Python cut (search.words); where zhparser is
+-- The words of one document as the index keeps them. This one is for words that Python cut (search.query.words); where zhparser is
 -- installed, 0003_words.sql replaces it. The limit keeps a tsvector below its 1 MB.
 CREATE FUNCTION immich_ai.document_words(folded text, cut text) RETURNS tsvector
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -70,8 +70,8 @@ CREATE TABLE immich_ai.ocr_document (
     source_digest text
 );
 COMMENT ON COLUMN immich_ai.ocr_document.text IS 'The lines as read, in reading order, one a line.';
-COMMENT ON COLUMN immich_ai.ocr_document.folded IS 'text folded by search.folding: what is searched for substrings.';
-COMMENT ON COLUMN immich_ai.ocr_document.cut IS 'folded cut to words by search.words, one blank between; empty where the database cuts.';
+COMMENT ON COLUMN immich_ai.ocr_document.folded IS 'text folded by search.query.folding: what is searched for substrings.';
+COMMENT ON COLUMN immich_ai.ocr_document.cut IS 'folded cut to words by search.query.words, one blank between; empty where the database cuts.';
 COMMENT ON COLUMN immich_ai.ocr_document.model IS 'The OCR model, where it is known: Immich does not keep it.';
 COMMENT ON COLUMN immich_ai.ocr_document.source_read_at IS 'Immich''s "ocrAt" when its lines were copied; null in our own index.';
 COMMENT ON COLUMN immich_ai.ocr_document.source_digest IS 'md5 of what Immich had then: tells changes that "ocrAt" does not show.';

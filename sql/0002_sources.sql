@@ -4,7 +4,7 @@
 --   source_line(asset_id, n, text, x1 .. y4, box_score, text_score)    lines in reading order from n = 1, corners as fractions
 --   source_read(asset_id, read_at)                        pictures that Immich has read, and when (null: it does not keep that)
 --   source_digest(asset_id, digest)                       md5 of what it read; no row: nothing was there
--- The last two are for search.sync and empty in our own index.
+-- The last two are for search.immich.sync and empty in our own index.
 --
 -- Over Immich's tables they read through SQL functions, which the planner puts in line (so Immich's indexes are used) and of
 -- whose bodies PostgreSQL keeps no dependencies. Views straight on the tables would be dependencies: Immich's own
@@ -170,7 +170,7 @@ CREATE VIEW immich_ai.source_document AS
            (SELECT array_agg(l.text ORDER BY l.n) FROM immich_ai.source_line l WHERE l.asset_id = s.asset_id) AS lines
     FROM immich_ai.source_read s;
 
--- For search.sync: the next pictures, by id, whose document is missing or older than what Immich read; with `thorough`, also those whose
+-- For search.immich.sync: the next pictures, by id, whose document is missing or older than what Immich read; with `thorough`, also those whose
 -- lines are others than then (an edit in Immich hides lines and leaves "ocrAt" as it is; the fork of 1.134 has no "ocrAt").
 CREATE FUNCTION immich_ai.stale_documents(after uuid, batch integer, thorough boolean)
 RETURNS TABLE (asset_id uuid, read_at timestamptz, digest text, lines text[], known boolean)

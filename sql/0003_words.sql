@@ -1,6 +1,6 @@
 -- What the text search of 0004 looks things up by: words, and grams for what no cutter cuts right.
 
--- Words. Where the extension zhparser is, the database cuts; else search.words does, and its words are kept as they are: PostgreSQL's
+-- Words. Where the extension zhparser is, the database cuts; else search.query.words does, and its words are kept as they are: PostgreSQL's
 -- default parser would take a-102 for a and -102, and www.example.com/x for a host and a path.
 DO $$
 BEGIN
@@ -36,7 +36,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION immich_ai.query_words(text[], text) IS
-    'What document_words is matched with. needles: folded texts that must all be there. cut: their words as search.words.words_query writes '
+    'What document_words is matched with. needles: folded texts that must all be there. cut: their words as search.query.words.words_query writes '
     'them, looked at where Python cuts; null: each needle is a word.';
 
 -- Grams: what a substring is looked up by, without pg_trgm. Of the characters of a folded text: each that is not ASCII; each pair that

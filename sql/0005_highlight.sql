@@ -1,7 +1,7 @@
 -- Where in a picture the hit is.
 
 -- The lines of one picture that contain one of `needles` (folded). The document's lines stand in the order of the source's; where their
--- numbers differ (Immich has read anew and search.sync has not seen it yet) all lines come, and search.find looks.
+-- numbers differ (Immich has read anew and search.immich.sync has not seen it yet) all lines come, and search.query.find looks.
 CREATE FUNCTION immich_ai.highlight(asset_id uuid, needles text[])
 RETURNS TABLE (n integer, text text, box real[], box_score real, text_score real)
 LANGUAGE sql STABLE ROWS 5 AS $$

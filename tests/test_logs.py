@@ -46,7 +46,7 @@ def test_every_part_that_logs_is_heard() -> None:
         *(path for package in root.iterdir() if (package / "__init__.py").exists() for path in package.rglob("*.py")),
     ]
     loud = {path.relative_to(root).parts[0].removesuffix(".py") for path in modules if "getLogger(__name__)" in path.read_text("utf-8")}
-    assert loud - {"tests", "bench"} <= set(logs.OURS)
+    assert loud - {"tests", "tools"} <= set(logs.OURS)
 
 
 def test_loggers_that_bentoml_silenced_as_it_found_them_are_heard(configure: Configure) -> None:
@@ -59,8 +59,10 @@ def test_loggers_that_bentoml_silenced_as_it_found_them_are_heard(configure: Con
 
 def test_text_is_time_level_logger_message_and_fields_on_one_line(configure: Configure) -> None:
     written = configure(log_format="text")
-    logging.getLogger("compat.immich").info("POST /predict", extra={"fields": {"status": 200, "task": "ocr"}})
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d INFO  compat\.immich: POST /predict status=200 task=ocr\n", written.getvalue())
+    logging.getLogger("compat.immich.api").info("POST /predict", extra={"fields": {"status": 200, "task": "ocr"}})
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d INFO  compat\.immich\.api: POST /predict status=200 task=ocr\n", written.getvalue()
+    )
 
 
 def test_json_is_one_object_a_line_with_the_fields_beside_the_message(configure: Configure) -> None:
@@ -136,7 +138,7 @@ def test_configuring_twice_does_not_write_twice(configure: Configure) -> None:
 )
 def test_the_level_is_ours_and_libraries_only_warn(configure: Configure, log_level: str, ours: int, libraries: int) -> None:
     configure(log_level=log_level)
-    for name in ("compat.immich", "models.download", "runners.runner", "service"):
+    for name in ("compat.immich.api", "models.download", "runners.runner", "service"):
         assert logging.getLogger(name).getEffectiveLevel() == ours
     assert logging.getLogger("uvicorn.error").getEffectiveLevel() == libraries
     assert logging.getLogger("circus").getEffectiveLevel() == libraries

@@ -17,7 +17,7 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.e2e.server import ROOT, Server
+from tools.server import ROOT, Server
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -25,8 +25,8 @@ else:
     import tomli as tomllib
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
-SERVED_PACKAGES = ("compat", "models", "runners", "search", "settings", "sql")
-WORKSHOPS = (ROOT / "models/convert", ROOT / "models/quantize", ROOT / "models/tiny")
+SERVED_PACKAGES = ("compat", "models", "runners", "search", "serving", "settings", "sql")
+WORKSHOPS = (ROOT / "models/convert",)
 """Run in the repository, with packages that serving does not have."""
 SERVED_FILES = sorted(
     path
@@ -159,24 +159,8 @@ def test_every_direct_dependency_says_why_it_is_there() -> None:
     assert explained == declared() | declared(*PROJECT["project"]["optional-dependencies"])
 
 
-def test_the_wheel_would_hold_every_module_of_the_service() -> None:
-    setuptools = PROJECT["tool"]["setuptools"]
-    assert setuptools["py-modules"] == sorted(path.stem for path in ROOT.glob("*.py"))
-    packages = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in SERVED_FILES if path.parent != ROOT}
-    assert set(setuptools["packages"]) == packages | {"models.convert", "models.quantize", "models.tiny"}
-    data = {
-        path.relative_to(ROOT).as_posix()
-        for package in SERVED_PACKAGES
-        for kind in ("*.toml", "*.sql")
-        for path in (ROOT / package).rglob(kind)
-    }
-    packed = {
-        path.relative_to(ROOT).as_posix()
-        for package, patterns in setuptools["package-data"].items()
-        for pattern in patterns
-        for path in (ROOT / package.replace(".", "/")).glob(pattern)
-    }
-    assert data == {file for file in packed if file.endswith((".toml", ".sql"))}
+def test_installing_the_project_installs_no_module() -> None:
+    assert PROJECT["tool"]["setuptools"] == {"py-modules": [], "packages": []}
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runners import pictures
 from runners.clip.files import damaged, read_json
 from runners.contract import Float32
+from runners.pictures import decode as pictures
 
 ResizeMode = Literal["shortest", "longest", "squash"]
 

@@ -39,7 +39,7 @@ Exactness = Literal["as planned", "start", "all"]
 """What of a graph is computed in fp32 at least: nothing in particular, its first convolutions, or all."""
 
 QUANTIZED = "model.int8.xml"
-"""The int8 twin of a ``model.onnx``, beside it; ``python -m models quantize`` makes it."""
+"""The int8 twin of a ``model.onnx``, beside it; ``python -m tools.quantize`` makes it."""
 
 
 class DeviceUnusable(Exception):
@@ -225,7 +225,7 @@ def _fitting(choice: Choice, path: Path, exact: Exactness, kept: Path | None) ->
     if choice.precision == "int8" and not path.with_name(QUANTIZED).is_file():
         log.warning(
             "PRECISION=int8, but %s was not quantized: it is computed as under PRECISION=auto. "
-            "`python -m models quantize NAME --pictures FOLDER` makes %s of a CLIP model's image half.", path, QUANTIZED,
+            "`python -m tools.quantize NAME --pictures FOLDER` makes %s of a CLIP model's image half.", path, QUANTIZED,
         )  # fmt: skip
         return choose("openvino", "auto", kept=kept)
     return choice

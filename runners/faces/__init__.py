@@ -16,11 +16,11 @@ import numpy as np
 
 from errors import ModelUnavailable, ServiceError
 from runners.contract import FaceOptions, Faces, Failure, ImageJob
-from runners.decoded import decode_shared
 from runners.engine import Session
 from runners.faces.alignment import Pixels, aligned_crop
 from runners.faces.detection import Detections, Detector
 from runners.faces.recognition import Recognizer
+from runners.pictures.decoded import decode_shared
 
 __all__ = ["FaceModel", "load_faces"]
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from errors import ErrorCode, ServiceError
 from runners.contract import Failure, Float32, ImageJob, OcrOptions, TextLines
-from runners.decoded import decode_shared
 from runners.engine.session import Session
 from runners.ocr.detection import detect
 from runners.ocr.reading_order import reading_order
 from runners.ocr.recognition import ReadLine, cut_line, load_alphabet, read_lines
+from runners.pictures.decoded import decode_shared
 
 __all__ = ["OcrModel", "load_ocr"]
 

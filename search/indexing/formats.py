@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from PIL import Image
 
-from runners.pictures import FORMATS
+from runners.pictures.decode import FORMATS
 
 VIDEO_SUFFIXES = frozenset({"mp4", "mov", "mkv", "avi", "webm", "m4v"})
 HEIC_SUFFIXES = frozenset({"heic", "heif", "hif"})
@@ -25,7 +25,7 @@ class Kind(str, Enum):
 
 @lru_cache(maxsize=1)
 def image_suffixes() -> frozenset[str]:
-    """Suffixes, without the dot, of the formats that ``runners.pictures`` reads."""
+    """Suffixes, without the dot, of the formats that ``runners.pictures.decode`` reads."""
     Image.init()
     return frozenset(suffix[1:] for suffix, name in Image.registered_extensions().items() if name in (*FORMATS, "MPO"))
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from search.indexing.patience import Patient
 from search.indexing.seen import Seen
-from search.store import delete_assets, drop_failures, failed_uris_after, uris_after
+from search.store.index import delete_assets, drop_failures, failed_uris_after, uris_after
 
 PAGE = 2000
 FEW = 10

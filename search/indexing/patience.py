@@ -10,9 +10,9 @@ from typing import Concatenate, ParamSpec, TypeVar
 import psycopg
 
 from errors import ErrorCode, ServiceError
-from search.database import Database
 from search.indexing.predict import FIRST_WAIT, LONGEST_WAIT, CannotGoOn
-from search.store import Connection
+from search.store.database import Database
+from search.store.index import Connection
 
 P = ParamSpec("P")
 T = TypeVar("T")

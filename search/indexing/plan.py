@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from search.indexing.places import Entry
-from search.records import Known
+from search.store.records import Known
 
 
 @dataclass(frozen=True, slots=True)

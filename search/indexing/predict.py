@@ -18,7 +18,7 @@ import orjson
 
 from errors import ErrorCode, ServiceError
 from runners.contract import OcrOptions
-from search.records import Line, Problem, Text, Vector
+from search.store.records import Line, Problem, Text, Vector
 
 T = TypeVar("T")
 
@@ -152,7 +152,7 @@ class _Own:
 
 
 class PredictRecompute:
-    """``search.recompute.Recompute`` over ``/predict``, for the command line."""
+    """``search.indexing.recompute.Recompute`` over ``/predict``, for the command line."""
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor

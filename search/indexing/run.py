@@ -16,8 +16,8 @@ from search.indexing.plan import Need, Options, Step, decide
 from search.indexing.predict import CannotGoOn, Predictor
 from search.indexing.seen import Seen
 from search.indexing.work import Done, Worker
-from search.records import Problem
-from search.store import known
+from search.store.index import known
+from search.store.records import Problem
 from settings import Settings
 
 PAGE = 500

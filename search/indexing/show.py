@@ -16,7 +16,7 @@ from search.indexing.formats import Kind
 from search.indexing.places import Place
 from search.indexing.predict import Predictor
 from search.indexing.run import Tally
-from search.records import Problem
+from search.store.records import Problem
 
 _EVERY = 0.2
 """Seconds between looks at the tally."""

@@ -6,7 +6,7 @@ import io
 
 from PIL import Image
 
-from runners.pictures import FORMATS, decode, read_header
+from runners.pictures.decode import FORMATS, decode, read_header
 
 _ORIENTATION = 0x0112
 """EXIF tag (Exif 2.32, 4.6.4 A): 1 upright, 2 to 8 turned or mirrored."""

@@ -15,8 +15,8 @@ from search.indexing.patience import Patient
 from search.indexing.places import Entry, exists
 from search.indexing.plan import Need, Options, Step, decide
 from search.indexing.predict import Computed, Predictor
-from search.records import File, Known, Problem, Vector
-from search.store import index_embeddings, known, move, put_asset, put_problem, same_content, touch
+from search.store.index import index_embeddings, known, move, put_asset, put_problem, same_content, touch
+from search.store.records import File, Known, Problem, Vector
 from settings import Settings
 
 _NO_DATE = datetime(1970, 1, 1, tzinfo=timezone.utc)

@@ -17,10 +17,10 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
-from search.embedded import DATABASE
-from search.embedded_setup import server_user, socket_folder
-from tests.e2e.server import ROOT, Server, free_port
+from search.embedded.server import DATABASE
+from search.embedded.setup import server_user, socket_folder
 from tests.open_folder import open_folder
+from tools.server import ROOT, Server, free_port
 
 KEY = "a key of the tests"
 

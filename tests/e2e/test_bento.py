@@ -20,12 +20,12 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from tests.e2e.server import ROOT, Server
-from tests.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
 from tests.linked_packages import link_packages
-from tests.rendered import character_accuracy, mixed_pages
 from tests.test_packaging import NEVER_SERVED, SERVED_FILES, pins
-from tests.tiny_clip import tiny_clip_folder
+from tools.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
+from tools.rendered import character_accuracy, mixed_pages
+from tools.server import ROOT, Server
+from tools.tiny_clip import tiny_clip_folder
 
 BENTO_PATH = "/home/bentoml/bento"
 """Where the image keeps the Bento."""

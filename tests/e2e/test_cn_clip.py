@@ -21,8 +21,8 @@ from tests.cnclip_reference import (
     reference_pixels,
     text_features,
 )
-from tests.e2e.server import ROOT, Server
-from tests.immich_client import HEADERS, clip_textual, clip_visual, multipart
+from tools.immich_client import HEADERS, clip_textual, clip_visual, multipart
+from tools.server import ROOT, Server
 
 TEXTS = ["一只在雪地里的狗", "发票", "A dog, on the BEACH", "营业执照 2024 年"]
 

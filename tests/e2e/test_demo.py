@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.server import ROOT
 from tests.open_folder import open_folder
+from tools.server import ROOT
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def folder() -> Iterator[Path]:
 
 def demo(folder: Path, *arguments: str) -> str:
     done = subprocess.run(
-        (sys.executable, "-m", "demo", *arguments),
+        (sys.executable, "-m", "tools.demo", *arguments),
         cwd=ROOT,
         env={**os.environ, "DEMO_FOLDER": str(folder), "COLUMNS": "120"},
         capture_output=True,

@@ -19,10 +19,10 @@ import httpx
 import psutil
 import pytest
 
-from tests.e2e.server import ROOT, Server
-from tests.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
-from tests.rendered import jpeg, mixed_pages, page
-from tests.tiny_clip import tiny_clip_folder
+from tools.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
+from tools.rendered import jpeg, mixed_pages, page
+from tools.server import ROOT, Server
+from tools.tiny_clip import tiny_clip_folder
 
 PAGE = mixed_pages()[0].data
 

@@ -11,9 +11,9 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.e2e.server import Server
-from tests.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
-from tests.rendered import Look, jpeg, page
+from tools.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
+from tools.rendered import Look, jpeg, page
+from tools.server import Server
 
 CALLERS = 32
 PAUSES = (1, 4, 5, 6, 8)

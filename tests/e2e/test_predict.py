@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.e2e.server import Server
-from tests.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
-from tests.rendered import Look, character_accuracy, jpeg, mixed_pages, page, two_columns
+from tools.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
+from tools.rendered import Look, character_accuracy, jpeg, mixed_pages, page, two_columns
+from tools.server import Server
 
 _INSIGHTFACE = importlib.util.find_spec("insightface")
 assert _INSIGHTFACE is not None

@@ -13,9 +13,9 @@ import httpx
 import psutil
 import pytest
 
-from tests.e2e.server import ROOT, Server
 from tests.open_folder import open_folder
-from tests.rendered import jpeg, page
+from tools.rendered import jpeg, page
+from tools.server import ROOT, Server
 
 KEY = {"api-key": "s3cret"}
 PAGES = {

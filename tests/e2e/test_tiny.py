@@ -11,15 +11,15 @@ import httpx
 import numpy as np
 import pytest
 
-from models.tiny.evaluate import HeldOut, embed, read_held_out, recall
-from models.tiny.export import WEIGHTS
-from models.tiny.train import DEFAULT_CACHE
 from runners.contract import Float32
 from runners.engine import EnginePlan
-from tests.e2e.server import Server
 from tests.e2e.test_predict import T1
-from tests.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
-from tests.rendered import character_accuracy, mixed_pages
+from tools.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
+from tools.rendered import character_accuracy, mixed_pages
+from tools.server import Server
+from tools.tiny.evaluate import HeldOut, embed, read_held_out, recall
+from tools.tiny.export import WEIGHTS
+from tools.tiny.train import DEFAULT_CACHE
 
 QUERIES = 200
 UNPLUGGED = {"OFFLINE": "false", "HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}

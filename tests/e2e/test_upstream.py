@@ -17,11 +17,11 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.e2e.server import Server
 from tests.fake_upstream import FakeUpstream, Received, expected_vector
-from tests.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
-from tests.rendered import Look, jpeg, page
-from tests.tiny_clip import tiny_clip_folder
+from tools.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
+from tools.rendered import Look, jpeg, page
+from tools.server import Server
+from tools.tiny_clip import tiny_clip_folder
 
 CALLERS = 16
 SCENE = jpeg(Image.effect_noise((120, 90), 60).convert("RGB"))

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from models.tiny.evaluate import NAME, embed, read_held_out, recall
-from models.tiny.export import MOST_BYTES, WEIGHTS
-from models.tiny.train import DEFAULT_CACHE
 from runners.clip import ClipImageModel, ClipTextModel, load_clip_image, load_clip_text
 from runners.contract import Embedding, Float32, ImageJob, TextJob
 from runners.engine import EnginePlan, Session, open_session
+from tools.tiny.evaluate import NAME, embed, read_held_out, recall
+from tools.tiny.export import MOST_BYTES, WEIGHTS
+from tools.tiny.train import DEFAULT_CACHE
 
 FILES = {path.relative_to(WEIGHTS).as_posix(): path for path in WEIGHTS.rglob("*") if path.is_file()}
 PUBLISHED = {"zh": (0.34, 0.67), "zh-Hant": (0.33, 0.67), "en": (0.33, 0.66)}

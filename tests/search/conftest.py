@@ -24,8 +24,8 @@ from psycopg import AsyncConnection, sql
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
-from search.database import Connection, Database, examine
-from search.embedded import EmbeddedServer
+from search.embedded.server import EmbeddedServer
+from search.store.database import Connection, Database, examine
 from tests.open_folder import open_folder
 
 HERE = Path(__file__).resolve().parent
@@ -119,10 +119,10 @@ def database(postgresql: Server) -> Iterator[Database]:
 @pytest.fixture
 def immich_database(postgresql: Server) -> Iterator[Database]:
     """Search beside the tables of Immich 2.5, which are empty."""
-    yield from _database(postgresql, "immich_tables.sql")
+    yield from _database(postgresql, "immich/tables_2_5.sql")
 
 
 @pytest.fixture
 def fork_database(postgresql: Server) -> Iterator[Database]:
     """Search beside the tables of 1.134's fork, which are empty."""
-    yield from _database(postgresql, "immich_1_134_tables.sql")
+    yield from _database(postgresql, "immich/tables_1_134.sql")

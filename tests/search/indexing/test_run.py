@@ -13,15 +13,15 @@ import fsspec
 import httpx
 import pytest
 
-from search import store
-from search.database import Database
 from search.indexing import predict
 from search.indexing.patience import Patient
 from search.indexing.places import place
 from search.indexing.plan import Options
 from search.indexing.predict import CannotGoOn, Predictor
 from search.indexing.run import Run, Tally
-from search.records import Failed
+from search.store import index as store
+from search.store.database import Database
+from search.store.records import Failed
 from settings import Settings
 from tests.search.indexing.fake_service import MODELS, FakeService, error
 from tests.search.indexing.files import picture, video

@@ -1,1 +1,0 @@
-"""Benchmarks: ``python -m bench`` lists them. Each states what it compares, and runs its peer in the same run."""

@@ -1,0 +1,1 @@
+"""Immich's machine-learning protocol."""

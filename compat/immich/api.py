@@ -1,0 +1,170 @@
+"""Immich's machine-learning protocol: ``POST /predict``, ``GET /ping``, ``GET /``; and ``GET /upstreams`` for people."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from compat.immich.answers import clip_answer, faces_answer, ocr_answer, old_ocr_answer, to_json
+from compat.immich.entries import ClipImageTask, ClipTextTask, FacesTask, OcrTask, TaskRequest, load_entries, parse_entries
+from compat.upstream import routing
+from compat.upstream.pool import UpstreamDown, UpstreamPool
+from errors import ErrorCode, ServiceError
+from models.catalog import Catalog
+from runners.contract import ImageJob, Runners, TextJob
+from runners.pictures.decode import Header, read_header
+from serving import status_page
+from serving.exchange import Fields, answered, started
+from serving.key import require_key
+from serving.multipart import ByteBudget, Form, announced_size, read_form
+from settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """What the tasks of one request are about."""
+
+    image: bytes | None
+    header: Header | None
+    """Of the image."""
+    text: bytes | None
+
+
+@dataclass(slots=True)
+class ImmichApi:
+    """The protocol over some runners, and over other servers for the tasks that are routed to those.
+
+    ``runners`` and ``upstreams`` are set when the service has started; requests before that are answered 503.
+    """
+
+    catalog: Catalog
+    settings: Settings
+    budget: ByteBudget
+    runners: Runners | None = None
+    upstreams: UpstreamPool | None = None
+
+    async def root(self, request: Request) -> Response:
+        return await status_page.root(request, self.runners)
+
+    async def ping(self, request: Request) -> Response:
+        return PlainTextResponse("pong")
+
+    async def predict(self, request: Request) -> Response:
+        """Answer one request, whatever it is, and say in one log line what became of it."""
+        return await answered(request, self._predict, line="POST /predict", timeout=self.settings.request_timeout, error_body=error_body)
+
+    async def upstream_state(self, request: Request) -> Response:
+        state = self.upstreams.state() if self.upstreams else {"upstreams": [], "waiting": 0}
+        return JSONResponse({"routes": routing.routes(self.settings), "fallback": self.settings.upstream_fallback, **state})
+
+    async def _predict(self, request: Request, fields: Fields) -> Response:
+        if self.settings.auth_required == "all":
+            require_key(request.headers, self.settings.api_auth_key)
+        limit = self.settings.max_body_bytes
+        async with self.budget.hold(announced_size(request, limit)):
+            form = await read_form(request, limit=limit, silence=self.settings.body_timeout)
+            if "entries" not in form.parts:
+                raise ServiceError(ErrorCode.INVALID_REQUEST, "Invalid request format: the part `entries` is missing.")
+            text = form.parts["entries"]
+            routed = routing.split(load_entries(text), text, request.headers, self.settings)
+            tasks = parse_entries(routed.here, self.catalog, self.settings)
+            fields["task"] = "+".join(sorted(labels(tasks) | routing.labels(routed.upstream))) or "none"
+            fields["model"] = ",".join(dict.fromkeys(task.model for task in tasks))
+            fields["bytes"] = sum(map(len, form.parts.values()))
+            answer = await self._answer(tasks, routed, form, fields)
+        return Response(to_json(answer), media_type="application/json")
+
+    async def _answer(self, tasks: Sequence[TaskRequest], routed: routing.Routed, form: Form, fields: Fields) -> dict[str, Any]:
+        image, text = form.parts.get("image"), form.parts.get("text")
+        if image is None and text is None:
+            raise ServiceError(ErrorCode.MISSING_INPUT, "Either image or text must be provided.")
+        header = read_header(image, max_pixels=self.settings.max_picture_pixels) if image is not None else None
+        given = _Input(image, header, text)
+        work = [self._run_all(tasks, given)]
+        if routed.upstream:
+            work.append(self._ask_upstream(routed, given, fields))
+        merged = merge(await gather_first_error(work))
+        return merged | ({"imageHeight": header.height, "imageWidth": header.width} if header else {})
+
+    async def _ask_upstream(self, routed: routing.Routed, given: _Input, fields: Fields) -> dict[str, Any]:
+        upstreams = started(self.upstreams)
+        parts = {"entries": routed.upstream_json, "image": given.image, "text": given.text}
+        present = {name: part for name, part in parts.items() if part is not None}
+        try:
+            answer = await upstreams.ask(present, routed.upstream, {"x-request-id": fields["request_id"]})
+        except UpstreamDown as error:
+            if not self.settings.upstream_fallback:
+                raise
+            fields["instead_of_upstream"] = error.message
+            return await self._run_all(parse_entries(routed.upstream, self.catalog, self.settings), given)
+        fields["upstream"] = answer.upstream
+        return answer.tasks
+
+    async def _run_all(self, tasks: Sequence[TaskRequest], given: _Input) -> dict[str, Any]:
+        """All tasks at once, on the runners."""
+        if not tasks:
+            return {}
+        runners = started(self.runners)
+        return merge(await gather_first_error([self._run(runners, task, given) for task in tasks]))
+
+    async def _run(self, runners: Runners, task: TaskRequest, given: _Input) -> dict[str, Any]:
+        image, header, text = given.image, given.header, given.text
+        if isinstance(task, ClipTextTask):
+            if text is None:
+                raise ServiceError(ErrorCode.MISSING_INPUT, "clip textual needs the part `text`.")
+            return clip_answer(await runners.clip_text(TextJob(text.decode("utf-8", "replace"), task.model, task.language)))
+        if image is None or header is None:
+            raise ServiceError(ErrorCode.MISSING_INPUT, f"{_LABELS[type(task)]} needs the part `image`.")
+        if isinstance(task, ClipImageTask):
+            return clip_answer(await runners.clip_image(ImageJob(image, task.model)))
+        if isinstance(task, FacesTask):
+            return faces_answer(await runners.faces(ImageJob(image, task.model, task.options)))
+        lines = await runners.ocr(ImageJob(image, task.model, task.options))
+        return old_ocr_answer(lines) if task.old_dialect else ocr_answer(lines, header.width, header.height)
+
+
+async def gather_first_error(work: Sequence[Any]) -> list[Any]:
+    """All results, or the first error, with the rest cancelled rather than left to run for nobody."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+_LABELS: dict[type, str] = {ClipImageTask: "clip.visual", ClipTextTask: "clip.textual", FacesTask: "facial-recognition", OcrTask: "ocr"}
+
+
+def labels(tasks: Sequence[TaskRequest]) -> set[str]:
+    """What is asked for, for logs and metrics: ``clip.visual``, ``ocr``, …"""
+    return {_LABELS[type(task)] for task in tasks}
+
+
+def merge(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {key: value for answer in answers for key, value in answer.items()}
+
+
+def error_body(error: ServiceError) -> dict[str, Any]:
+    """``{"detail": "…", "code": "…"}``."""
+    return {"detail": error.message, "code": error.code.value}
+
+
+def create_app(api: ImmichApi, others: Sequence[BaseRoute] = ()) -> Starlette:
+    """The ASGI app to mount at ``/``. ``others``: routes of further protocols."""
+    return Starlette(
+        routes=[
+            Route("/", api.root, methods=["GET"]),
+            Route("/ping", api.ping, methods=["GET"]),
+            Route("/predict", api.predict, methods=["POST"]),
+            Route("/upstreams", api.upstream_state, methods=["GET"]),
+            *others,
+        ]
+    )

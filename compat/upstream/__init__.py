@@ -1,0 +1,1 @@
+"""Tasks passed on to other Immich ML servers."""

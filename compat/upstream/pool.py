@@ -1,0 +1,268 @@
+"""Other Immich ML servers behind this one: which of them is asked, how many requests each has, and what happens when one is down."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import metrics
+from compat.upstream.answers import judge
+from compat.upstream.client import ConnectionLost, NoAnswerInTime, NotHttp, Reply, UpstreamClient
+from errors import ErrorCode, ServiceError
+
+log = logging.getLogger(__name__)
+
+_PATIENCE = 3
+"""Requests in a row that must break or be late before an upstream that accepts connections counts as down."""
+_TRY_ELSEWHERE = (502, 503)
+"""Statuses that say: not here, not now. Another upstream may do better."""
+
+
+class UpstreamDown(ServiceError):
+    """No upstream could be asked, or the connection to the last one broke."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ErrorCode.UPSTREAM_UNAVAILABLE, message)
+
+
+@dataclass(slots=True, eq=False)
+class Upstream:
+    """One server and what is known of it."""
+
+    url: str
+    """Without a slash at its end."""
+    up: bool = True
+    reason: str = ""
+    """Why it is down."""
+    in_flight: int = 0
+    broken_in_a_row: int = 0
+    turn: int = 0
+    """When it was last chosen, as a count of all choices."""
+
+    @property
+    def name(self) -> str:
+        """The URL without its scheme, for people."""
+        parts = urlsplit(self.url)
+        return parts.netloc + parts.path
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamAnswer:
+    """What a request came to."""
+
+    upstream: str
+    tasks: dict[str, Any]
+    """Answers by the keys of Immich's protocol, without the picture's size."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiter:
+    chosen: asyncio.Future[Upstream]
+    avoid: Upstream | None
+
+
+class _TryElsewhere(Exception):
+    """``upstream`` cannot answer this request now, but another may; ``error`` tells the client if there is none."""
+
+    def __init__(self, upstream: Upstream, error: ServiceError) -> None:
+        super().__init__(upstream.name)
+        self.upstream = upstream
+        self.error = error
+
+
+class UpstreamPool:
+    """All upstreams. Belongs to the event loop it is made in.
+
+    The one with the fewest requests in flight is asked, and none has more than ``concurrency``: further requests wait in one line for
+    whichever has room first. One that refuses connections, or breaks three requests in a row, is down: it is left out until it answers
+    ``GET /ping`` again, which is tried every ``retry_after`` seconds. While all are down, requests fail at once.
+    """
+
+    def __init__(
+        self, urls: Sequence[str], *, timeout: float, concurrency: int, retry_after: float, header: tuple[str, str] | None = None
+    ) -> None:
+        """``timeout``, ``retry_after``: seconds. ``header``: name and value, sent with every request and never told to anyone else."""
+        self._upstreams = tuple(Upstream(url) for url in urls)
+        self._client = UpstreamClient(timeout=timeout, header=header)
+        self._timeout = timeout
+        self._concurrency = concurrency
+        self._retry_after = retry_after
+        self._line: deque[_Waiter] = deque()
+        self._choices = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        for upstream in self._upstreams:
+            metrics.UPSTREAM_UP.labels(upstream.name).set(1)
+            self._spawn(self._look_once(upstream))
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await self._client.close()
+
+    @property
+    def any_up(self) -> bool:
+        return any(upstream.up for upstream in self._upstreams)
+
+    def state(self) -> dict[str, Any]:
+        """What ``GET /upstreams`` tells: each upstream's URL, health and requests in flight, and how many requests wait for any of them."""
+        return {
+            "upstreams": [
+                {"url": upstream.url, "up": upstream.up, "in_flight": upstream.in_flight}
+                | ({} if upstream.up else {"reason": upstream.reason})
+                for upstream in self._upstreams
+            ],
+            "waiting": sum(not waiter.chosen.done() for waiter in self._line),
+        }
+
+    async def ask(self, parts: Mapping[str, bytes], tasks: Collection[str], headers: Mapping[str, str]) -> UpstreamAnswer:
+        """Have ``tasks`` answered. ``parts``: of the multipart body, by name: ``entries``, and ``image`` or ``text``.
+
+        A request that one upstream cannot answer, for its connection broke or it said 502 or 503, is sent to another once: asking twice
+        changes nothing. Raises ``UpstreamDown``; ``ServiceError``: UPSTREAM_TIMEOUT, UPSTREAM_UNAVAILABLE, and what an upstream says of
+        the request itself.
+        """
+        try:
+            return await self._ask_one(parts, tasks, headers)
+        except _TryElsewhere as failure:
+            if not self._live(avoid=failure.upstream):
+                raise failure.error from failure
+            avoid = failure.upstream
+        try:
+            return await self._ask_one(parts, tasks, headers, avoid=avoid)
+        except _TryElsewhere as failure:
+            raise failure.error from failure
+
+    async def _ask_one(
+        self, parts: Mapping[str, bytes], tasks: Collection[str], headers: Mapping[str, str], avoid: Upstream | None = None
+    ) -> UpstreamAnswer:
+        async with self._slot(avoid) as upstream:
+            reply = await self._exchange(upstream, parts, headers)
+            try:
+                answer = judge(upstream.name, reply, tasks)
+            except ServiceError as error:
+                its_fault = error.code is ErrorCode.UPSTREAM_UNAVAILABLE
+                _count(upstream, "failed" if its_fault else "refused")
+                if reply.status in _TRY_ELSEWHERE:
+                    raise _TryElsewhere(upstream, error) from error
+                raise
+            _count(upstream, "answered")
+            return UpstreamAnswer(upstream.name, answer)
+
+    async def _exchange(self, upstream: Upstream, parts: Mapping[str, bytes], headers: Mapping[str, str]) -> Reply:
+        try:
+            reply = await self._client.predict(upstream.url, parts, headers)
+        except ConnectionLost as lost:
+            _count(upstream, "lost")
+            self._note_broken(upstream, lost.reason, down_at_once=not lost.connected)
+            raise _TryElsewhere(upstream, UpstreamDown(f"The upstream {upstream.name} did not answer: {lost.reason}.")) from lost
+        except NoAnswerInTime:
+            _count(upstream, "late")
+            self._note_broken(upstream, "its answers do not come in time", down_at_once=False)
+            message = f"The upstream {upstream.name} did not answer in {self._timeout:g} s (UPSTREAM_TIMEOUT)."
+            raise ServiceError(ErrorCode.UPSTREAM_TIMEOUT, message) from None
+        except NotHttp as error:
+            _count(upstream, "failed")
+            raise ServiceError(ErrorCode.UPSTREAM_UNAVAILABLE, f"The upstream {upstream.name} cannot be understood: {error}.") from error
+        upstream.broken_in_a_row = 0
+        return reply
+
+    # --- who is asked ---------------------------------------------------------------------------------------------------
+
+    def _live(self, avoid: Upstream | None) -> list[Upstream]:
+        return [upstream for upstream in self._upstreams if upstream.up and upstream is not avoid]
+
+    @asynccontextmanager
+    async def _slot(self, avoid: Upstream | None) -> AsyncIterator[Upstream]:
+        waiter = _Waiter(asyncio.get_running_loop().create_future(), avoid)
+        if avoid is None:
+            self._line.append(waiter)
+        else:
+            self._line.appendleft(waiter)  # it has waited before
+        self._serve_line()
+        try:
+            upstream = await waiter.chosen
+        except asyncio.CancelledError:
+            if not waiter.chosen.cancelled() and waiter.chosen.exception() is None:  # its turn had come in the same moment
+                self._release(waiter.chosen.result())
+            raise
+        try:
+            yield upstream
+        finally:
+            self._release(upstream)
+
+    def _release(self, upstream: Upstream) -> None:
+        upstream.in_flight -= 1
+        metrics.UPSTREAM_IN_FLIGHT.labels(upstream.name).set(upstream.in_flight)
+        self._serve_line()
+
+    def _serve_line(self) -> None:
+        """Give whoever waits an upstream with room, first come first served; or the error, where all that it might ask are down."""
+        passed_over = []
+        while self._line:
+            waiter = self._line.popleft()
+            if waiter.chosen.done():  # given up
+                continue
+            live = self._live(waiter.avoid)
+            free = [upstream for upstream in live if upstream.in_flight < self._concurrency]
+            if not live:
+                waiter.chosen.set_exception(self._all_down())
+            elif free:
+                waiter.chosen.set_result(self._choose(free))
+            else:
+                passed_over.append(waiter)
+                if waiter.avoid is None:  # nobody behind it finds more
+                    break
+        self._line.extendleft(reversed(passed_over))
+        metrics.UPSTREAM_WAITING.set(len(self._line))
+
+    def _choose(self, free: Sequence[Upstream]) -> Upstream:
+        upstream = min(free, key=lambda one: (one.in_flight, one.turn))
+        self._choices += 1
+        upstream.turn = self._choices
+        upstream.in_flight += 1
+        metrics.UPSTREAM_IN_FLIGHT.labels(upstream.name).set(upstream.in_flight)
+        return upstream
+
+    def _all_down(self) -> UpstreamDown:
+        down = ", ".join(f"{upstream.name} ({upstream.reason})" for upstream in self._upstreams if not upstream.up)
+        return UpstreamDown(f"No upstream can be asked: {down}. They are tried again every {self._retry_after:g} s (UPSTREAM_RETRY_AFTER).")
+
+    # --- who is down ----------------------------------------------------------------------------------------------------
+
+    def _note_broken(self, upstream: Upstream, reason: str, *, down_at_once: bool) -> None:
+        upstream.broken_in_a_row += 1
+        if upstream.up and (down_at_once or upstream.broken_in_a_row >= _PATIENCE):
+            log.warning("Upstream %s is down: %s. It is tried again every %g s.", upstream.name, reason, self._retry_after)
+            upstream.up, upstream.reason = False, reason
+            metrics.UPSTREAM_UP.labels(upstream.name).set(0)
+            self._serve_line()
+            self._spawn(self._look_until_up(upstream))
+
+    async def _look_once(self, upstream: Upstream) -> None:
+        """At the start, so that the first photo need not find out."""
+        if not await self._client.pongs(upstream.url):
+            self._note_broken(upstream, "it does not answer GET /ping", down_at_once=True)
+
+    async def _look_until_up(self, upstream: Upstream) -> None:
+        while not upstream.up:
+            await asyncio.sleep(self._retry_after)
+            if await self._client.pongs(upstream.url):
+                log.info("Upstream %s is up again.", upstream.name)
+                upstream.up, upstream.reason, upstream.broken_in_a_row = True, "", 0
+                metrics.UPSTREAM_UP.labels(upstream.name).set(1)
+                self._serve_line()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _count(upstream: Upstream, outcome: str) -> None:
+    metrics.UPSTREAM_REQUESTS.labels(upstream.name, outcome).inc()

@@ -1,5 +1,0 @@
-"""int8 twins of CLIP image graphs, calibrated on pictures of the user's: needs nncf, which serving does not."""
-
-from models.quantize.quantization import QuantizationRefused, Quantized, quantize
-
-__all__ = ["QuantizationRefused", "Quantized", "quantize"]

@@ -1,0 +1,112 @@
+"""``python -m search index``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+
+from search.command.service_client import models_to_ask, running_service
+from search.indexing.patience import Patient
+from search.indexing.places import Place, PlaceError, exists, place
+from search.indexing.plan import Options
+from search.indexing.predict import CannotGoOn, Predictor
+from search.indexing.run import Run, Tally
+from search.indexing.show import report, shown
+from search.store.database import Database, Source, open_database
+from settings import Settings
+
+_GOES_ON = "The same command goes on from here."
+
+
+async def index(options: argparse.Namespace, config: Settings) -> int:
+    """Index what ``options`` names; returns the exit code. Raises ``CannotGoOn``, ``ServiceError``."""
+    results, told = Console(), Console(stderr=True)
+    places = _places(options.places, prune=options.prune)
+    async with running_service(options.url, config, connections=options.jobs) as client:
+        database = await open_database(config)
+        try:
+            _own_index(database)
+            models, notes = await models_to_ask(client, database, config, options.tasks)
+            for note in notes:
+                told.print(note, highlight=False, soft_wrap=True)
+            predictor = Predictor(client)
+            how = Options(options.owner, options.jobs, models, retry_failed=options.retry_failed, prune=options.prune)
+            run = Run(Patient(database), predictor, config, how)
+            began = time.monotonic()
+            try:
+                with _stopped_by_signals(run, told):
+                    await _watched(run, predictor, places, told, bar=not options.no_progress and told.is_terminal)
+            except CannotGoOn as error:
+                report(run.tally, results, seconds=time.monotonic() - began)
+                raise CannotGoOn(f"{error} {_GOES_ON}") from error
+            report(run.tally, results, seconds=time.monotonic() - began)
+        finally:
+            await database.close()
+    if run.stopped.is_set():
+        told.print(f"Stopped. {_GOES_ON}", highlight=False, soft_wrap=True)
+        return 130
+    return 0
+
+
+def _places(addresses: Sequence[str], *, prune: bool) -> list[Place]:
+    """Raises ``CannotGoOn`` for the first that cannot be indexed."""
+    found = []
+    for address in addresses:
+        try:
+            one = place(address)
+            there = exists(one.uri)
+        except PlaceError as error:
+            raise CannotGoOn(str(error)) from error
+        except Exception as error:  # each of fsspec's systems raises errors of its own
+            raise CannotGoOn(f"{address} cannot be looked at: {error or type(error).__name__}.") from error
+        if not there and not prune:
+            raise CannotGoOn(f"{address} is not there. Nothing was done; if it is gone for good, --prune removes it from the index.")
+        found.append(one)
+    return found
+
+
+def _own_index(database: Database) -> None:
+    if database.source is not Source.STANDALONE:
+        raise CannotGoOn(
+            "This database is Immich's: Immich reads and embeds its pictures itself, and `python -m search sync` takes over their texts. "
+            "For an index of your own set SEARCH_SOURCE=standalone."
+        )
+
+
+async def _watched(run: Run, predictor: Predictor, places: Sequence[Place], console: Console, *, bar: bool) -> Tally:
+    if not bar:
+        return await run.index(places)
+    async with shown(run.tally, predictor, places, console):
+        return await run.index(places)
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(run: Run, console: Console) -> Iterator[None]:
+    """SIGINT and SIGTERM let the run finish what is in flight; the second one ends it at once."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def stop() -> None:
+        if run.stopped.is_set() and task is not None:
+            task.cancel()
+            return
+        run.stop()
+        console.print("Finishing what is in flight. Once more ends it at once.", highlight=False, soft_wrap=True)
+
+    handled = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, and any thread but the first
+            loop.add_signal_handler(number, stop)
+            handled.append(number)
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        raise KeyboardInterrupt from error
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)

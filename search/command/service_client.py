@@ -1,0 +1,72 @@
+"""The running service, as the command line finds and asks it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import httpx
+
+from models.catalog import load_catalog
+from search.indexing.predict import CannotGoOn
+from search.store.database import Database
+from search.store.models_in_use import models_in_use
+from settings import Settings
+
+TASKS = ("ocr", "clip")
+
+
+@asynccontextmanager
+async def running_service(url: str | None, config: Settings, *, connections: int) -> AsyncIterator[httpx.AsyncClient]:
+    """A client, which sends the key, of the service at ``url`` (default: this machine's). Raises ``CannotGoOn`` if none answers."""
+    address = (url or f"http://127.0.0.1:{config.listen_port}").rstrip("/")
+    key = config.api_auth_key.get_secret_value().strip() if config.api_auth_key else ""
+    try:
+        client = httpx.AsyncClient(
+            base_url=address,
+            headers={"api-key": key} if key else {},
+            timeout=httpx.Timeout(config.request_timeout + 30, connect=10),
+            limits=httpx.Limits(max_connections=connections + 2),
+            trust_env=False,  # a proxy is for the world outside
+        )
+    except httpx.InvalidURL as error:
+        raise CannotGoOn(f"{address} is no address: {error}.") from error
+    async with client:
+        try:
+            answer = await client.get("/ping")
+        except (httpx.TransportError, httpx.UnsupportedProtocol) as error:
+            why = f"No service answers at {address} ({type(error).__name__}). Start it first (`make serve`), or name it with --url."
+            raise CannotGoOn(why) from error
+        if answer.text.strip() != "pong":
+            raise CannotGoOn(f"What answers at {address} is another server than immich-bento's ({answer.status_code} for /ping).")
+        yield client
+
+
+async def models_to_ask(
+    client: httpx.AsyncClient, database: Database, config: Settings, wanted: Sequence[str] | None
+) -> tuple[dict[str, str], list[str]]:
+    """The model for each task of ``wanted`` (None: of all that can be done), and what the person should know.
+
+    The service's own choice (``GET /stats``) counts; where it tells none, for lack of the key for instance, that of our own settings.
+    Raises ``CannotGoOn`` where a wanted task has no model.
+    """
+    told = await _told(client)
+    async with database.connection() as connection:
+        ours = await models_in_use(connection, database.source.value, load_catalog(config.model_catalog), config)
+    names = {"ocr": told.get("ocr") or ours.ocr, "clip": told.get("clip") or ours.clip}
+    models = {task: name for task in wanted or TASKS if (name := names[task]) is not None}
+    missing = [task for task in wanted or TASKS if task not in models]
+    if not missing:
+        return models, []
+    refusal = ours.clip_refusal if missing == ["clip"] else ours.ocr_refusal
+    if wanted or not models:
+        raise CannotGoOn(f"There is no model for {', '.join(missing)}: {refusal}")
+    return models, ["Pictures are read, but not embedded: no CLIP model is chosen (CLIP_MODEL), here or in the service."]
+
+
+async def _told(client: httpx.AsyncClient) -> dict[str, str | None]:
+    try:
+        answer = await client.get("/stats")
+        return dict(answer.json()["models"]) if answer.status_code == 200 else {}
+    except (httpx.TransportError, ValueError, KeyError, TypeError):
+        return {}

@@ -1,0 +1,80 @@
+"""Search's life within the service: its database is opened in the background, kept up to date with Immich, and closed at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+from errors import ErrorCode, ServiceError
+from settings import Settings
+
+if TYPE_CHECKING:
+    from search.store.database import Database
+
+log = logging.getLogger("service")
+
+_RETRY_AFTER = 5.0
+"""Seconds between attempts to open a database."""
+
+
+class SearchLife:
+    """Where a request finds the database, from the start of the service to its end."""
+
+    def __init__(self, config: Settings) -> None:
+        self._config = config
+        self._database: Database | None = None
+        self._trouble: str | None = None
+        self._work: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to open the database; returns at once. Nothing at all happens unless ``SEARCH_ENABLED``, or while nobody may search."""
+        if self._config.search_enabled and self._config.api_auth_key is None:
+            log.info("Search is not started: nobody may search without a key. Set API_AUTH_KEY, or SEARCH_ENABLED=false to silence this.")
+        elif self._config.search_enabled:
+            self._work = asyncio.create_task(self._run())
+
+    def database(self) -> Database:
+        """The open database. Raises ``ServiceError`` SEARCH_UNAVAILABLE with the reason while there is none."""
+        if self._database is not None:
+            return self._database
+        if not self._config.search_enabled:
+            raise ServiceError(ErrorCode.SEARCH_UNAVAILABLE, "Search is switched off: set SEARCH_ENABLED=true and start the service again.")
+        raise ServiceError(ErrorCode.SEARCH_UNAVAILABLE, self._trouble or "Search is still starting. Try again shortly.")
+
+    async def close(self) -> None:
+        """Close the database; the embedded one stops with its last user."""
+        if self._work is not None:
+            self._work.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._work
+        if self._database is not None:
+            database, self._database = self._database, None
+            await database.close()
+
+    async def _run(self) -> None:
+        self._database = database = await self._open()
+        log.info("Search is ready: pictures of %s, words cut by %s.", database.source.value, database.cutter)
+        if database.source.value != "standalone":
+            # Imported here, because words and their dictionary are large.
+            from search.immich.sync import keep_in_sync
+
+            await keep_in_sync(database, self._config.search_sync_seconds)
+
+    async def _open(self) -> Database:
+        """The database as soon as it can be opened. Each new reason why it cannot is logged once."""
+        from search.store.database import open_database
+
+        while True:
+            try:
+                return await open_database(self._config)
+            except ServiceError as error:
+                if error.message != self._trouble:
+                    log.warning("There is no search yet: %s It is tried again every %g s.", error.message, _RETRY_AFTER)
+                self._trouble = error.message
+            except Exception:
+                if self._trouble is None:
+                    log.exception("There is no search yet. It is tried again every %g s.", _RETRY_AFTER)
+                self._trouble = "The database could not be opened; the service's log has the details."
+            await asyncio.sleep(_RETRY_AFTER)

@@ -1,0 +1,1 @@
+"""The database: connections, migrations, our own index, statistics."""

@@ -1,0 +1,214 @@
+"""The database that search reads and writes: which one, whose pictures, and connections to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
+
+import psycopg
+from psycopg import AsyncConnection, sql
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+
+from search.embedded.server import EmbeddedServer
+from search.store import migrations
+from search.store.unavailable import SearchUnavailable
+from settings import Settings
+
+log = logging.getLogger("service")
+
+Connection: TypeAlias = AsyncConnection[DictRow]
+Cutter: TypeAlias = Literal["zhparser", "jieba"]
+
+_ROOTS_FOLDER = Path("/var/lib/immich-bento")
+_POOL_SIZE = 8
+_GET_TIMEOUT = 10.0
+"""Seconds to wait for a connection before the caller is told that search is unavailable."""
+_OLDEST, _NEWEST = 14, 18
+_OLDEST_PGVECTOR = (0, 5)
+
+
+class Source(str, Enum):
+    """Whose pictures are searched: the values of SEARCH_SOURCE."""
+
+    STANDALONE = "standalone"
+    IMMICH = "immich"
+    IMMICH_1_134 = "immich-1.134"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a database once it was looked at."""
+
+    source: Source
+    cutter: Cutter
+    search_path: tuple[str, ...]
+
+
+class Database:
+    """A pool of connections to one database. Made by ``open_database``; belongs to the event loop that it was opened in."""
+
+    def __init__(self, conninfo: str, facts: Facts, server: EmbeddedServer | None = None) -> None:
+        self.conninfo = conninfo
+        self.source = facts.source
+        self.cutter = facts.cutter
+        self._search_path = facts.search_path
+        self._server = server
+        self._starting = asyncio.Lock()
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            conninfo,
+            kwargs={"row_factory": dict_row, "application_name": "immich-bento", "connect_timeout": 10},
+            min_size=0,
+            max_size=_POOL_SIZE,
+            timeout=_GET_TIMEOUT,
+            open=False,
+            configure=self._configure,
+            check=AsyncConnectionPool.check_connection,  # one that died with the server is replaced, not handed out
+            name="search",
+        )
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection inside a transaction: committed at the end, rolled back if an error leaves the block. Rows are dicts.
+
+        Raises ``ServiceError`` SEARCH_UNAVAILABLE where the database cannot be reached; an embedded one that has died is started again.
+        """
+        await self._revive()
+        try:
+            connection = await self._pool.getconn()
+        except (PoolTimeout, PoolClosed) as error:
+            raise SearchUnavailable(
+                f"No connection to the database of search within {_GET_TIMEOUT:.0f} s: it is down,"
+                f" or all of its {_POOL_SIZE} connections are busy. Try again shortly."
+            ) from error
+        try:
+            async with connection:  # commits or rolls back; the pool replaces its close()
+                yield connection
+        finally:
+            await self._pool.putconn(connection)
+
+    async def _revive(self) -> None:
+        server = self._server
+        if server is None or server.running():
+            return
+        async with self._starting:
+            if not server.running():
+                log.warning("The embedded PostgreSQL has stopped; starting it again.")
+                await asyncio.to_thread(server.start)
+
+    async def _configure(self, connection: Connection) -> None:
+        path = sql.SQL(", ").join(map(sql.Identifier, self._search_path))
+        await connection.execute(sql.SQL("SET search_path TO {}").format(path))
+        await connection.commit()
+
+    async def open(self) -> None:
+        """Start the pool; no connection is made until one is asked for."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        """Close all connections, and stop the embedded server if no other process uses it."""
+        await self._pool.close()
+        if self._server is not None:
+            await asyncio.to_thread(self._server.close)
+
+
+async def open_database(config: Settings, *, migrate: bool = True) -> Database:
+    """The database that ``config`` names, checked, its schema up to date, its source chosen.
+
+    ``migrate``: bring the schema up to date first, which takes a role that owns it; without, a role that may only read is enough.
+    Raises ``ServiceError`` SEARCH_UNAVAILABLE with what is wrong and what to do.
+    """
+    server = None if config.database_url is not None else EmbeddedServer(embedded_folder(config))
+    try:
+        conninfo = config.database_url.get_secret_value() if config.database_url is not None else None
+        if server is not None:
+            conninfo = await asyncio.to_thread(server.start)
+        assert conninfo is not None  # noqa: S101
+        facts = await asyncio.to_thread(examine, conninfo, config.search_source, migrate)
+        database = Database(conninfo, facts, server)
+        await database.open()
+    except BaseException:
+        if server is not None:
+            await asyncio.to_thread(server.close)
+        raise
+    return database
+
+
+def embedded_folder(config: Settings) -> Path:
+    """SEARCH_FOLDER; unless it is set, root's is /var/lib/immich-bento, as PostgreSQL runs as another user, who may not enter /root."""
+    if os.geteuid() == 0 and "search_folder" not in config.model_fields_set:
+        return _ROOTS_FOLDER
+    return config.search_folder
+
+
+def examine(conninfo: str, wanted: str, migrate: bool) -> Facts:
+    """Check the database, bring it up to date if ``migrate``, point it at the source ``wanted`` (a value of SEARCH_SOURCE). Blocks."""
+    try:
+        conninfo_to_dict(conninfo)
+    except psycopg.ProgrammingError:  # which quotes the string, password and all
+        raise SearchUnavailable("DATABASE_URL is not of the form `postgresql://user:password@host:5432/database`.") from None
+    try:
+        with psycopg.connect(conninfo, autocommit=True, connect_timeout=10, application_name="immich-bento") as connection:
+            _check_versions(connection)
+            changed = bool(migrations.migrate(conninfo)) if migrate else False
+            if missing := migrations.pending(connection):
+                raise SearchUnavailable(f"The database lacks {', '.join(missing)}. Run `python -m search migrate` as its owner first.")
+            _check_pgvector(connection)
+            source = _choose_source(connection, wanted, migrate=migrate, changed=changed)
+            cutter = _setting(connection, "cutter")
+            schema = migrations.vector_schema(connection) or "public"
+    except psycopg.OperationalError as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise SearchUnavailable(f"The database of search cannot be used: {reason}. Check DATABASE_URL and that it runs.") from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        reason = str(error).partition("\n")[0]
+        raise SearchUnavailable(f"The role of DATABASE_URL lacks a right: {reason}. See docs/search-setup.md.") from error
+    path = dict.fromkeys((migrations.SCHEMA, schema, "public"))
+    return Facts(source, cast(Cutter, cutter), tuple(path))
+
+
+def _check_versions(connection: psycopg.Connection[Any]) -> None:
+    major = connection.info.server_version // 10000
+    if major < _OLDEST:
+        raise SearchUnavailable(f"The database is PostgreSQL {major}; search needs {_OLDEST} to {_NEWEST}.")
+    if major > _NEWEST:
+        log.warning("The database is PostgreSQL %d; this was tested with %d to %d.", major, _OLDEST, _NEWEST)
+
+
+def _check_pgvector(connection: psycopg.Connection[Any]) -> None:
+    row = connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchone()
+    version = row[0] if row else "none"
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if numbers < _OLDEST_PGVECTOR:
+        raise SearchUnavailable(
+            f"The database has pgvector {version}; search needs 0.5 or newer. Upgrade it, then `ALTER EXTENSION vector UPDATE`."
+        )
+
+
+def _choose_source(connection: psycopg.Connection[Any], wanted: str, *, migrate: bool, changed: bool) -> Source:
+    row = connection.execute("SELECT immich_ai.detect_source()").fetchone()
+    found = Source(row[0] if row else Source.STANDALONE.value)
+    source = found if wanted == "auto" else Source(wanted)
+    if source not in (found, Source.STANDALONE):
+        raise SearchUnavailable(f"SEARCH_SOURCE is {source.value}, but the database has no tables of it (it looks like: {found.value}).")
+    if changed or _setting(connection, "source") != source.value:
+        if not migrate:
+            raise SearchUnavailable(
+                f"The database is set up for another source than {source.value}. Run `python -m search migrate` as its owner."
+            )
+        connection.execute("SELECT immich_ai.use_source(%s)", (source.value,))
+        log.info("Search reads the source %s.", source.value)
+    return source
+
+
+def _setting(connection: psycopg.Connection[Any], name: str) -> str | None:
+    row = connection.execute("SELECT value FROM immich_ai.setting WHERE name = %s", (name,)).fetchone()
+    return row[0] if row else None

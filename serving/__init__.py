@@ -1,0 +1,1 @@
+"""What every HTTP answer needs: log line and errors, the key, bounded bodies, the status page."""

@@ -1,0 +1,276 @@
+"""Immich's protocol over runners that compute nothing: shapes, names, errors. The real ones answer in tests/e2e."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from compat.immich.api import ImmichApi, create_app
+from errors import ErrorCode, ServiceError
+from models.catalog import load_catalog
+from runners.contract import FaceOptions, ImageJob, OcrOptions, TextJob
+from serving.multipart import ByteBudget
+from settings import Settings
+from tests.compat.fake_runners import FakeRunners
+from tools.immich_client import BOUNDARY, HEADERS, clip_textual, clip_visual, faces, multipart, ocr
+
+CATALOG = load_catalog()
+
+
+def make_api(**overrides: Any) -> tuple[ImmichApi, FakeRunners]:
+    settings = Settings(_env_file=None, **overrides)
+    runners = FakeRunners()
+    budget = ByteBudget(settings.queue_bytes, settings.queue_requests)
+    return ImmichApi(catalog=CATALOG, settings=settings, budget=budget, runners=runners), runners
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CLIP_MODEL", "RECOGNITION_MODEL", "OCR_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def picture(width: int = 100, height: int = 50, mode: str = "RGB", form: str = "JPEG") -> bytes:
+    file = io.BytesIO()
+    Image.new(mode, (width, height)).save(file, form)
+    return file.getvalue()
+
+
+def post(api: ImmichApi, body: bytes, headers: dict[str, str] | None = None) -> httpx.Response:
+    async def send() -> httpx.Response:
+        transport = httpx.ASGITransport(app=create_app(api))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.post("/predict", content=body, headers=headers or HEADERS)
+
+    return asyncio.run(send())
+
+
+def get(api: ImmichApi, path: str) -> httpx.Response:
+    async def send() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=create_app(api)), base_url="http://test") as client:
+            return await client.get(path)
+
+    return asyncio.run(send())
+
+
+def test_ping_and_root_answer_as_immich_expects() -> None:
+    api, _ = make_api()
+    ping = get(api, "/ping")
+    assert (ping.status_code, ping.text, ping.headers["content-type"]) == (200, "pong", "text/plain; charset=utf-8")
+    assert get(api, "/").json() == {"message": "Immich ML"}
+
+
+def test_clip_visual_answers_a_string_of_shortest_floats_and_the_picture_s_size() -> None:
+    api, runners = make_api()
+    image = picture(100, 50)
+    response = post(api, multipart(clip_visual(), image=image))
+    assert response.status_code == 200
+    assert response.json() == {"clip": "[0.1,-0.25,1e-7]", "imageHeight": 50, "imageWidth": 100}
+    assert runners.jobs == [ImageJob(image, "ViT-B-32__openai")]
+
+
+def test_clip_textual_passes_text_and_language_and_has_no_size() -> None:
+    api, runners = make_api()
+    response = post(api, multipart(clip_textual(language="zh-CN"), text="雪地里的狗"))
+    assert response.json() == {"clip": "[0.5,0.5]"}
+    assert runners.jobs == [TextJob("雪地里的狗", "ViT-B-32__openai", "zh-CN")]
+
+
+@pytest.mark.parametrize("textual", [{"modelName": "ViT-B-32__openai"}, {"modelName": "ViT-B-32__openai", "options": {}}])
+def test_options_may_be_missing_or_empty(textual: dict[str, Any]) -> None:
+    api, runners = make_api()
+    assert post(api, multipart({"clip": {"textual": textual}}, text="dog")).status_code == 200
+    assert runners.jobs == [TextJob("dog", "ViT-B-32__openai", None)]
+
+
+def test_faces_have_corner_boxes_rounded_but_float() -> None:
+    api, runners = make_api()
+    response = post(api, multipart(faces("buffalo_l", 0.7), image=picture()))
+    found = response.json()["facial-recognition"]
+    assert found == [{"boundingBox": {"x1": 1.0, "y1": 3.0, "x2": 30.0, "y2": 40.0}, "embedding": "[0.6,0.8]", "score": pytest.approx(0.9)}]
+    assert b'"x1":1.0' in response.content
+    assert runners.jobs[0].options == FaceOptions(0.7)  # type: ignore[union-attr]
+
+
+def test_ocr_boxes_are_fractions_in_one_flat_list() -> None:
+    api, runners = make_api()
+    answer = post(api, multipart(ocr("PP-OCRv5_mobile", 0.4, 1000, 0.6), image=picture(100, 50))).json()
+    assert answer["ocr"]["text"] == ["发票 A-1"]
+    assert answer["ocr"]["box"] == pytest.approx([0.1, 0.1, 0.5, 0.1, 0.5, 0.3, 0.1, 0.3])
+    assert answer["ocr"]["boxScore"] == [0.75]
+    assert answer["ocr"]["textScore"] == pytest.approx([0.98765])
+    assert (answer["imageWidth"], answer["imageHeight"]) == (100, 50)
+    assert runners.jobs[0].options == OcrOptions(0.4, 0.6, 1000)  # type: ignore[union-attr]
+    assert runners.jobs[0].model == "PP-OCRv5_mobile"
+
+
+def test_the_older_ocr_dialect_is_answered_in_its_own_form() -> None:
+    api, runners = make_api()
+    answer = post(api, multipart({"ocr": {"recognition": {"modelName": "ocr"}}}, image=picture())).json()
+    assert answer["ocr"] == "发票 A-1"
+    assert answer["result"] == {"texts": ["发票 A-1"], "scores": ["0.99"], "boxes": [{"x1": 10.0, "y1": 5.0, "x2": 50.0, "y2": 15.0}]}
+    assert runners.jobs[0].model == "PP-OCRv6_small"
+
+
+def test_several_tasks_run_at_once_and_are_answered_together() -> None:
+    api, runners = make_api()
+    runners.delay = 0.05
+    response = post(api, multipart({**clip_visual(), **faces(), **ocr()}, image=picture()))
+    assert set(response.json()) == {"clip", "facial-recognition", "ocr", "imageHeight", "imageWidth"}
+    assert runners.most_running == 3
+
+
+def test_no_tasks_are_answered_with_the_size_alone() -> None:
+    api, _ = make_api()
+    assert post(api, multipart({}, image=picture(7, 9))).json() == {"imageHeight": 9, "imageWidth": 7}
+
+
+def test_a_second_image_part_wins_over_the_first() -> None:
+    api, runners = make_api()
+    first, second = picture(1, 1), picture(2, 2)
+    body = multipart(clip_visual(), image=first)
+    body = body.removesuffix(b"--" + BOUNDARY.encode() + b"--\r\n") + multipart(image=second)
+    assert post(api, body).json()["imageWidth"] == 2
+    assert runners.jobs[0].data == second  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("entries", "status", "code"),
+    [
+        ({"video": {"visual": {"modelName": "x"}}}, 422, "unknown_task"),
+        ({"clip": {"audio": {"modelName": "ViT-B-32__openai"}}}, 422, "unknown_task"),
+        (clip_visual("no-such-model"), 422, "unknown_model"),
+        (faces("no-such-model"), 422, "unknown_model"),
+        (ocr("no-such-model"), 422, "unknown_model"),
+        ({"clip": {"visual": {}}}, 422, "invalid_request"),
+        ({"clip": {}}, 422, "invalid_request"),
+        ({"clip": {"visual": "ViT-B-32__openai"}}, 422, "invalid_request"),
+        ({"clip": None}, 422, "invalid_request"),
+        ([1], 422, "invalid_request"),
+        (faces(min_score=2.0), 422, "invalid_request"),
+        ({"clip": {"visual": {"modelName": 5}}}, 422, "invalid_request"),
+        (ocr(max_resolution=0), 422, "invalid_request"),
+        ({"facial-recognition": {"recognition": {"modelName": "buffalo_l"}}}, 400, "missing_detection"),
+        ({"ocr": {"recognition": {"modelName": "PP-OCRv5_mobile"}}}, 400, "missing_detection"),
+        (clip_textual(), 400, "missing_input"),
+    ],
+)
+def test_what_is_asked_wrongly_is_refused_with_a_reason(entries: Any, status: int, code: str) -> None:
+    api, runners = make_api()
+    response = post(api, multipart(entries, image=picture()))
+    assert (response.status_code, response.json()["code"]) == (status, code), response.text
+    assert len(response.json()["detail"]) > 20
+    assert runners.jobs == []
+
+
+@pytest.mark.parametrize("raw", [b"{", b"", b"\xff\xfe", b"[" * 100_000, b'"text"', b"nul"])
+def test_entries_that_are_no_json_object_are_422(raw: bytes) -> None:
+    api, _ = make_api()
+    response = post(api, multipart(raw_entries=raw, image=picture()))
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
+
+
+def test_neither_image_nor_text_is_400_and_no_entries_422() -> None:
+    api, _ = make_api()
+    missing = post(api, multipart(clip_visual()))
+    assert (missing.status_code, missing.json()["detail"]) == (400, "Either image or text must be provided.")
+    assert post(api, multipart(image=picture())).status_code == 422
+    assert post(api, multipart(clip_visual(), text="dog")).json()["code"] == "missing_input"
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"not a picture", picture()[:300][:20], b"\x89PNG\r\n\x1a\n"], ids=["empty", "text", "cut", "png magic"]
+)
+def test_what_is_no_picture_is_415(data: bytes) -> None:
+    api, runners = make_api()
+    response = post(api, multipart(clip_visual(), image=data))
+    assert (response.status_code, response.json()["code"]) == (415, "unreadable_picture")
+    assert runners.jobs == []
+
+
+def test_a_picture_with_more_pixels_than_allowed_is_413_before_anything_runs() -> None:
+    api, runners = make_api(max_picture_pixels=1000)
+    response = post(api, multipart(clip_visual(), image=picture(100, 11)))
+    assert (response.status_code, response.json()["code"]) == (413, "picture_too_large")
+    assert runners.jobs == []
+
+
+def test_errors_of_runners_keep_their_code_and_say_when_to_try_again() -> None:
+    api, runners = make_api()
+    runners.error = ServiceError(ErrorCode.MODEL_UNAVAILABLE, "ViT-B-32__openai cannot be had: …")
+    response = post(api, multipart(clip_visual(), image=picture()))
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "30"
+    assert response.json() == {"detail": "ViT-B-32__openai cannot be had: …", "code": "model_unavailable"}
+
+
+def test_a_fault_of_our_own_is_500_and_tells_nothing_of_the_inside() -> None:
+    api, runners = make_api()
+    runners.error = RuntimeError("secret")
+    response = post(api, multipart(clip_visual(), image=picture()))
+    assert response.status_code == 500
+    assert "secret" not in response.text
+
+
+def test_a_request_that_takes_too_long_is_504() -> None:
+    api, runners = make_api(request_timeout=0.05)
+    runners.delay = 5
+    assert post(api, multipart(clip_visual(), image=picture())).status_code == 504
+
+
+def test_before_the_runners_are_there_requests_are_503() -> None:
+    api, _ = make_api()
+    api.runners = None
+    response = post(api, multipart(clip_visual(), image=picture()))
+    assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+
+
+class TestClipModel:
+    """CLIP_MODEL answers every name of its own size, and no other."""
+
+    @pytest.mark.parametrize("asked", ["ViT-B-32__openai", "RN101__yfcc15m", "immich-app/ViT-B-16__openai", "ViT-B-16::openai", "ViT-B-16"])
+    def test_names_of_its_size_are_answered(self, asked: str) -> None:
+        api, runners = make_api(clip_model="ViT-B-16")
+        assert post(api, multipart(clip_visual(asked), image=picture())).status_code == 200
+        assert runners.jobs[0].model == "ViT-B-16"
+
+    def test_names_of_another_size_are_refused_with_those_that_fit(self) -> None:
+        api, runners = make_api(clip_model="ViT-B-16")
+        response = post(api, multipart(clip_visual("ViT-L-14__openai"), image=picture()))
+        assert (response.status_code, response.json()["code"]) == (422, "size_mismatch")
+        assert "ViT-B-32__openai" in response.json()["detail"]
+        assert "ViT-L-14" not in response.json()["detail"].split("choose", 1)[1]
+        assert runners.jobs == []
+
+    def test_unknown_names_are_refused_even_then(self) -> None:
+        api, _ = make_api(clip_model="ViT-B-16")
+        assert post(api, multipart(clip_visual("ViT-Z-99__nobody"), image=picture())).json()["code"] == "unknown_model"
+
+
+def test_recognition_model_and_ocr_model_answer_whatever_was_asked() -> None:
+    api, runners = make_api(recognition_model="buffalo_s", ocr_model="PP-OCRv6_small")
+    post(api, multipart({**faces("buffalo_l"), **ocr("PP-OCRv5_server")}, image=picture()))
+    assert {job.model for job in runners.jobs} == {"buffalo_s", "PP-OCRv6_small"}
+
+
+def test_every_answer_carries_its_request_id() -> None:
+    api, _ = make_api()
+    assert post(api, multipart({}, image=picture()), {**HEADERS, "x-request-id": "abc"}).headers["x-request-id"] == "abc"
+    assert len(post(api, b"junk").headers["x-request-id"]) == 16
+
+
+def test_the_log_has_one_line_per_request(caplog: pytest.LogCaptureFixture) -> None:
+    api, _ = make_api()
+    with caplog.at_level("INFO", logger="serving.exchange"):
+        post(api, multipart(clip_visual(), image=picture()))
+        post(api, multipart(clip_visual("nope"), image=picture()))
+    good, bad = (record.fields for record in caplog.records)  # type: ignore[attr-defined]
+    assert (good["status"], good["task"], good["model"]) == (200, "clip.visual", "ViT-B-32__openai")
+    assert (bad["status"], bad["error"]) == (422, "unknown_model")
+    assert json.dumps(good)

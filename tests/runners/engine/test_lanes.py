@@ -1,0 +1,110 @@
+"""A small graph takes all threads while it is alone, and one while others compute."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from runners.engine import EnginePlan, open_session
+from runners.engine.lanes import LanedSession, working
+from runners.engine.session import TensorSpec
+from tests.runners.engine.graphs import FEATURES, linear_graph
+
+
+class Recorder:
+    """A session that says with how many threads it was opened, and how many of its kind run at once."""
+
+    inputs = outputs = (TensorSpec("x", np.dtype(np.float32), (None,)),)
+    metadata: Mapping[str, str] = {}
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.is_closed = False
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        return [np.array([self.threads])]
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@pytest.fixture
+def opened() -> list[Recorder]:
+    return []
+
+
+@pytest.fixture
+def session(opened: list[Recorder]) -> LanedSession:
+    def open_with(threads: int) -> Recorder:
+        opened.append(Recorder(threads))
+        return opened[-1]
+
+    return LanedSession(open_with, 3)
+
+
+def threads_of(session: LanedSession) -> int:
+    return int(session.run({})[0][0])
+
+
+def test_alone_it_takes_all_threads_and_beside_others_one(session: LanedSession, opened: list[Recorder]) -> None:
+    assert threads_of(session) == 3
+    with working():
+        assert threads_of(session) == 3
+        with working():
+            assert threads_of(session) == 1
+        assert threads_of(session) == 3
+    assert [one.threads for one in opened] == [3, 1, 1, 1]
+
+
+def test_lanes_are_opened_when_two_first_meet_and_all_are_closed(session: LanedSession, opened: list[Recorder]) -> None:
+    threads_of(session)
+    assert len(opened) == 1
+    with working(), working():
+        for _ in range(5):
+            threads_of(session)
+    session.close()
+    assert [one.is_closed for one in opened] == [True] * 4
+
+
+def test_lanes_that_nobody_uses_are_closed_and_opened_again(session: LanedSession, opened: list[Recorder]) -> None:
+    assert not session.rest(0)
+    with working(), working():
+        threads_of(session)
+        assert not session.rest(60)
+        assert session.rest(0)
+        assert [one.is_closed for one in opened] == [False, True, True, True]
+        assert threads_of(session) == 1
+    assert [one.is_closed for one in opened[4:]] == [False] * 3
+
+
+def test_many_at_once_all_get_their_answer(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    path = linear_graph(tmp_path / "model.onnx")
+    session = open_session(path, EnginePlan("cpu", 2, engine="openvino"), laned=True)
+    assert isinstance(session, LanedSession)
+    alone = session.run({"x": np.ones((1, FEATURES), np.float32)})[0]
+    start = threading.Barrier(4)
+
+    def ask(number: int) -> NDArray[Any]:
+        start.wait(10)
+        with working():
+            return session.run({"x": np.full((1, FEATURES), number, np.float32)})[0]
+
+    with ThreadPoolExecutor(4) as threads:
+        for number, answer in enumerate(threads.map(ask, range(4))):
+            np.testing.assert_allclose(answer, alone * number, rtol=1e-3, atol=1e-3)
+    session.close()
+
+
+def test_one_thread_has_no_lanes(tmp_path: Path) -> None:
+    path = linear_graph(tmp_path / "model.onnx")
+    session = open_session(path, EnginePlan("cpu", 1, engine="openvino"), laned=True)
+    assert not isinstance(session, LanedSession)
+    session.close()

@@ -1,0 +1,248 @@
+"""The OCR model with real PP-OCRv6 weights, which the rapidocr package ships."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from errors import ErrorCode, ModelUnavailable
+from runners.contract import FaceOptions, Failure, ImageJob, OcrOptions, TextLines
+from runners.engine import EnginePlan, Session, open_session
+from runners.ocr import OcrModel, load_ocr
+from tools.rendered import Look, Page, character_accuracy, draw_lines, jpeg, mixed_pages, page, png, rows, two_columns
+
+PLAN = EnginePlan("cpu", threads=2)
+IMMICH = OcrOptions(min_detection_score=0.5, min_recognition_score=0.8, max_resolution=736)
+
+
+def weights() -> Path:
+    spec = find_spec("rapidocr")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "models"
+
+
+FILES = {"detection/model.onnx": weights() / "PP-OCRv6_det_small.onnx", "recognition/model.onnx": weights() / "PP-OCRv6_rec_small.onnx"}
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[OcrModel]:
+    loaded = load_ocr(FILES, partial(open_session, plan=PLAN), max_pixels=50_000_000)
+    yield loaded
+    loaded.close()
+
+
+def job(data: bytes, options: OcrOptions = IMMICH) -> ImageJob:
+    return ImageJob(data, "PP-OCRv6_small", options)
+
+
+def numbered(count: int) -> list[str]:
+    return [f"第{number}行 line number {number}" for number in range(100, 100 + count)]
+
+
+def read(model: OcrModel, data: bytes, options: OcrOptions = IMMICH) -> TextLines:
+    (result,) = model.run([job(data, options)])
+    assert isinstance(result, TextLines)
+    return result
+
+
+def assert_same(one: TextLines | Failure, other: TextLines | Failure) -> None:
+    assert isinstance(one, TextLines)
+    assert isinstance(other, TextLines)
+    assert one.texts == other.texts
+    np.testing.assert_array_equal(one.boxes, other.boxes)
+    np.testing.assert_allclose(one.box_scores, other.box_scores, atol=1e-5)
+    np.testing.assert_allclose(one.text_scores, other.text_scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("rendered", mixed_pages(), ids=lambda rendered: rendered.name)
+def test_mixed_chinese_and_english_is_read_to_95_percent(model: OcrModel, rendered: Page) -> None:
+    result = read(model, rendered.data)
+    assert character_accuracy(result.texts, rendered.lines) >= 0.95, result.texts
+    assert len(result.texts) == len(rendered.lines)
+
+
+def test_results_have_the_shapes_of_the_contract_and_lie_on_the_text(model: OcrModel) -> None:
+    image = Image.new("RGB", (1000, 600), "white")
+    draw_lines(image, ["你好世界 Hello"], (300, 200), Look(font_size=60))
+    result = read(model, jpeg(image))
+    assert result.texts == ("你好世界 Hello",)
+    assert result.boxes.shape == (1, 4, 2)
+    assert {array.dtype for array in (result.boxes, result.box_scores, result.text_scores)} == {np.dtype(np.float32)}
+    assert result.box_scores.shape == result.text_scores.shape == (1,)
+    ink = np.argwhere(np.asarray(image.convert("L")) < 128)[:, ::-1]
+    expected = [[*ink.min(0)], [ink[:, 0].max(), ink[:, 1].min()], [*ink.max(0)], [ink[:, 0].min(), ink[:, 1].max()]]
+    np.testing.assert_allclose(result.boxes[0], expected, atol=15)
+
+
+@pytest.mark.parametrize("large", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["small pictures", "large ones"])
+def test_each_job_of_a_mixed_batch_is_answered_as_if_it_were_alone(model: OcrModel, large: bool) -> None:
+    if large:
+        clear, sides = mixed_pages()[5].data, (320, 736)
+        faint = png(page(["清晰的一行 clear"], size=(900, 300), look=Look(font_size=48, noise=90, blur=1.5, ink=(120, 120, 120))))
+    else:
+        clear, sides = png(page(["清楚的一行", "another line", "12345"], size=(480, 300), look=Look(font_size=40, noise=12))), (160, 320)
+        faint = png(page(["清晰的一行 clear"], size=(480, 160), look=Look(font_size=40, noise=90, blur=1.2, ink=(120, 120, 120))))
+    mixes = product((clear, faint), (0.3, 0.9), (0.0, 0.97), sides)
+    jobs = [job(picture, OcrOptions(box, text, side)) for picture, box, text, side in mixes]
+    together = model.run(jobs)
+    alone = [model.run([one])[0] for one in jobs]
+    for one, other in zip(together, alone, strict=True):
+        assert_same(one, other)
+    counts = {len(result.texts) for result in alone if isinstance(result, TextLines)}
+    assert len(counts) > 2, "the options must matter, or this shows nothing"
+
+
+def test_a_bad_picture_does_not_spoil_its_batch(model: OcrModel) -> None:
+    good = mixed_pages()[4]
+    jobs = [
+        job(b""),
+        job(good.data),
+        job(good.data[: len(good.data) // 2]),
+        ImageJob(good.data, "PP-OCRv6_small", FaceOptions(0.5)),
+        job(good.data),
+    ]
+    results = model.run(jobs)
+    codes = [result.code if isinstance(result, Failure) else None for result in results]
+    assert codes == [ErrorCode.UNREADABLE_PICTURE, None, ErrorCode.UNREADABLE_PICTURE, ErrorCode.INVALID_REQUEST, None]
+    assert_same(results[1], model.run([job(good.data)])[0])
+    assert_same(results[1], results[4])
+
+
+def test_two_columns_come_column_by_column(model: OcrModel) -> None:
+    left = ["左栏第一行的文字在这里", "left column second line", "左栏第三行继续下去", "and the left one ends here"]
+    right = ["右栏第一行从这里开始", "right column second line", "右栏第三行也继续", "and the right one ends"]
+    result = read(model, jpeg(two_columns(left, right)))
+    assert character_accuracy(result.texts, left + right) > 0.97, result.texts
+    turned = read(model, jpeg(two_columns(left, right, look=Look(font_size=36, angle=2.5))))
+    assert character_accuracy(turned.texts, left + right) > 0.97, turned.texts
+
+
+def test_a_receipt_comes_row_by_row(model: OcrModel) -> None:
+    cells = [
+        ("红烧牛肉面 Beef noodles", "38.00"),
+        ("扬州炒饭 Fried rice", "26.50"),
+        ("冰镇可乐 Iced cola", "8.00"),
+        ("合计 Total", "72.50"),
+    ]
+    result = read(model, jpeg(rows(cells)))
+    assert character_accuracy(result.texts, [text for row in cells for text in row]) > 0.95, result.texts
+
+
+@pytest.mark.parametrize(
+    ("size", "side"),
+    [
+        *((size, 736) for size in ((1, 1), (1, 5000), (5, 5), (640, 480), (5000, 1000))),
+        ((20000, 50), 96),
+        *(pytest.param(size, 736, marks=pytest.mark.slow) for size in ((9000, 1000), (20000, 50))),
+    ],
+)
+def test_a_picture_without_text_has_no_lines(model: OcrModel, size: tuple[int, int], side: int) -> None:
+    data = jpeg(Image.new("RGB", size, (200, 180, 90))) if max(size) < 10_000 else png(Image.new("RGB", size))
+    result = read(model, data, OcrOptions(0.5, 0.8, side))
+    assert result.texts == ()
+    assert result.boxes.shape == (0, 4, 2)
+    assert result.box_scores.shape == result.text_scores.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("size", "lines"),
+    [
+        ((9000, 1000), ["全景照片 panorama " + "长卷文字很多" * 6]),
+        ((1000, 5000), numbered(36)),
+        pytest.param((1000, 8000), numbered(60), marks=pytest.mark.slow),
+    ],
+    ids=["wide", "upright", "upright and longer"],
+)
+def test_text_anywhere_in_a_very_long_picture_is_found_once(model: OcrModel, size: tuple[int, int], lines: list[str]) -> None:
+    """Cut into tiles for detection: lines lie on every cut, and none is lost, doubled or broken."""
+    result = read(model, jpeg(page(lines, size=size, look=Look(font_size=60, line_pitch=2.1), margin=120)))
+    assert character_accuracy(result.texts, lines) > 0.97, result.texts
+
+
+def test_a_strip_wider_than_opencv_can_warp_is_read(model: OcrModel) -> None:
+    image = Image.new("RGB", (33_000, 100), "white")
+    draw_lines(image, ["strip end 尽头"], (32_000, 20), Look(font_size=50))
+    result = read(model, png(image), OcrOptions(0.5, 0.8, 96))
+    assert character_accuracy(result.texts, ["strip end 尽头"]) > 0.8, result.texts
+    assert result.boxes[0, :, 0].min() > 31_900
+
+
+def test_vertical_text_is_turned_before_it_is_read(model: OcrModel) -> None:
+    flat = Image.new("RGB", (900, 120), "white")
+    draw_lines(flat, ["turned sideways 12345"], (60, 25), Look(font_size=56))
+    result = read(model, png(flat.transpose(Image.Transpose.ROTATE_270)))
+    assert character_accuracy(result.texts, ["turned sideways 12345"]) > 0.95, result.texts
+
+
+@pytest.mark.parametrize("pages", [slice(0, 2), pytest.param(slice(2, 4), marks=pytest.mark.slow)], ids=["two", "two more"])
+def test_the_same_lines_are_read_as_by_rapidocr_itself(model: OcrModel, pages: slice, tmp_path: Path) -> None:
+    """At a size that needs no resizing, so that the same pixels reach the networks. Blanks aside: RapidOCR pads a line to the width of
+    its neighbours, which moves them."""
+    pictures = []
+    for rendered in mixed_pages()[pages]:
+        with Image.open(io.BytesIO(rendered.data)) as image:
+            size = (736, 992) if image.width < image.height else (992, 736)
+            pictures.append(png(image.resize(size, Image.Resampling.LANCZOS)))
+    for data, expected in zip(pictures, read_by_rapidocr(pictures, tmp_path), strict=True):
+        ours = read(model, data)
+        theirs = {without_blanks(text): box for text, box in expected}
+        assert sorted(map(without_blanks, ours.texts)) == sorted(theirs)
+        for text, box in zip(ours.texts, ours.boxes, strict=True):
+            np.testing.assert_allclose(box, theirs[without_blanks(text)], atol=1)
+
+
+def without_blanks(text: str) -> str:
+    return "".join(text.split())
+
+
+def read_by_rapidocr(pictures: list[bytes], folder: Path) -> list[list[tuple[str, list[list[float]]]]]:
+    """Text and box of each line. In a process of its own: here ONNX Runtime's sessions share a pool of threads, which RapidOCR's refuse."""
+    paths = [folder / f"{number}.png" for number in range(len(pictures))]
+    for path, data in zip(paths, pictures, strict=True):
+        path.write_bytes(data)
+    script = """
+import json, sys
+from rapidocr import RapidOCR
+ocr = RapidOCR(params={"Global.use_cls": False, "Global.text_score": 0.8, "Global.log_level": "error"})
+read = [ocr(path) for path in sys.argv[2:]]
+json.dump([list(zip(one.txts, one.boxes.tolist())) for one in read], open(sys.argv[1], "w"))
+"""
+    answer = folder / "read.json"
+    subprocess.run([sys.executable, "-c", script, str(answer), *map(str, paths)], check=True)
+    read_pages: list[list[tuple[str, list[list[float]]]]] = json.loads(answer.read_text())
+    return read_pages
+
+
+def test_a_recogniser_that_cannot_be_had_leaves_nothing_open(tmp_path: Path) -> None:
+    opened: list[Path] = []
+    closed: list[Path] = []
+
+    class Fake:
+        metadata: dict[str, str] = {}  # noqa: RUF012
+        inputs = outputs = ()
+
+        def __init__(self, path: Path) -> None:
+            self.path = path
+            opened.append(path)
+
+        def close(self) -> None:
+            closed.append(self.path)
+
+    def open_fake(path: Path, *, best_class: bool = False) -> Session:
+        return Fake(path)  # type: ignore[return-value]
+
+    with pytest.raises(ModelUnavailable, match="alphabet"):
+        load_ocr(FILES, open_fake, max_pixels=100)
+    assert sorted(opened) == sorted(closed) == sorted(FILES.values())

@@ -1,0 +1,77 @@
+"""The command line of search, as far as it goes without a service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from search.command.main import main
+from tests.open_folder import open_folder
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Of a database of its own."""
+    with open_folder() as made:
+        monkeypatch.setenv("SEARCH_FOLDER", str(made / "search"))
+        for name in ("DATABASE_URL", "SEARCH_SOURCE", "CLIP_MODEL"):
+            monkeypatch.delenv(name, raising=False)
+        yield made
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("index",),
+        ("index", "x", "--jobs", "0"),
+        ("index", "x", "--tasks", "faces"),
+        ("reprocess",),
+        ("reprocess", "--all", "--failed"),
+        ("reprocess", "not-an-id"),
+        ("nothing",),
+    ],
+)
+def test_a_wrong_command_line_is_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as wrong:
+        main(arguments)
+    assert wrong.value.code == 2
+    assert "usage: python -m search" in capsys.readouterr().err
+
+
+def test_migrate_stats_and_failed_work_without_a_service(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["migrate"]) == 0
+    assert "up to date; search reads standalone" in capsys.readouterr().out
+    assert main(["stats"]) == 0
+    assert "pictures" in capsys.readouterr().out
+    assert main(["failed"]) == 0
+    assert "Nothing has failed." in capsys.readouterr().err
+    assert main(["sync"]) == 1
+    assert "no Immich" in capsys.readouterr().err
+
+
+def test_a_database_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:9/none")
+    assert main(["stats"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "DATABASE_URL" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("index", "/nowhere/at/all"), "/nowhere/at/all is not there"),
+        (("index", "nope://bucket"), "nope://bucket cannot be opened"),
+        (("index", "/", "--url", "http://127.0.0.1:9"), "No service answers at http://127.0.0.1:9"),
+        (("index", "/", "--url", "ftp://127.0.0.1"), "No service answers at ftp://127.0.0.1"),
+        (("reprocess", "--all", "--url", "http://127.0.0.1:9"), "No service answers"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(arguments: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 1
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1

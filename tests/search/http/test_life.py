@@ -1,0 +1,96 @@
+"""Search's life within the service: opened in the background, tried again, closed; and not started for nobody."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from errors import ErrorCode, ServiceError
+from search.http import life as life_module
+from search.http.life import SearchLife
+from search.store import database as module
+from settings import Settings
+from tests.search.indexing.redoing import settings
+
+
+def test_a_database_is_opened_in_the_background_and_tried_again(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    attempts = []
+
+    class Opened:
+        source, cutter, closed = module.Source.STANDALONE, "jieba", False
+
+        async def close(self) -> None:
+            self.closed = True
+
+    opened = Opened()
+
+    async def open_database(config: Settings) -> Opened:
+        attempts.append(config)
+        if len(attempts) < 4:
+            raise ServiceError(ErrorCode.SEARCH_UNAVAILABLE, "It is locked." if len(attempts) < 3 else "It is full.")
+        return opened
+
+    async def play() -> None:
+        life = SearchLife(settings())
+        life.start()
+        told = []
+        while len(attempts) < 4 or not life._work or not life._work.done():
+            try:
+                life.database()
+            except ServiceError as error:
+                told.append(error.message)
+            await asyncio.sleep(0.005)
+        assert life.database() is opened  # type: ignore[comparison-overlap]
+        assert {"It is locked.", "It is full."} <= set(told)
+        await life.close()
+        assert opened.closed
+
+    monkeypatch.setattr(module, "open_database", open_database)
+    monkeypatch.setattr(life_module, "_RETRY_AFTER", 0.02)
+    with caplog.at_level("INFO", "service"):
+        asyncio.run(play())
+    assert [record.getMessage().split(" It is tried")[0] for record in caplog.records] == [
+        "There is no search yet: It is locked.",
+        "There is no search yet: It is full.",
+        "Search is ready: pictures of standalone, words cut by jieba.",
+    ]
+
+
+@pytest.mark.parametrize("overrides", [{"search_enabled": False}, {"api_auth_key": None}])
+def test_nothing_is_opened_for_nobody(monkeypatch: pytest.MonkeyPatch, overrides: dict[str, object]) -> None:
+    async def open_database(config: Settings) -> None:
+        pytest.fail("A database was opened.")
+
+    async def play() -> None:
+        life = SearchLife(settings(**overrides))
+        life.start()
+        await asyncio.sleep(0.01)
+        with pytest.raises(ServiceError) as caught:
+            life.database()
+        assert caught.value.code is ErrorCode.SEARCH_UNAVAILABLE
+        await life.close()
+
+    monkeypatch.setattr(module, "open_database", open_database)
+    asyncio.run(play())
+
+
+def test_closing_while_a_database_is_being_opened_does_not_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_up = []
+
+    async def open_database(config: Settings) -> None:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            given_up.append(True)
+            raise
+
+    async def play() -> None:
+        life = SearchLife(settings())
+        life.start()
+        await asyncio.sleep(0.01)
+        await asyncio.wait_for(life.close(), 5)
+
+    monkeypatch.setattr(module, "open_database", open_database)
+    asyncio.run(play())
+    assert given_up

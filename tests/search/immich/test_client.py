@@ -1,0 +1,88 @@
+"""Asking Immich itself for a preview and for its job for faces."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from uuid import UUID, uuid4
+
+import pytest
+
+from errors import ErrorCode, ServiceError
+from search.immich.client import ImmichApi, immich_api
+from settings import Settings
+from tests.fake_immich import FakeImmich
+from tools.server import free_port
+
+ASSET = uuid4()
+
+
+@pytest.fixture
+def immich() -> Iterator[FakeImmich]:
+    with FakeImmich() as fake:
+        fake.previews[str(ASSET)] = b"x" * 1000
+        yield fake
+
+
+def client(immich: FakeImmich, *, key: str = "immich-key", limit: int = 10_000) -> ImmichApi:
+    settings = Settings(_env_file=None, immich_url=immich.url + "/", immich_api_key=key, max_body_bytes=limit)
+    return immich_api(settings)
+
+
+def refused(api: ImmichApi, asset: UUID = ASSET) -> ServiceError:
+    with pytest.raises(ServiceError) as caught:
+        asyncio.run(api.preview(asset))
+    return caught.value
+
+
+def test_a_preview_comes_as_immich_keeps_it(immich: FakeImmich) -> None:
+    assert asyncio.run(client(immich).preview(ASSET)) == b"x" * 1000
+    assert immich.requests == [f"GET /api/assets/{ASSET}/thumbnail?size=preview"]
+
+
+def test_an_asset_that_immich_does_not_show_is_unknown(immich: FakeImmich) -> None:
+    error = refused(client(immich), uuid4())
+    assert error.code is ErrorCode.UNKNOWN_ASSET
+    immich.status = 404
+    assert refused(client(immich)).code is ErrorCode.UNKNOWN_ASSET
+
+
+def test_a_preview_beyond_the_limit_is_not_read_to_its_end(immich: FakeImmich) -> None:
+    assert refused(client(immich, limit=999)).code is ErrorCode.BODY_TOO_LARGE
+    assert asyncio.run(client(immich, limit=1000).preview(ASSET))
+
+
+@pytest.mark.parametrize("status", [302, 429, 500, 503])
+def test_an_immich_in_trouble_is_unavailable(immich: FakeImmich, status: int) -> None:
+    immich.status = status
+    error = refused(client(immich))
+    assert error.code is ErrorCode.IMMICH_UNAVAILABLE
+    assert str(status) in error.message
+
+
+def test_a_key_that_immich_refuses_says_which_setting_to_mend(immich: FakeImmich) -> None:
+    error = refused(client(immich, key="wrong"))
+    assert error.code is ErrorCode.IMMICH_UNAVAILABLE
+    assert "IMMICH_API_KEY" in error.message
+    assert "wrong" not in error.message
+
+
+def test_an_immich_that_is_not_there_is_unavailable() -> None:
+    error = refused(ImmichApi(f"http://127.0.0.1:{free_port()}", "key", 1000))
+    assert error.code is ErrorCode.IMMICH_UNAVAILABLE
+    assert "IMMICH_URL" in error.message
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://[", "ftp://host"])
+def test_an_address_that_is_none_is_said_to_be_wrong(url: str) -> None:
+    assert "IMMICH_URL" in refused(ImmichApi(url, "key", 1000)).message
+
+
+def test_without_an_address_and_a_key_both_settings_are_named() -> None:
+    with pytest.raises(ServiceError, match="IMMICH_URL and IMMICH_API_KEY"):
+        immich_api(Settings(_env_file=None, immich_url="", immich_api_key=None))
+
+
+def test_faces_are_left_to_immichs_own_job(immich: FakeImmich) -> None:
+    asyncio.run(client(immich).refresh_faces(ASSET))
+    assert immich.jobs == [{"assetIds": [str(ASSET)], "name": "refresh-faces"}]

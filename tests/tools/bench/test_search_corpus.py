@@ -1,0 +1,98 @@
+"""The benchmark's documents and questions, indexed from their known text: what text search must find in any case."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import numpy as np
+import pytest
+
+from search.query.find import Mode
+from search.store.records import Line
+from tools.bench.__main__ import main
+from tools.bench.search import library
+from tools.bench.search.documents import COUNT, documents
+from tools.bench.search.index import build, temporary_database
+from tools.bench.search.peers import by_ilike, by_strict_word_similarity, strict_word_similarity
+from tools.bench.search.quality import entries, ranked, scored
+from tools.bench.search.questions import EACH, KINDS, Question, questions
+
+BOX = (0.1, 0.1, 0.9, 0.1, 0.9, 0.2, 0.1, 0.2)
+
+
+def test_the_documents_are_as_many_and_as_various_as_promised() -> None:
+    made = documents()
+    assert len(made) == COUNT == 300
+    assert {document.name.split("-")[0] for document in made} == {"receipt", "menu", "sign", "ticket", "screenshot", "card"}
+    assert sum(document.look.angle != 0 for document in made) == 100
+    assert sum("營" in text or "業" in text or "車" in text for document in made for text in document.lines) > 5
+    assert documents() == made
+    assert made[0].jpeg()[:2] == b"\xff\xd8"
+
+
+def test_there_are_120_questions_each_with_an_answer() -> None:
+    asked = questions(documents())
+    assert len(asked) == len(KINDS) * EACH == 120
+    assert all(question.answers for question in asked)
+    assert questions(documents()) == asked
+
+
+def test_text_search_finds_what_forty_documents_say() -> None:
+    made = documents(40)
+    asked = questions(made)
+    lines = [[Line(text, BOX, 0.9, 0.9) for text in document.lines] for document in made]
+
+    async def search() -> list[list[int]]:
+        async with temporary_database() as database:
+            vectors = np.eye(len(made), 512, dtype=np.float32)
+            await asyncio.to_thread(build, database.conninfo, entries(made, lines), [vectors], "any")
+            return await ranked(database, asked, Mode.OCR, {})
+
+    score = scored(asyncio.run(search()), asked)
+    assert score.recall_at_10 >= 0.99
+    assert score.mrr >= 0.99
+
+
+def test_scores_are_what_they_are_called() -> None:
+    asked = [Question("word", "a", frozenset({1, 2})), Question("word", "b", frozenset({3}))]
+    score = scored([[5, 1], [4, 6]], asked)
+    assert score.recall_at_10 == pytest.approx((0.5 + 0) / 2)
+    assert score.mrr == pytest.approx((0.5 + 0) / 2)
+
+
+def test_the_peers_match_as_their_documentation_says() -> None:
+    # The examples of https://www.postgresql.org/docs/current/pgtrgm.html
+    assert strict_word_similarity(["word"], ["two", "words"]) == pytest.approx(4 / 7)
+    assert strict_word_similarity(["words"], ["two", "words"]) == 1
+    assert by_strict_word_similarity("执照", ["营业执照", "发票"]) == [0]
+    assert by_strict_word_similarity("照", ["营业执照"]) == []
+    assert by_ilike("RE16", ["re16", "RE 16"]) == [0]
+
+
+def test_a_made_up_library_is_the_same_on_every_run_and_a_part_of_a_larger_one() -> None:
+    words = [f"w{number}" for number in range(500)]
+    small, large = list(library.pictures(50, words)), list(library.pictures(1500, words))
+    assert small == large[:50]
+    assert 0.3 < sum(bool(picture.lines) for picture in large) / len(large) < 0.5
+    (vectors,) = library.vectors(50)
+    assert vectors.shape == (50, library.SIZE)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert len(library.queries(20, words)) == 20
+
+
+@pytest.mark.slow
+def test_speed_is_measured_and_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search-speed", "--assets", "300", "--queries", "16", "--json"]) == 0
+    searches, building = json.loads(capsys.readouterr().out)["tables"]
+    assert len(searches["rows"]) == 6
+    assert building["rows"][0][0] == 300
+
+
+@pytest.mark.slow
+def test_the_real_ocr_reads_what_search_must_find(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search-quality", "--no-emoji", "--json"]) == 0
+    (table,) = json.loads(capsys.readouterr().out)["tables"]
+    everything = dict(zip(table["columns"], table["rows"][-1], strict=True))
+    assert float(everything["ocr: R@10"]) >= 0.95
+    assert float(everything["ocr: MRR"]) >= 0.85

@@ -1,0 +1,1 @@
+"""The workshop: what is run in the repository, never in a Bento."""

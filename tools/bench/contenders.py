@@ -1,0 +1,98 @@
+"""The two servers of a comparison, started on free ports of the loopback interface with the same weights."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tools.bench.compare import Target
+from tools.bench.processes import ProcessTree
+from tools.bench.weights import weights
+from tools.server import Server
+
+KEY = "bench"
+"""API_AUTH_KEY of ours, for the route that unloads."""
+KEPT = Path("~/.cache/immich-bento-bench/served")
+OURS = (sys.executable, "-m", "bentoml", "serve")
+REFERENCE = (sys.executable, "-m", "tools.bench.reference")
+
+
+def add_server_options(parser: argparse.ArgumentParser) -> None:
+    """Options of every benchmark that starts servers of its own."""
+    parser.add_argument("--models", type=Path, help="cache folder with clip/ViT-B-16 (default: the service's own, else random weights)")
+    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="a setting for ours, besides; may be repeated")
+    parser.add_argument("--no-arena", action="store_true", help="run the peer without ONNX Runtime's arena, as Immich's container does")
+
+
+def environment(options: argparse.Namespace) -> dict[str, str]:
+    """The settings of --env. Raises ``ValueError``."""
+    wrong = [pair for pair in options.env if "=" not in pair]
+    if wrong:
+        raise ValueError(f"--env {wrong[0]}: write NAME=VALUE.")
+    return dict(pair.split("=", 1) for pair in options.env)
+
+
+def our_server(
+    options: argparse.Namespace,
+    folder: Path,
+    extra: Mapping[str, str] | None = None,
+    *,
+    cache: Path | None = None,
+    cores: Sequence[int] = (),
+) -> Server:
+    """This service, not yet started: without search (the peer has none), with models that stay.
+
+    ``folder``: for its logs. ``cache``: for what it keeps, such as compiled models; None: in ``folder``. ``cores``: all that it may use.
+    """
+    settings = {
+        **weights(options.models).environment,
+        **({"MACHINE_LEARNING_CACHE_FOLDER": str(cache)} if cache else {}),
+        "IMMICH_LOG_LEVEL": "warning",
+        "MACHINE_LEARNING_MODEL_TTL": "0",
+        "API_AUTH_KEY": KEY,
+        "SEARCH_ENABLED": "false",
+        **environment(options),
+        **(extra or {}),
+    }
+    return Server(folder, settings, _pinned(OURS, cores))
+
+
+def peer_server(options: argparse.Namespace, folder: Path, cores: Sequence[int] = ()) -> Server:
+    """``tools/bench/reference.py``, not yet started."""
+    command = (*REFERENCE, *(["--no-arena"] if options.no_arena else []))
+    return Server(folder, weights(options.models).environment, _pinned(command, cores))
+
+
+@contextmanager
+def ours(options: argparse.Namespace, extra: Mapping[str, str] | None = None, cores: Sequence[int] = ()) -> Iterator[Target]:
+    """This service, ready to answer. Models that it compiles are kept for the next run, as they are for a user's next start."""
+    with (
+        TemporaryDirectory(prefix="immich-bento-bench-") as folder,
+        our_server(options, Path(folder), extra, cache=KEPT.expanduser(), cores=cores) as server,
+    ):
+        yield target("ours", server)
+
+
+@contextmanager
+def peer(options: argparse.Namespace, cores: Sequence[int] = ()) -> Iterator[Target]:
+    """``tools/bench/reference.py``, ready to answer."""
+    with TemporaryDirectory(prefix="immich-bento-bench-") as folder, peer_server(options, Path(folder), cores) as server:
+        yield target("peer", server)
+
+
+def target(name: str, server: Server) -> Target:
+    """A started server as one to load."""
+    assert server.process is not None
+    return Target(name, server.url, ProcessTree(server.process.pid))
+
+
+def _pinned(command: tuple[str, ...], cores: Sequence[int]) -> tuple[str, ...]:
+    """``command`` on ``cores`` alone from its start, so that it plans its threads for these."""
+    if not cores:
+        return command
+    program = f"import os, sys; os.sched_setaffinity(0, {list(cores)}); os.execv(sys.argv[1], sys.argv[1:])"
+    return (sys.executable, "-c", program, *command)

@@ -1,0 +1,83 @@
+"""What one load on one server came to, in figures; medians over rounds, and ratios of two servers by rounds."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import statistics
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from tools.bench.load import Load
+from tools.bench.processes import ProcessTree
+from tools.bench.report import milliseconds
+
+SUMMED = ("requests", "failures")
+"""Fields of ``Figures`` that count; the others measure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One load on one server. NaN where nothing was answered, or where the server's processes cannot be seen."""
+
+    per_second: float
+    """Answers per second, from the first request to the last answer."""
+    p50: float
+    """Latencies in ms."""
+    p95: float
+    p99: float
+    requests: float
+    """Answered with 200."""
+    failures: float
+    cpu: float
+    """CPU time of all processes of the server, ms per answered request."""
+    pss: float
+    """MB of all processes of the server, right after the load."""
+    generator: float
+    """CPU of the generator, in % of one core."""
+
+
+def figures(load: Load, *, server_cpu: float, generator_cpu: float, pss: float) -> Figures:
+    """Figures of ``load``. ``server_cpu`` and ``generator_cpu``: seconds of CPU during the load. ``pss``: MB after it."""
+    latencies = load.all_latencies
+    return Figures(
+        per_second=load.per_second,
+        p50=milliseconds(latencies, 50),
+        p95=milliseconds(latencies, 95),
+        p99=milliseconds(latencies, 99),
+        requests=len(latencies),
+        failures=len(load.failures),
+        cpu=server_cpu / len(latencies) * 1000 if latencies else math.nan,
+        pss=pss,
+        generator=generator_cpu / load.seconds * 100,
+    )
+
+
+def measured(run: Callable[[], Coroutine[Any, Any, Load]], tree: ProcessTree | None) -> tuple[Load, Figures]:
+    """Run a load, and what it cost this process and those of ``tree``."""
+    before = tree.cpu_seconds() if tree else math.nan
+    own = time.process_time()
+    load = asyncio.run(run())
+    own = time.process_time() - own
+    after, pss = (tree.cpu_seconds(), tree.pss()) if tree else (math.nan, math.nan)
+    return load, figures(load, server_cpu=after - before, generator_cpu=own, pss=pss)
+
+
+def medians(rounds: Sequence[Figures]) -> Figures:
+    """Each figure's median over the rounds that have one; counts are summed."""
+    columns = {one.name: [getattr(figure, one.name) for figure in rounds] for one in fields(Figures)}
+    return Figures(**{name: sum(values) if name in SUMMED else median(values) for name, values in columns.items()})
+
+
+def ratios(ours: Sequence[Figures], peer: Sequence[Figures], name: str) -> list[float]:
+    """The figure ``name`` of ours divided by the peer's in the same round; rounds without both, or with a peer's of 0, are left out."""
+    pairs = [(getattr(a, name), getattr(b, name)) for a, b in zip(ours, peer, strict=True)]
+    return [a / b for a, b in pairs if not math.isnan(a) and not math.isnan(b) and b]
+
+
+def median(values: Sequence[float]) -> float:
+    """The median of those that are numbers; NaN if none is."""
+    known = [value for value in values if not math.isnan(value)]
+    return statistics.median(known) if known else math.nan

@@ -1,0 +1,169 @@
+"""What a request is made of: CPU time of decoding, preprocessing, inference, post-processing, serialising and transport, by task.
+
+One picture a call and one thread, in this process, with the models, engine and precision that the settings ask for. ``preprocess``:
+resized, normalised, and faces and lines cut out. ``serialise``: job and result pickled and unpickled, the answer as JSON.
+``transport``: what all processes of the real service take for the same requests over HTTP, less all of the above: HTTP, multipart,
+sockets, batcher, threads; and whatever the same work costs more there, with colder caches, so that CLIP's is the purest. Below nothing
+where too few rounds were measured to tell.
+All is CPU time, which is what throughput is made of, and which neighbours on the machine distort little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import runners.faces
+import runners.ocr
+import runners.pictures.decode
+from compat.immich.answers import clip_answer, faces_answer, ocr_answer, to_json
+from models.catalog import Task, load_catalog
+from models.locate import locate
+from runners.clip import load_clip_image
+from runners.clip.preprocessing import Preprocessing
+from runners.contract import FaceOptions, Failure, ImageJob, OcrOptions
+from runners.engine import Session, open_session, plan_engine
+from runners.faces.graph import PictureGraph
+from runners.ocr import OpensSessions
+from settings import Settings
+from tools.bench.load import Connection
+from tools.bench.report import Cell, Table
+from tools.bench.running import cpu_seconds
+from tools.bench.stopwatch import MeasuredSession, Stopwatch
+from tools.bench.weights import TINY, weights
+from tools.bench.workload import pictures, request
+from tools.server import Server
+
+_SEAMS: Mapping[str, Sequence[tuple[ModuleType | type, str]]] = {
+    "decode": [(runners.pictures.decode, "decode_image"), (runners.faces, "decode_shared"), (runners.ocr, "decode_shared")],
+    "preprocess": [
+        *((Preprocessing, name) for name in ("_resize", "normalised")),
+        *((PictureGraph, "_normalised"), (runners.faces.detection, "letterbox"), (runners.faces, "aligned_crop")),
+        *((runners.ocr.detection, name) for name in ("_resize", "_normalise")),
+        *((runners.ocr, "cut_line"), (runners.ocr.recognition, "_pad")),
+    ],
+}
+"""The functions that these parts consist of. What a model does besides them and inference is ``post-process``."""
+_PARTS = ("decode", "preprocess", "infer", "post-process", "serialise", "transport")
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """One task: its model without the service, and its jobs."""
+
+    load: Callable[[Settings, OpensSessions], Any]
+    options: FaceOptions | OcrOptions | None
+    answer: Callable[[Any, int, int], dict[str, Any]]
+    """A result, and its picture's width and height, as the gateway answers it."""
+
+
+def _load_clip(config: Settings, opened: OpensSessions) -> Any:
+    entry = load_catalog().find(Task.CLIP, config.clip_model)
+    return load_clip_image(entry.family, locate(entry, config, "visual"), opened, max_pixels=config.max_picture_pixels)
+
+
+def _load_faces(config: Settings, opened: OpensSessions) -> Any:
+    files = locate(load_catalog().find(Task.FACES, "buffalo_s"), config)
+    return runners.faces.load_faces(files, opened, max_pixels=config.max_picture_pixels)
+
+
+def _load_ocr(config: Settings, opened: OpensSessions) -> Any:
+    files = locate(load_catalog().find(Task.OCR, "PP-OCRv6_small"), config)
+    return runners.ocr.load_ocr(files, opened, max_pixels=config.max_picture_pixels)
+
+
+_KINDS = {
+    "clip": _Kind(_load_clip, None, lambda result, width, height: clip_answer(result)),
+    "face": _Kind(_load_faces, FaceOptions(min_score=0.7), lambda result, width, height: faces_answer(result)),
+    "ocr": _Kind(_load_ocr, OcrOptions(min_detection_score=0.5, min_recognition_score=0.8, max_resolution=736), ocr_answer),
+}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tasks", nargs="+", choices=_KINDS, default=list(_KINDS), help="default: all")
+    parser.add_argument("--pictures", type=int, default=8, help="different pictures per task, at most (8)")
+    parser.add_argument("--rounds", type=int, default=5, help="times that each picture is looked at (5)")
+    parser.add_argument("--models", type=Path, help="cache folder with a CLIP model; default: see `python -m tools.bench compare --help`")
+    parser.add_argument("--tiny", action="store_true", help=f"{TINY} in place of a CLIP model of real size")
+
+
+def run(options: argparse.Namespace) -> list[Table]:
+    chosen = {"CLIP_MODEL": TINY} if options.tiny else dict(weights(options.models).environment)
+    chosen["MACHINE_LEARNING_MODEL_INTRA_OP_THREADS"] = "1"
+    config = Settings(**chosen)  # type: ignore[arg-type]
+    rows: list[tuple[Cell, ...]] = []
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="immich-bento-bench-"))
+        server = stack.enter_context(Server(Path(folder), {**chosen, "IMMICH_LOG_LEVEL": "warning"}))
+        for task in options.tasks:
+            sent = list(pictures(task))[: options.pictures]
+            parts = _in_process(_KINDS[task], config, sent, options.rounds)
+            parts["transport"] = _over_http(server, task, sent, options.rounds) - sum(parts.values())
+            rows += _rows(task, parts)
+    return [
+        Table(
+            "CPU time by part",
+            ("task", "part", "ms per picture", "%"),
+            tuple(rows),
+            f"CLIP is {config.clip_model}. Engine: {config.engine}, precision: {config.precision}, device: {config.device}, one thread.",
+        )
+    ]
+
+
+def _rows(task: str, parts: Mapping[str, float]) -> list[tuple[Cell, ...]]:
+    whole = sum(parts.values())
+    rows: list[tuple[Cell, ...]] = [(task, name, parts[name] * 1000, parts[name] / whole * 100) for name in _PARTS]
+    return [*rows, (task, "all", whole * 1000, 100.0)]
+
+
+def _in_process(kind: _Kind, config: Settings, sent: Sequence[bytes], rounds: int) -> dict[str, float]:
+    """CPU seconds per picture by part, but for transport."""
+    watch, plan = Stopwatch(), plan_engine(config)
+    with watch.watching(_SEAMS):
+
+        def opened(path: Path, *, best_class: bool = False) -> Session:
+            return MeasuredSession(open_session(path, plan, best_class=best_class), watch)
+
+        model = kind.load(config, opened)
+        try:
+            for number in range(rounds + 1):
+                if number == 1:  # the first round meets every shape once
+                    watch.seconds.clear()
+                for picture in sent:
+                    _once(kind, model, picture, config, watch)
+        finally:
+            model.close()
+    return {name: watch.seconds.get(name, 0.0) / (rounds * len(sent)) for name in _PARTS[:-1]}
+
+
+def _once(kind: _Kind, model: Any, picture: bytes, config: Settings, watch: Stopwatch) -> None:
+    job = ImageJob(picture, "bench", kind.options)
+    with watch.measuring("serialise"):
+        arrived = pickle.loads(pickle.dumps(job, protocol=5))
+    with watch.measuring("post-process"):
+        (result,) = model.run([arrived])
+    if isinstance(result, Failure):
+        result.raise_()
+    header = runners.pictures.decode.read_header(picture, max_pixels=config.max_picture_pixels)
+    with watch.measuring("serialise"):
+        to_json(kind.answer(pickle.loads(pickle.dumps(result, protocol=5)), header.width, header.height))
+
+
+def _over_http(server: Server, task: str, sent: Sequence[bytes], rounds: int) -> float:
+    """CPU seconds that the service takes for a picture."""
+    bodies = [request(task, picture) for picture in sent]
+    with Connection(server.url) as connection:
+        for body in bodies:
+            connection.predict(body)
+        before = cpu_seconds(server)
+        for _ in range(rounds):
+            for body in bodies:
+                connection.predict(body)
+    return (cpu_seconds(server) - before) / (rounds * len(bodies))

@@ -1,0 +1,47 @@
+"""What is asked of a server, task by task: the bodies of requests as Immich sends them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from tools.bench.pictures import pages, photos, resized, scenes
+from tools.immich_client import clip_textual, clip_visual, faces, multipart, ocr
+
+TASKS = ("clip", "text", "face", "ocr", "mixed")
+
+_QUERIES = (
+    "海边的日落", "雪地里的一只猫", "a child on a bicycle", "生日蛋糕和蜡烛", "营业执照", "red car in front of an old house",
+    "爷爷奶奶在公园里散步", "concert at night", "山顶上的全家福", "screenshot of a chat", "湖面上的倒影", "a dog asleep on the sofa",
+)  # fmt: skip
+
+
+def pictures(task: str) -> Sequence[bytes]:
+    """The pictures of ``clip``, ``face`` or ``ocr``, as previews."""
+    if task == "face":
+        return [*photos(), *scenes()]
+    if task == "ocr":
+        return list(itertools.chain.from_iterable(zip(pages(), [*photos(), *scenes()], strict=True)))
+    return [*photos(), *scenes(), *pages()]
+
+
+def request(task: str, picture: bytes) -> bytes:
+    """The body of one request of ``clip``, ``face`` or ``ocr``."""
+    entries = {"clip": clip_visual, "face": faces, "ocr": ocr}[task]()
+    return multipart(entries, image=picture)
+
+
+def bodies(task: str, *, short_side: int | None = None) -> list[bytes]:
+    """The requests of ``task``, 8 to 32 of them, to be sent in turn. ``short_side``: pixels of the pictures, in place of 1440.
+
+    ``ocr``: pages and photos by turns, half of each. ``mixed``: one each of CLIP, faces, OCR and text by turns.
+    """
+    if task == "text":
+        return [multipart(clip_textual(language="zh-CN"), text=query) for query in _QUERIES]
+    if task == "mixed":
+        every = [bodies(one, short_side=short_side)[:8] for one in ("clip", "face", "ocr", "text")]
+        return list(itertools.chain.from_iterable(zip(*every, strict=True)))
+    chosen = pictures(task)
+    if short_side is not None:
+        chosen = [resized(picture, short_side) for picture in chosen]
+    return [request(task, picture) for picture in chosen]
