@@ -1,4 +1,6 @@
-"""How this service logs: one line per event, as text or as JSON, from every process alike. A leaf: anything may import it."""
+"""How this service logs: one line per event, as text or as JSON, from every process alike. A leaf: anything may import
+it.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ class TextFormatter(logging.Formatter):
         line = super().formatMessage(record)
         fields = getattr(record, "fields", None)
         line += "".join(f" {key}={value}" for key, value in fields.items()) if fields else ""
-        # What came from outside could otherwise pass itself off as a line of its own. Tracebacks come later, on lines of theirs.
+        # What came from outside could otherwise pass itself off as a line of its own. Tracebacks come later, on lines
+        # of theirs.
         return line.replace("\r", "\\r").replace("\n", "\\n")
 
 
@@ -63,7 +66,9 @@ def configure(settings: Settings) -> None:
     root.setLevel(max(level, logging.WARNING) if level > logging.DEBUG else level)
     for known in logging.root.manager.loggerDict.values():
         if isinstance(known, logging.Logger):
-            known.disabled = False  # BentoML silences those that it finds: in a forked process, all that the watcher had
+            known.disabled = (
+                False  # BentoML silences those that it finds: in a forked process, all that the watcher had
+            )
     for name in OURS:
         logging.getLogger(name).setLevel(level)
     # Libraries that bring handlers of their own: one line, one shape.

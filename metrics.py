@@ -19,23 +19,37 @@ LATENCY = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
 )
 BATCH_SIZE = Histogram(
-    "immich_bento_batch_size", "Pictures or texts per call of a model.", ["runner"], buckets=(1, 2, 3, 4, 6, 8, 12, 16, 32, 64)
+    "immich_bento_batch_size",
+    "Pictures or texts per call of a model.",
+    ["runner"],
+    buckets=(1, 2, 3, 4, 6, 8, 12, 16, 32, 64),
 )
 QUEUE_BYTES = Gauge("immich_bento_queue_bytes", "Bytes of request bodies in memory.", multiprocess_mode="livesum")
-QUEUE_WAITING = Gauge("immich_bento_queue_waiting", "Requests that wait, unread, for room in the queue.", multiprocess_mode="livesum")
+QUEUE_WAITING = Gauge(
+    "immich_bento_queue_waiting", "Requests that wait, unread, for room in the queue.", multiprocess_mode="livesum"
+)
 MODELS_LOADED = Gauge("immich_bento_models_loaded", "Models in memory.", ["runner"], multiprocess_mode="livesum")
 UPSTREAM_UP = Gauge(
-    "immich_bento_upstream_up", "1 while an upstream is asked, 0 while it is down.", ["upstream"], multiprocess_mode="livemin"
+    "immich_bento_upstream_up",
+    "1 while an upstream is asked, 0 while it is down.",
+    ["upstream"],
+    multiprocess_mode="livemin",
 )
 UPSTREAM_REQUESTS = Counter(
     "immich_bento_upstream_requests",
-    "Requests to upstreams: answered, refused (the request's own fault), failed (the upstream's), late, lost (the connection).",
+    "Requests to upstreams: answered, refused (the request's own fault), failed (the upstream's), late, lost (the "
+    "connection).",
     ["upstream", "outcome"],
 )
 UPSTREAM_IN_FLIGHT = Gauge(
-    "immich_bento_upstream_in_flight", "Requests that an upstream works on for this service.", ["upstream"], multiprocess_mode="livesum"
+    "immich_bento_upstream_in_flight",
+    "Requests that an upstream works on for this service.",
+    ["upstream"],
+    multiprocess_mode="livesum",
 )
-UPSTREAM_WAITING = Gauge("immich_bento_upstream_waiting", "Requests that wait until an upstream has room.", multiprocess_mode="livesum")
+UPSTREAM_WAITING = Gauge(
+    "immich_bento_upstream_waiting", "Requests that wait until an upstream has room.", multiprocess_mode="livesum"
+)
 
 
 def forget_dead_processes() -> None:

@@ -1,4 +1,6 @@
-"""The Bento: one entry service that speaks HTTP, over one runner service per model (or per process, see ``RUNNER_PROCESSES``)."""
+"""The Bento: one entry service that speaks HTTP, over one runner service per model (or per process, see
+``RUNNER_PROCESSES``).
+"""
 
 from __future__ import annotations
 
@@ -42,9 +44,13 @@ usage_stats.do_not_track.cache_clear()
 
 log = logging.getLogger("service")
 
-_IS_ARBITER = "BENTOML_RUNNER_MAP" not in os.environ  # set in every worker process, not in the one that starts and watches them
+_IS_ARBITER = (
+    "BENTOML_RUNNER_MAP" not in os.environ
+)  # set in every worker process, not in the one that starts and watches them
 _CHECK_DELAY = 3.0
-"""Seconds between looks for processes that died. BentoML's own 10 would leave a slow machine without a runner for too long."""
+"""Seconds between looks for processes that died. BentoML's own 10 would leave a slow machine without a runner for too
+long.
+"""
 
 
 def _settings_or_exit() -> Settings:
@@ -54,7 +60,9 @@ def _settings_or_exit() -> Settings:
         sys.exit(f"immich-bento does not start: {error} (docs/settings.md lists all settings).")
     except ValidationError as error:
         problems = "\n".join(f"  {'__'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        sys.exit(f"immich-bento does not start: these settings are wrong (docs/settings.md lists them all).\n{problems}")
+        sys.exit(
+            f"immich-bento does not start: these settings are wrong (docs/settings.md lists them all).\n{problems}"
+        )
 
 
 def _device_problem(config: Settings) -> str | None:
@@ -79,7 +87,10 @@ def _device_problem_apart(config: Settings) -> str | None:
         problem: str | None = receiver.recv()
     except EOFError:
         process.join()
-        return f"the engine crashed as it was looked at (exit status {process.exitcode}). Unset DEVICE, ENGINE and PRECISION."
+        return (
+            f"the engine crashed as it was looked at (exit status {process.exitcode}). Unset DEVICE, ENGINE and "
+            "PRECISION."
+        )
     process.join()
     return problem
 
@@ -87,7 +98,11 @@ def _device_problem_apart(config: Settings) -> str | None:
 def _check_before_start(config: Settings) -> None:
     """Fail in the process that the user started, with one sentence, rather than in every worker for ever."""
     # The others cannot fail.
-    if config.device not in ("cuda", "openvino") and config.engine == "auto" and config.precision not in ("bf16", "int8"):
+    if (
+        config.device not in ("cuda", "openvino")
+        and config.engine == "auto"
+        and config.precision not in ("bf16", "int8")
+    ):
         return
     problem = _device_problem_apart(config) if sys.platform == "linux" else _device_problem(config)
     if problem is not None:
@@ -95,10 +110,16 @@ def _check_before_start(config: Settings) -> None:
 
 
 def _catalog_or_exit(config: Settings) -> Catalog:
-    """The catalog, once it knows the models that the settings name. The process that the user started says what those are good for."""
+    """The catalog, once it knows the models that the settings name. The process that the user started says what those
+    are good for.
+    """
     try:
         catalog = load_catalog(config.model_catalog)
-        for task, name in ((Task.CLIP, config.clip_model), (Task.FACES, config.recognition_model), (Task.OCR, config.ocr_model)):
+        for task, name in (
+            (Task.CLIP, config.clip_model),
+            (Task.FACES, config.recognition_model),
+            (Task.OCR, config.ocr_model),
+        ):
             if name:
                 entry = catalog.find(task, name)
                 if _IS_ARBITER:
@@ -125,7 +146,9 @@ config = _settings_or_exit()
 logs.configure(config)
 if _IS_ARBITER:
     _check_before_start(config)
-    os.environ.pop("BENTOML_CONTAINERIZED", None)  # with it BentoML ends everything when one process dies, rather than start it again
+    os.environ.pop(
+        "BENTOML_CONTAINERIZED", None
+    )  # with it BentoML ends everything when one process dies, rather than start it again
     stop_although_busy()
     if config.fork_processes:
         fork_workers()
@@ -183,7 +206,9 @@ class ImmichBento:
         await search.life.close()
 
     async def __is_ready__(self) -> bool:
-        """What ``/readyz`` says: whether every runner process answers, and upstreams too if nothing can be answered without them."""
+        """What ``/readyz`` says: whether every runner process answers, and upstreams too if nothing can be answered
+        without them.
+        """
         if not isinstance(immich.runners, RemoteRunners) or not can_answer(immich.upstreams, config):
             return False
         return await immich.runners.are_ready()

@@ -1,12 +1,13 @@
 """Adaptive batching without waiting: an idle model starts at once, and what arrives while it runs is its next batch.
 
-BentoML's own batcher holds a lone request back in proportion to how long requests had to wait lately, since it takes queueing for a
-wish for company; after a busy minute of OCR that is more than a second (``make bench ARGS=batching`` shows both). Where one batch fills
-all cores, nothing is won by waiting: the batch that gathers meanwhile is as large as the load asks for.
+BentoML's own batcher holds a lone request back in proportion to how long requests had to wait lately, since it takes
+queueing for a wish for company; after a busy minute of OCR that is more than a second (``make bench ARGS=batching``
+shows both). Where one batch fills all cores, nothing is won by waiting: the batch that gathers meanwhile is as large as
+the load asks for.
 
-With one exception. Callers who wait for their answers come back together, right after a batch: the first of them would go alone and
-split the others off for good (4 callers: batches of 1 and 3 for ever). So for a moment after a batch of several, the next is held until
-as many are there again. Who comes later than that moment never waits.
+With one exception. Callers who wait for their answers come back together, right after a batch: the first of them would
+go alone and split the others off for good (4 callers: batches of 1 and 3 for ever). So for a moment after a batch of
+several, the next is held until as many are there again. Who comes later than that moment never waits.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ _IN_VAIN = 8
 class Batcher(Generic[J, R]):
     """Gathers the jobs of many callers into calls of one function.
 
-    ``run`` is called in ``executor`` with 1 to ``max_batch`` jobs, oldest first, at most ``lanes`` times at the same time, and returns one
-    result per job. If it raises for a batch, each job is tried alone, so that only the one at fault fails. Not thread-safe:
-    belongs to one event loop.
+    ``run`` is called in ``executor`` with 1 to ``max_batch`` jobs, oldest first, at most ``lanes`` times at the same
+    time, and returns one result per job. If it raises for a batch, each job is tried alone, so that only the one at
+    fault fails. Not thread-safe: belongs to one event loop.
     """
 
     def __init__(
@@ -89,7 +90,9 @@ class Batcher(Generic[J, R]):
             self._working -= 1
 
     async def _hold(self, answered: int, seconds: float) -> None:
-        """Wait for the callers of a batch that took so many ``seconds`` to come back, beside those who wait already; but not for long."""
+        """Wait for the callers of a batch that took so many ``seconds`` to come back, beside those who wait already;
+        but not for long.
+        """
         if self._in_vain:
             self._in_vain -= 1
             return

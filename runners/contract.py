@@ -50,8 +50,8 @@ class ImageJob:
     options: FaceOptions | OcrOptions | None = None
     """None for CLIP."""
     upright: bool = False
-    """Faces and OCR: turn the picture by its EXIF orientation first; boxes are in pixels of the turned picture then. Immich sends
-    upright pictures and expects the tag to be ignored; clients that send a camera's own files do not."""
+    """Faces and OCR: turn the picture by its EXIF orientation first; boxes are in pixels of the turned picture then.
+    Immich sends upright pictures and expects the tag to be ignored; clients that send a camera's own files do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,9 @@ class Runners(Protocol):
         ...
 
     async def unload_models(self) -> Mapping[str, tuple[str, ...]]:
-        """Give the memory of all models back, of those in use as soon as they are free. Names of what was unloaded, by task."""
+        """Give the memory of all models back, of those in use as soon as they are free. Names of what was unloaded, by
+        task.
+        """
         ...
 
     async def device(self) -> str:

@@ -24,8 +24,9 @@ M = TypeVar("M")
 class ModelCache(Generic[M]):
     """Loaded models by name. Thread-safe.
 
-    A model is in memory at most once: it is neither loaded twice nor loaded while its predecessor is being closed. Loading or
-    closing one never blocks another. What is known of a name is kept for good, so names should be a catalog's, not a client's.
+    A model is in memory at most once: it is neither loaded twice nor loaded while its predecessor is being closed.
+    Loading or closing one never blocks another. What is known of a name is kept for good, so names should be a
+    catalog's, not a client's.
     """
 
     def __init__(
@@ -39,8 +40,8 @@ class ModelCache(Generic[M]):
     ) -> None:
         """``ttl``: seconds without use after which ``unload_idle`` unloads a model; 0 never does.
 
-        ``retry_after``: seconds for which a failed load is remembered instead of tried again. ``close`` must free what ``load``
-        made; the last reference to the model goes right after it.
+        ``retry_after``: seconds for which a failed load is remembered instead of tried again. ``close`` must free what
+        ``load`` made; the last reference to the model goes right after it.
         """
         self._load = load
         self._close = close
@@ -49,14 +50,16 @@ class ModelCache(Generic[M]):
         self._clock = clock
         self._slots: dict[str, _Slot[M]] = {}
         self._guard = threading.Lock()
-        # Lock order: a slot's own lock, then the guard. The guard is held for bookkeeping only, never while loading or closing.
+        # Lock order: a slot's own lock, then the guard. The guard is held for bookkeeping only, never while loading or
+        # closing.
 
     @contextmanager
     def lease(self, name: str) -> Iterator[M]:
         """The model ``name``, loaded if it is not; it stays in memory at least until the ``with`` block ends.
 
-        Raises whatever loading raises. A ``ServiceError`` of a load is remembered: for ``retry_after`` seconds it is raised
-        again, as a new exception with the same code, without trying; and all who waited for the load that failed get it.
+        Raises whatever loading raises. A ``ServiceError`` of a load is remembered: for ``retry_after`` seconds it is
+        raised again, as a new exception with the same code, without trying; and all who waited for the load that failed
+        get it.
         """
         slot = self._enter(name)
         try:
@@ -65,7 +68,9 @@ class ModelCache(Generic[M]):
             self._leave(name, slot)
 
     def pin(self, name: str) -> None:
-        """Load ``name`` now, and never unload it for being idle. Raises as ``lease`` does; it is pinned all the same then."""
+        """Load ``name`` now, and never unload it for being idle. Raises as ``lease`` does; it is pinned all the same
+        then.
+        """
         with self._guard:
             self._slots.setdefault(name, _Slot()).pinned = True
         with self.lease(name):
@@ -84,8 +89,8 @@ class ModelCache(Generic[M]):
     def unload_all(self) -> list[str]:
         """Unload everything that is not in use, pinned or not. Returns the names.
 
-        A model in use, or being loaded for somebody, is closed as soon as nobody uses it any more. Those who ask for it until
-        then share it.
+        A model in use, or being loaded for somebody, is closed as soon as nobody uses it any more. Those who ask for it
+        until then share it.
         """
         with self._guard:
             for slot in self._slots.values():
@@ -122,7 +127,9 @@ class ModelCache(Generic[M]):
                 if slot.held is not None:
                     return slot.held.model
                 failed_meanwhile = slot.failures != failures_before
-                if slot.failure is not None and (failed_meanwhile or self._clock() - slot.failure.at < self._retry_after):
+                if slot.failure is not None and (
+                    failed_meanwhile or self._clock() - slot.failure.at < self._retry_after
+                ):
                     raise slot.failure.again(self._clock(), self._retry_after)
             try:
                 held = _Held(self._load(name))
@@ -144,7 +151,9 @@ class ModelCache(Generic[M]):
         return unloaded
 
     def _unload_one(self, name: str, slot: _Slot[M], wanted: Callable[[_Slot[M]], bool]) -> bool:
-        """Close the model in ``slot`` if it is loaded, nobody uses it and it is retired or ``wanted``. Whether it was."""
+        """Close the model in ``slot`` if it is loaded, nobody uses it and it is retired or ``wanted``. Whether it
+        was.
+        """
         with self._guard:
             if slot.users:
                 return False  # which spares waiting for the lock where the model is being loaded
@@ -165,10 +174,11 @@ class ModelCache(Generic[M]):
 
 
 def give_memory_back(*, cycles: bool = True) -> None:
-    """Return freed memory to the operating system: Python's cycles first (unless not ``cycles``), then glibc's free lists.
+    """Return freed memory to the operating system: Python's cycles first (unless not ``cycles``), then glibc's free
+    lists.
 
-    glibc keeps what is freed between blocks still in use; ``malloc_trim`` hands whole free pages back (malloc_trim(3)). Does
-    only the first where the C library has no such call (musl, macOS, Windows).
+    glibc keeps what is freed between blocks still in use; ``malloc_trim`` hands whole free pages back (malloc_trim(3)).
+    Does only the first where the C library has no such call (musl, macOS, Windows).
     """
     if cycles:
         gc.collect()
@@ -208,7 +218,9 @@ class _Failed:
         elapsed = now - self.at
         remaining = max(0, math.ceil(retry_after - elapsed))
         message = f"{self.message} (Tried {elapsed:.0f} s ago; tried again in {remaining} s.)"
-        return ModelUnavailable(message) if self.code is ErrorCode.MODEL_UNAVAILABLE else ServiceError(self.code, message)
+        return (
+            ModelUnavailable(message) if self.code is ErrorCode.MODEL_UNAVAILABLE else ServiceError(self.code, message)
+        )
 
 
 @dataclass(slots=True)

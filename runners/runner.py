@@ -48,7 +48,9 @@ class RunnerLimits:
 
 
 class Runner(Generic[J, R]):
-    """Answers the jobs of one task. One batcher and one thread per model, so that a model that loads holds up no other."""
+    """Answers the jobs of one task. One batcher and one thread per model, so that a model that loads holds up no
+    other.
+    """
 
     def __init__(self, name: str, load: Callable[[str], Model[J, R]], limits: RunnerLimits, *, lanes: int = 1) -> None:
         """``name``: for logs and metrics. ``load``: a model by its catalog name; raises ``ServiceError``.
@@ -74,7 +76,8 @@ class Runner(Generic[J, R]):
             log.exception("%s: a job under %s failed", self.name, job.model)
             return Failure(
                 ErrorCode.INTERNAL,
-                f"{self.name} failed on this input under {job.model}. This is a fault of the service; its log has the details.",
+                f"{self.name} failed on this input under {job.model}. This is a fault of the service; its log has the "
+                "details.",
             )
 
     def _batcher(self, model: str) -> Batcher[J, R | Failure]:

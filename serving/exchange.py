@@ -1,4 +1,6 @@
-"""One request from its arrival to its log line, whatever the protocol: a time limit, errors as answers, one line, two metrics."""
+"""One request from its arrival to its log line, whatever the protocol: a time limit, errors as answers, one line, two
+metrics.
+"""
 
 from __future__ import annotations
 
@@ -32,11 +34,13 @@ ErrorBody: TypeAlias = "Callable[[ServiceError], dict[str, Any]]"
 """The JSON by which a protocol tells of an error."""
 
 
-async def answered(request: Request, work: Work, *, line: str, timeout: float, error_body: ErrorBody, task: str = "none") -> Response:
+async def answered(
+    request: Request, work: Work, *, line: str, timeout: float, error_body: ErrorBody, task: str = "none"
+) -> Response:
     """The answer of ``work``, or its error as an answer; never raises. Says in one log line what became of the request.
 
-    ``line``: what that line is called (``POST /predict``; never the path as sent). ``timeout``: seconds. ``task``: the task as long as
-    ``work`` has not noted another.
+    ``line``: what that line is called (``POST /predict``; never the path as sent). ``timeout``: seconds. ``task``: the
+    task as long as ``work`` has not noted another.
     """
     began = time.perf_counter()
     fields: Fields = {"request_id": request.headers.get("x-request-id", "")[:64] or uuid.uuid4().hex[:16], "task": task}

@@ -12,7 +12,8 @@ from errors import ErrorCode, ServiceError
 
 
 def require_key(headers: Headers, key: SecretStr | None) -> None:
-    """Return if the request may be answered: one of its ``api-key``, ``X-Auth-Token`` and ``Authorization: Bearer`` is ``key``.
+    """Return if the request may be answered: one of its ``api-key``, ``X-Auth-Token`` and ``Authorization: Bearer`` is
+    ``key``.
 
     Compared in constant time. Space around ``key`` does not count, since HTTP cannot carry it.
     Raises ``ServiceError``: KEY_NOT_SET without a ``key``, whatever was sent; UNAUTHORIZED otherwise.
@@ -20,12 +21,15 @@ def require_key(headers: Headers, key: SecretStr | None) -> None:
     expected = key.get_secret_value().strip().encode() if key is not None else b""
     if not expected:
         raise ServiceError(
-            ErrorCode.KEY_NOT_SET, "This route needs a key, and the service has none: set API_AUTH_KEY and start the service again."
+            ErrorCode.KEY_NOT_SET,
+            "This route needs a key, and the service has none: set API_AUTH_KEY and start the service again.",
         )
     sent = list(_sent_keys(headers))
     if not any(hmac.compare_digest(one, expected) for one in sent):
         what = "is wrong" if sent else "is missing"
-        raise ServiceError(ErrorCode.UNAUTHORIZED, f"The key {what}. Send the service's API_AUTH_KEY in the header `api-key`.")
+        raise ServiceError(
+            ErrorCode.UNAUTHORIZED, f"The key {what}. Send the service's API_AUTH_KEY in the header `api-key`."
+        )
 
 
 def _sent_keys(headers: Headers) -> Iterator[bytes]:

@@ -1,4 +1,6 @@
-"""How requests come in: read with a cap on bytes and on silence, and held back, unread, while memory is full of others."""
+"""How requests come in: read with a cap on bytes and on silence, and held back, unread, while memory is full of
+others.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ _MAX_PART_HEADER = 8 * 1024
 
 
 class ByteBudget:
-    """Room for request bodies in memory. Requests that find none wait in line, unread, so that the sender's own buffers hold them.
+    """Room for request bodies in memory. Requests that find none wait in line, unread, so that the sender's own buffers
+    hold them.
 
     Immich gives a photo up for good after one failed request: an overloaded server must make it wait, not fail.
     """
@@ -36,7 +39,9 @@ class ByteBudget:
 
     @asynccontextmanager
     async def hold(self, size: int) -> AsyncIterator[None]:
-        """Hold ``size`` bytes for the length of the block, first come first served. Raises ``ServiceError`` QUEUE_FULL."""
+        """Hold ``size`` bytes for the length of the block, first come first served. Raises ``ServiceError``
+        QUEUE_FULL.
+        """
         size = min(size, self._total)
         await self._acquire(size)
         try:
@@ -51,7 +56,8 @@ class ByteBudget:
         if len(self._line) >= self._max_waiting:
             raise ServiceError(
                 ErrorCode.QUEUE_FULL,
-                f"{len(self._line)} requests are waiting already. Lower Immich's job concurrency, or raise QUEUE_REQUESTS or QUEUE_BYTES.",
+                f"{len(self._line)} requests are waiting already. Lower Immich's job concurrency, or raise "
+                "QUEUE_REQUESTS or QUEUE_BYTES.",
             )
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._line.append((size, turn))
@@ -94,7 +100,9 @@ class Form:
 
 
 def announced_size(request: Request, limit: int) -> int:
-    """Bytes that the request says its body has; ``limit`` where it does not say. Raises ``ServiceError`` BODY_TOO_LARGE."""
+    """Bytes that the request says its body has; ``limit`` where it does not say. Raises ``ServiceError``
+    BODY_TOO_LARGE.
+    """
     header = request.headers.get("content-length")
     if header is None:
         return limit
@@ -146,7 +154,8 @@ async def _chunks(request: Request, limit: int, silence: float) -> AsyncIterator
             return
         except asyncio.TimeoutError as error:
             raise ServiceError(
-                ErrorCode.BODY_TIMEOUT, f"The request's body stopped arriving for {silence:g} s. Send it again in one go."
+                ErrorCode.BODY_TIMEOUT,
+                f"The request's body stopped arriving for {silence:g} s. Send it again in one go.",
             ) from error
         received += len(chunk)
         if received > limit:
@@ -157,7 +166,8 @@ async def _chunks(request: Request, limit: int, silence: float) -> AsyncIterator
 def _too_large(limit: int) -> ServiceError:
     return ServiceError(
         ErrorCode.BODY_TOO_LARGE,
-        f"The request's body has more than the {limit:,} bytes that are read here. Raise MAX_BODY_BYTES if such pictures are to be read.",
+        f"The request's body has more than the {limit:,} bytes that are read here. Raise MAX_BODY_BYTES if such "
+        "pictures are to be read.",
     )
 
 

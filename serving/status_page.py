@@ -53,7 +53,9 @@ dt {{ font-weight: 600 }}
 
 
 async def root(request: Request, runners: Runners | None) -> Response:
-    """The page if the client asks for HTML by name, as browsers do; ``{"message": "Immich ML"}`` if not, as Immich expects."""
+    """The page if the client asks for HTML by name, as browsers do; ``{"message": "Immich ML"}`` if not, as Immich
+    expects.
+    """
     if not _wants_html(request.headers.get("accept", "")):
         return JSONResponse({"message": "Immich ML"}, headers={"vary": "Accept"})
     return HTMLResponse(await _page(runners), headers=_HEADERS)
@@ -64,7 +66,9 @@ def _wants_html(accept: str) -> bool:
     for item in accept.lower().split(","):
         media_type, *parameters = (part.strip() for part in item.split(";"))
         if media_type == "text/html":
-            return not any(name == "q" and not weight.strip("0.") for name, _, weight in (one.partition("=") for one in parameters))
+            return not any(
+                name == "q" and not weight.strip("0.") for name, _, weight in (one.partition("=") for one in parameters)
+            )
     return False
 
 
@@ -75,7 +79,9 @@ async def _page(runners: Runners | None) -> str:
         state = "The service is starting."
     else:
         try:
-            device, loaded = await asyncio.wait_for(asyncio.gather(runners.device(), runners.loaded_models()), _PATIENCE)
+            device, loaded = await asyncio.wait_for(
+                asyncio.gather(runners.device(), runners.loaded_models()), _PATIENCE
+            )
             facts |= {"Device": device, "Models loaded": _listed(loaded)}
         except (ServiceError, asyncio.TimeoutError):
             state = "The service answers, but its runners do not. They may be starting again; the log says more."
@@ -87,4 +93,7 @@ async def _page(runners: Runners | None) -> str:
 
 
 def _listed(loaded: Mapping[str, tuple[str, ...]]) -> str:
-    return "; ".join(f"{task}: {', '.join(models)}" for task, models in loaded.items() if models) or "none yet; they load when first used"
+    return (
+        "; ".join(f"{task}: {', '.join(models)}" for task, models in loaded.items() if models)
+        or "none yet; they load when first used"
+    )

@@ -26,7 +26,12 @@ class Settings(ImmichNames, FollowedNames, ServingSettings, GatewaySettings, Sea
     """The settings of one start of the service."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_nested_delimiter="__", env_ignore_empty=True, extra="ignore", populate_by_name=True, frozen=True
+        env_file=".env",
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        extra="ignore",
+        populate_by_name=True,
+        frozen=True,
     )
 
     @classmethod
@@ -49,7 +54,15 @@ class Settings(ImmichNames, FollowedNames, ServingSettings, GatewaySettings, Sea
         return value.expanduser() if value is not None else None
 
     @field_validator(
-        "log_level", "log_format", "device", "engine", "precision", "runner_processes", "search_source", "search_fusion", mode="before"
+        "log_level",
+        "log_format",
+        "device",
+        "engine",
+        "precision",
+        "runner_processes",
+        "search_source",
+        "search_fusion",
+        mode="before",
     )
     @classmethod
     def _lower(cls, value: object) -> object:

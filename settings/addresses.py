@@ -5,15 +5,32 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-_FRAMING_HEADERS = {"connection", "content-length", "content-type", "expect", "host", "transfer-encoding", "upgrade", "x-immich-bento-hop"}
+_FRAMING_HEADERS = {
+    "connection",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "transfer-encoding",
+    "upgrade",
+    "x-immich-bento-hop",
+}
 
 
 def check_url(url: str) -> None:
     """Raise ``ValueError`` unless ``url`` is where a server may be. Never repeats what may be a password."""
     parts = urlsplit(url)  # raises where brackets do not match
     if "@" in parts.netloc:
-        raise ValueError("an address holds a user name or password. Send those by UPSTREAM_HEADER (`Authorization: Basic …`).")
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or re.search(r"\s", url):
+        raise ValueError(
+            "an address holds a user name or password. Send those by UPSTREAM_HEADER (`Authorization: Basic …`)."
+        )
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.query
+        or parts.fragment
+        or re.search(r"\s", url)
+    ):
         raise ValueError(f"{url!r} is not an address like http://gpu-box:3003.")
     _ = parts.port  # raises where it is not a number from 0 to 65535
 
@@ -21,7 +38,11 @@ def check_url(url: str) -> None:
 def split_header(text: str) -> tuple[str, str]:
     """Name and value of ``Name: value``. Raises ``ValueError``, which does not repeat it: the value is a secret."""
     name, _, value = (part.strip() for part in text.partition(":"))
-    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not value or not (value.isascii() and value.isprintable()):
+    if (
+        not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name)
+        or not value
+        or not (value.isascii() and value.isprintable())
+    ):
         raise ValueError("it must read `Name: value`, in printable ASCII characters.")
     if name.lower() in _FRAMING_HEADERS:
         raise ValueError(f"the header {name} cannot be set.")

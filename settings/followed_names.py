@@ -14,7 +14,8 @@ class FollowedNames(BaseModel):
     clip_model: str = Field(
         "",
         validation_alias="CLIP_MODEL",
-        description="CLIP model that answers every request of its embedding size (`ViT-B-16`, …); empty: the model asked for.",
+        description="CLIP model that answers every request of its embedding size (`ViT-B-16`, …); empty: the model "
+        "asked for.",
     )
     clip_download_root: Path | None = Field(
         None,
@@ -24,7 +25,8 @@ class FollowedNames(BaseModel):
     device: Literal["auto", "cpu", "cuda", "openvino"] = Field(
         "auto",
         validation_alias="DEVICE",
-        description="Where models run. `auto`: CUDA if usable, else the CPU. Any other: that one, or an error at start.",
+        description="Where models run. `auto`: CUDA if usable, else the CPU. Any other: that one, or an error at "
+        "start.",
     )
     recognition_model: str = Field(
         "",
@@ -32,8 +34,16 @@ class FollowedNames(BaseModel):
         description="Face model that answers every face request (`buffalo_s`, …); empty: the model asked for.",
     )
     detection_threshold: float = Field(
-        0.65, ge=0, le=1, validation_alias="DETECTION_THRESH", description="Least score of a face where the request names none."
+        0.65,
+        ge=0,
+        le=1,
+        validation_alias="DETECTION_THRESH",
+        description="Least score of a face where the request names none.",
     )
     http_port: int = Field(
-        3003, ge=1, le=65535, validation_alias="HTTP_PORT", description="Port to listen on unless `IMMICH_PORT` names one."
+        3003,
+        ge=1,
+        le=65535,
+        validation_alias="HTTP_PORT",
+        description="Port to listen on unless `IMMICH_PORT` names one.",
     )

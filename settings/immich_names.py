@@ -41,7 +41,9 @@ class ImmichNames(BaseModel):
         validation_alias="IMMICH_HOST",
         description="Address to listen on.",
     )
-    port: int = Field(0, ge=0, le=65535, validation_alias="IMMICH_PORT", description="Port to listen on; 0 stands for `HTTP_PORT`.")
+    port: int = Field(
+        0, ge=0, le=65535, validation_alias="IMMICH_PORT", description="Port to listen on; 0 stands for `HTTP_PORT`."
+    )
     log_level: LogLevel = Field("info", validation_alias="IMMICH_LOG_LEVEL", description="How much is logged.")
     cache_folder: Path = Field(
         Path("~/.cache/immich-bento"),
@@ -55,10 +57,15 @@ class ImmichNames(BaseModel):
         description="Seconds without use after which a model is unloaded; 0 keeps it.",
     )
     model_ttl_poll_s: int = Field(
-        10, ge=1, validation_alias="MACHINE_LEARNING_MODEL_TTL_POLL_S", description="Seconds between looks for idle models."
+        10,
+        ge=1,
+        validation_alias="MACHINE_LEARNING_MODEL_TTL_POLL_S",
+        description="Seconds between looks for idle models.",
     )
     preload: Preload = Field(
-        Preload(), validation_alias="MACHINE_LEARNING_PRELOAD", description="Models loaded at start; see the six names below."
+        Preload(),
+        validation_alias="MACHINE_LEARNING_PRELOAD",
+        description="Models loaded at start; see the six names below.",
     )
     request_threads: int = Field(
         0,
@@ -70,22 +77,32 @@ class ImmichNames(BaseModel):
         0,
         ge=0,
         validation_alias="MACHINE_LEARNING_MODEL_INTRA_OP_THREADS",
-        description="Threads that all models of a runner process share for computing; 0: one per core that the container may use.",
+        description="Threads that all models of a runner process share for computing; 0: one per core that the "
+        "container may use.",
     )
     inter_op_threads: int = Field(
-        1, ge=1, validation_alias="MACHINE_LEARNING_MODEL_INTER_OP_THREADS", description="Parts of one graph that run side by side."
+        1,
+        ge=1,
+        validation_alias="MACHINE_LEARNING_MODEL_INTER_OP_THREADS",
+        description="Parts of one graph that run side by side.",
     )
     workers: int = Field(
-        1, ge=1, validation_alias="MACHINE_LEARNING_WORKERS", description="Processes that speak HTTP; the models are not multiplied."
+        1,
+        ge=1,
+        validation_alias="MACHINE_LEARNING_WORKERS",
+        description="Processes that speak HTTP; the models are not multiplied.",
     )
     device_ids: str = Field(
-        "0", validation_alias="MACHINE_LEARNING_DEVICE_IDS", description="GPU number, or a comma-separated list; runners take turns."
+        "0",
+        validation_alias="MACHINE_LEARNING_DEVICE_IDS",
+        description="GPU number, or a comma-separated list; runners take turns.",
     )
     keep_alive: int = Field(
         75,
         ge=5,
         validation_alias="MACHINE_LEARNING_HTTP_KEEPALIVE_TIMEOUT_S",
-        description="Seconds that an idle connection is kept. Immich closes its own after 4; closing sooner loses requests.",
+        description="Seconds that an idle connection is kept. Immich closes its own after 4; closing sooner loses "
+        "requests.",
     )
 
     @field_validator("host")

@@ -14,17 +14,20 @@ class ServingSettings(BaseModel):
     ocr_model: str = Field(
         "",
         validation_alias="OCR_MODEL",
-        description="OCR model that answers every OCR request (`PP-OCRv6_small` needs no download); empty: the model asked for.",
+        description="OCR model that answers every OCR request (`PP-OCRv6_small` needs no download); empty: the model "
+        "asked for.",
     )
     runner_processes: Literal["auto", "shared", "split"] = Field(
         "auto",
         validation_alias="RUNNER_PROCESSES",
-        description="`shared`: all picture models in one process, text in another; `split`: one each; `auto`: shared on up to 4 cores.",
+        description="`shared`: all picture models in one process, text in another; `split`: one each; `auto`: shared "
+        "on up to 4 cores.",
     )
     fork_processes: bool = Field(
         True,
         validation_alias="FORK_PROCESSES",
-        description="Fork processes from the one that watches them (Linux): their libraries are in memory once. `false` starts each anew.",
+        description="Fork processes from the one that watches them (Linux): their libraries are in memory once. "
+        "`false` starts each anew.",
     )
     engine: Literal["auto", "onnxruntime", "openvino"] = Field(
         "auto",
@@ -34,7 +37,8 @@ class ServingSettings(BaseModel):
     precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
         "auto",
         validation_alias="PRECISION",
-        description="What models are computed in. `auto`: bf16 where that is faster, else fp32; `int8`: after `python -m tools.quantize`.",
+        description="What models are computed in. `auto`: bf16 where that is faster, else fp32; `int8`: after `python "
+        "-m tools.quantize`.",
     )
     runner_nice: int = Field(
         10,
@@ -43,8 +47,12 @@ class ServingSettings(BaseModel):
         validation_alias="RUNNER_NICE",
         description="Niceness of the processes that work on pictures, so that pings and searches come first.",
     )
-    max_batch: int = Field(8, ge=1, validation_alias="MAX_BATCH", description="Most pictures or texts that one call of a model takes.")
-    max_body_bytes: int = Field(100 * 2**20, ge=1, validation_alias="MAX_BODY_BYTES", description="Largest request body; above it 413.")
+    max_batch: int = Field(
+        8, ge=1, validation_alias="MAX_BATCH", description="Most pictures or texts that one call of a model takes."
+    )
+    max_body_bytes: int = Field(
+        100 * 2**20, ge=1, validation_alias="MAX_BODY_BYTES", description="Largest request body; above it 413."
+    )
     max_picture_pixels: int = Field(
         100_000_000,
         ge=1,
@@ -52,7 +60,10 @@ class ServingSettings(BaseModel):
         description="Largest picture (width times height) that is decoded; above it 413.",
     )
     body_timeout: float = Field(
-        30.0, gt=0, validation_alias="BODY_TIMEOUT", description="Seconds without a byte after which a half-sent request is given up (408)."
+        30.0,
+        gt=0,
+        validation_alias="BODY_TIMEOUT",
+        description="Seconds without a byte after which a half-sent request is given up (408).",
     )
     queue_bytes: int = Field(
         256 * 2**20,
@@ -61,7 +72,10 @@ class ServingSettings(BaseModel):
         description="Bytes of pictures held in memory at once; further requests wait unread.",
     )
     queue_requests: int = Field(
-        1024, ge=1, validation_alias="QUEUE_REQUESTS", description="Requests that may wait for room in the queue; above it 503."
+        1024,
+        ge=1,
+        validation_alias="QUEUE_REQUESTS",
+        description="Requests that may wait for room in the queue; above it 503.",
     )
     request_timeout: float = Field(
         300.0,
@@ -70,19 +84,31 @@ class ServingSettings(BaseModel):
         description="Seconds after which a request is given up (504). Immich itself waits 300.",
     )
     shutdown_timeout: int = Field(
-        8, ge=1, validation_alias="SHUTDOWN_TIMEOUT", description="Seconds that running requests have to finish after SIGTERM."
+        8,
+        ge=1,
+        validation_alias="SHUTDOWN_TIMEOUT",
+        description="Seconds that running requests have to finish after SIGTERM.",
     )
     log_format: Literal["text", "json"] = Field(
-        "text", validation_alias="LOG_FORMAT", description="`text` for people, `json` for machines: one object per line."
+        "text",
+        validation_alias="LOG_FORMAT",
+        description="`text` for people, `json` for machines: one object per line.",
     )
     model_catalog: Path | None = Field(
-        None, validation_alias="MODEL_CATALOG", description="A file of your own models, in the form of `models/catalog.toml`."
+        None,
+        validation_alias="MODEL_CATALOG",
+        description="A file of your own models, in the form of `models/catalog.toml`.",
     )
     model_retry_after: int = Field(
-        30, ge=0, validation_alias="MODEL_RETRY_AFTER", description="Seconds after which a model that could not be had is tried again."
+        30,
+        ge=0,
+        validation_alias="MODEL_RETRY_AFTER",
+        description="Seconds after which a model that could not be had is tried again.",
     )
     offline: bool = Field(
-        False, validation_alias="OFFLINE", description="Never download: models come from folders and installed packages only."
+        False,
+        validation_alias="OFFLINE",
+        description="Never download: models come from folders and installed packages only.",
     )
     hf_endpoint: str = Field(
         "https://huggingface.co", validation_alias="HF_ENDPOINT", description="The Hugging Face hub, or a mirror of it."

@@ -1,6 +1,8 @@
-"""What CN-CLIP's own code answers, and CLIP folders in this project's layout for the tests. Random weights, true classes.
+"""What CN-CLIP's own code answers, and CLIP folders in this project's layout for the tests. Random weights, true
+classes.
 
-Classes and cn_clip's own tokenizer are loaded by ``models.convert.cn_clip``; what is computed with them is spelled out here anew.
+Classes and cn_clip's own tokenizer are loaded by ``models.convert.cn_clip``; what is computed with them is spelled out
+here anew.
 """
 
 from __future__ import annotations
@@ -36,9 +38,13 @@ def reference_tokens(texts: Sequence[str], context_length: int = CONTEXT_LENGTH)
 
 
 def reference_pixels(image: Image.Image, size: int) -> NDArray[np.uint8]:
-    """(size, size, 3) uint8: cn_clip's ``image_transform`` up to ``ToTensor``. torchvision resizes a PIL image with Pillow."""
+    """(size, size, 3) uint8: cn_clip's ``image_transform`` up to ``ToTensor``. torchvision resizes a PIL image with
+    Pillow.
+    """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's advice on palettes with transparency, which the reference does not follow
+        warnings.simplefilter(
+            "ignore"
+        )  # Pillow's advice on palettes with transparency, which the reference does not follow
         return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC).convert("RGB"))
 
 
@@ -46,14 +52,27 @@ TINY = Architecture(
     "ViT-B-16",
     "RoBERTa-wwm-ext-base-chinese",
     {"embed_dim": 64, "image_resolution": 64, "vision_layers": 2, "vision_width": 128, "vision_patch_size": 16}
-    | {"text_hidden_size": 64, "text_intermediate_size": 128, "text_num_attention_heads": 2, "text_num_hidden_layers": 2},
+    | {
+        "text_hidden_size": 64,
+        "text_intermediate_size": 128,
+        "text_num_attention_heads": 2,
+        "text_num_hidden_layers": 2,
+    },
 )
-"""The same classes as ViT-B-16's, two narrow layers each: quick to build and to export. Pictures of 64 px, vectors of 64 numbers."""
+"""The same classes as ViT-B-16's, two narrow layers each: quick to build and to export. Pictures of 64 px, vectors of
+64 numbers.
+"""
 
 TINY_RESNET = Architecture(
     "RN50",
     "RBT3-chinese",
-    {"vision_width": 16, "image_resolution": 64, "vision_head_width": 32, "vision_layers": (1, 1, 1, 1), "embed_dim": 64},
+    {
+        "vision_width": 16,
+        "image_resolution": 64,
+        "vision_head_width": 32,
+        "vision_layers": (1, 1, 1, 1),
+        "embed_dim": 64,
+    },
 )
 """RN50's classes, narrow."""
 
@@ -61,8 +80,8 @@ TINY_RESNET = Architecture(
 def random_model(architecture: Architecture = ARCHITECTURES["ViT-B-16"], *, seed: int = 0) -> Any:
     """A CN-CLIP with seeded random weights, fp32, eval.
 
-    Some weights start at 0 in every new model (the last norm of a ResNet block) or are the same for every channel, which would hide
-    mistakes: all of them are moved a little.
+    Some weights start at 0 in every new model (the last norm of a ResNet block) or are the same for every channel,
+    which would hide mistakes: all of them are moved a little.
     """
     import torch
 
@@ -76,7 +95,9 @@ def random_model(architecture: Architecture = ARCHITECTURES["ViT-B-16"], *, seed
 
 
 def _settle_norms(visual: Any) -> None:
-    """Give a ResNet's batch norms the statistics of some noise; with those of a new model all pictures have the same vector."""
+    """Give a ResNet's batch norms the statistics of some noise; with those of a new model all pictures have the same
+    vector.
+    """
     import torch
 
     norms = [module for module in visual.modules() if isinstance(module, torch.nn.BatchNorm2d)]

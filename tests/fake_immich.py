@@ -9,7 +9,9 @@ from typing import Any
 
 
 class FakeImmich:
-    """A context manager. ``previews``: bytes by asset id; other assets are answered 400, as Immich does. ``status``: answers everything."""
+    """A context manager. ``previews``: bytes by asset id; other assets are answered 400, as Immich does. ``status``:
+    answers everything.
+    """
 
     def __init__(self, key: str = "immich-key") -> None:
         self.key = key

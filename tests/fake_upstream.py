@@ -45,7 +45,12 @@ def answers(received: Received) -> dict[str, Any]:
     all_of_them = {
         "clip": vector,
         "facial-recognition": [face],
-        "ocr": {"text": ["发票"], "box": [0.1, 0.1, 0.5, 0.1, 0.5, 0.3, 0.1, 0.3], "boxScore": [0.9], "textScore": [0.95]},
+        "ocr": {
+            "text": ["发票"],
+            "box": [0.1, 0.1, 0.5, 0.1, 0.5, 0.3, 0.1, 0.3],
+            "boxScore": [0.9],
+            "textScore": [0.95],
+        },
     }
     asked = {task: all_of_them[task] for task in received.entries if task in all_of_them}
     return asked | ({"imageHeight": 1, "imageWidth": 1} if "image" in received.parts else {})
@@ -54,9 +59,10 @@ def answers(received: Received) -> dict[str, Any]:
 class FakeUpstream:
     """A context manager, synchronous and asynchronous alike: the server has a thread and an event loop of its own.
 
-    ``behaviour`` says how each request is answered: ``good``; ``close`` (and then closes the connection without having said so); ``slow``
-    (after 0.2 s); ``hang``; ``reset`` (a TCP reset once all was read), ``reset early`` (before the body was read); ``half`` (of the
-    body), ``half head``; ``garbage`` (not JSON), ``not http``, ``long`` (for ever), ``empty`` (``{}``); or a status.
+    ``behaviour`` says how each request is answered: ``good``; ``close`` (and then closes the connection without having
+    said so); ``slow`` (after 0.2 s); ``hang``; ``reset`` (a TCP reset once all was read), ``reset early`` (before the
+    body was read); ``half`` (of the body), ``half head``; ``garbage`` (not JSON), ``not http``, ``long`` (for ever),
+    ``empty`` (``{}``); or a status.
     """
 
     def __init__(self, behaviour: Behaviour = lambda received: "good", *, idle: float = 60, pongs: bool = True) -> None:

@@ -22,7 +22,9 @@ def link_packages(pins: Iterable[Requirement], venv: Path) -> None:
         if pin.marker is not None and not pin.marker.evaluate():
             continue
         found = distribution(pin.name)
-        assert pin.specifier.contains(found.version, prereleases=True), f"{pin.name} {found.version} is installed, not {pin}"
+        assert pin.specifier.contains(found.version, prereleases=True), (
+            f"{pin.name} {found.version} is installed, not {pin}"
+        )
         for file in found.files or []:
             source = Path(str(file.locate())).resolve()
             if source.suffix != ".pyc" and source.is_file():  # what has been compiled here names its files

@@ -25,8 +25,18 @@ def test_exactly_what_is_unavailable_for_now_says_when_to_try_again(code: ErrorC
 
 
 def test_the_statuses_are_those_of_the_contract() -> None:
-    named = {ErrorCode.UNREADABLE_PICTURE: 415, ErrorCode.PICTURE_TOO_LARGE: 413, ErrorCode.BODY_TOO_LARGE: 413, ErrorCode.QUEUE_FULL: 503}
-    named |= {ErrorCode.INVALID_REQUEST: 422, ErrorCode.MISSING_INPUT: 400, ErrorCode.SIZE_MISMATCH: 422, ErrorCode.MODEL_UNAVAILABLE: 503}
+    named = {
+        ErrorCode.UNREADABLE_PICTURE: 415,
+        ErrorCode.PICTURE_TOO_LARGE: 413,
+        ErrorCode.BODY_TOO_LARGE: 413,
+        ErrorCode.QUEUE_FULL: 503,
+    }
+    named |= {
+        ErrorCode.INVALID_REQUEST: 422,
+        ErrorCode.MISSING_INPUT: 400,
+        ErrorCode.SIZE_MISMATCH: 422,
+        ErrorCode.MODEL_UNAVAILABLE: 503,
+    }
     assert {code: code.status for code in named} == named
     assert [code for code in ErrorCode if code.status == 500] == [ErrorCode.INTERNAL]
 
@@ -36,7 +46,12 @@ def test_the_statuses_are_those_of_the_contract() -> None:
 def test_an_error_is_the_same_after_its_way_between_processes(code: ErrorCode, again: object) -> None:
     assert callable(again)
     error = again(ServiceError(code, "说明: what happened"))
-    assert (type(error), error.code, error.message, str(error)) == (ServiceError, code, "说明: what happened", "说明: what happened")
+    assert (type(error), error.code, error.message, str(error)) == (
+        ServiceError,
+        code,
+        "说明: what happened",
+        "说明: what happened",
+    )
 
 
 def test_an_unavailable_model_is_the_same_after_its_way_between_processes() -> None:

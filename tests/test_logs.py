@@ -45,7 +45,11 @@ def test_every_part_that_logs_is_heard() -> None:
         *root.glob("*.py"),
         *(path for package in root.iterdir() if (package / "__init__.py").exists() for path in package.rglob("*.py")),
     ]
-    loud = {path.relative_to(root).parts[0].removesuffix(".py") for path in modules if "getLogger(__name__)" in path.read_text("utf-8")}
+    loud = {
+        path.relative_to(root).parts[0].removesuffix(".py")
+        for path in modules
+        if "getLogger(__name__)" in path.read_text("utf-8")
+    }
     assert loud - {"tests", "tools"} <= set(logs.OURS)
 
 
@@ -61,7 +65,8 @@ def test_text_is_time_level_logger_message_and_fields_on_one_line(configure: Con
     written = configure(log_format="text")
     logging.getLogger("compat.immich.api").info("POST /predict", extra={"fields": {"status": 200, "task": "ocr"}})
     assert re.fullmatch(
-        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d INFO  compat\.immich\.api: POST /predict status=200 task=ocr\n", written.getvalue()
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d INFO  compat\.immich\.api: POST /predict status=200 task=ocr\n",
+        written.getvalue(),
     )
 
 
@@ -102,7 +107,9 @@ def test_what_comes_from_outside_cannot_write_a_line_of_its_own(configure: Confi
 
 def test_fields_that_json_does_not_know_do_not_lose_the_line(configure: Configure) -> None:
     written = configure(log_format="json")
-    logging.getLogger("service").info("odd", extra={"fields": {"object": object(), "error": ValueError("v"), "bytes": b"\xff"}})
+    logging.getLogger("service").info(
+        "odd", extra={"fields": {"object": object(), "error": ValueError("v"), "bytes": b"\xff"}}
+    )
     assert json.loads(written.getvalue())["message"] == "odd"
 
 
@@ -136,7 +143,9 @@ def test_configuring_twice_does_not_write_twice(configure: Configure) -> None:
         ("fatal", logging.CRITICAL, logging.CRITICAL),
     ],
 )
-def test_the_level_is_ours_and_libraries_only_warn(configure: Configure, log_level: str, ours: int, libraries: int) -> None:
+def test_the_level_is_ours_and_libraries_only_warn(
+    configure: Configure, log_level: str, ours: int, libraries: int
+) -> None:
     configure(log_level=log_level)
     for name in ("compat.immich.api", "models.download", "runners.runner", "service"):
         assert logging.getLogger(name).getEffectiveLevel() == ours

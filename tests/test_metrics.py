@@ -19,7 +19,9 @@ def dead_pid() -> int:
     return ended.pid
 
 
-def test_only_live_gauges_of_dead_processes_are_forgotten(tmp_path: Path, dead_pid: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_live_gauges_of_dead_processes_are_forgotten(
+    tmp_path: Path, dead_pid: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     dead = [f"gauge_livesum_{dead_pid}.db", f"gauge_liveall_{dead_pid}.db", f"gauge_livemostrecent_{dead_pid}.db"]
     kept = [
@@ -48,7 +50,10 @@ def test_a_killed_process_no_longer_counts_in_the_scrape(tmp_path: Path, monkeyp
     from prometheus_client import CollectorRegistry, generate_latest
     from prometheus_client.multiprocess import MultiProcessCollector
 
-    script = "import metrics, os; metrics.MODELS_LOADED.labels('ocr').set(2); metrics.REQUESTS.labels('ocr', '200').inc(); os._exit(9)"
+    script = (
+        "import metrics, os; metrics.MODELS_LOADED.labels('ocr').set(2); metrics.REQUESTS.labels('ocr', '200').inc(); "
+        "os._exit(9)"
+    )
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PYTHONPATH": "."}
     subprocess.run([sys.executable, "-c", script], env=environment, cwd=Path(__file__).parent.parent, check=False)
 

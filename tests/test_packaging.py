@@ -1,4 +1,6 @@
-"""What is declared, pinned, packed and made: pyproject.toml, the two locks and the Makefile say the same, and it is the truth."""
+"""What is declared, pinned, packed and made: pyproject.toml, the two locks and the Makefile say the same, and it is the
+truth.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ SERVED_FILES = sorted(
 PYTHONS = ("3.10", "3.11", "3.12")
 
 NEVER_INSTALLED = {"opencv-python", "opencv-contrib-python", "torchvision"}
-"""opencv-python writes the same cv2/ as opencv-python-headless, and needs libGL; torchvision does not import beside torch's CPU build."""
+"""opencv-python writes the same cv2/ as opencv-python-headless, and needs libGL; torchvision does not import beside
+torch's CPU build.
+"""
 NEVER_SERVED = NEVER_INSTALLED | {"torch", "insightface", "cn-clip", "scipy", "scikit-image", "onnx"}
 
 NOT_IMPORTED = {
@@ -49,7 +53,9 @@ NOT_IMPORTED = {
 
 def declared(*extras: str) -> set[str]:
     """Names of the direct dependencies: those of serving, or of the ``extras``."""
-    lists = [PROJECT["project"]["optional-dependencies"][extra] for extra in extras] or [PROJECT["project"]["dependencies"]]
+    lists = [PROJECT["project"]["optional-dependencies"][extra] for extra in extras] or [
+        PROJECT["project"]["dependencies"]
+    ]
     return {canonicalize_name(Requirement(text).name) for entries in lists for text in entries}
 
 
@@ -62,12 +68,19 @@ def names(lock: str) -> set[str]:
 
 
 def applies(marker: Marker | None, python: str) -> bool:
-    environment = {"python_version": python, "python_full_version": f"{python}.1", "sys_platform": "linux", "platform_machine": "x86_64"}
+    environment = {
+        "python_version": python,
+        "python_full_version": f"{python}.1",
+        "sys_platform": "linux",
+        "platform_machine": "x86_64",
+    }
     return marker is None or marker.evaluate(environment)
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Top-level names of what the module at ``path`` imports from elsewhere than the standard library and this project."""
+    """Top-level names of what the module at ``path`` imports from elsewhere than the standard library and this
+    project.
+    """
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found = [alias.name for alias in node.names]
@@ -100,7 +113,9 @@ def imported_distributions() -> dict[str, set[str]]:
 
 
 def test_what_the_service_imports_is_declared_and_pinned() -> None:
-    optional = {name for extra in PROJECT["project"]["optional-dependencies"] if extra != "test" for name in declared(extra)}
+    optional = {
+        name for extra in PROJECT["project"]["optional-dependencies"] if extra != "test" for name in declared(extra)
+    }
     for distribution, files in imported_distributions().items():
         if distribution in optional:
             continue
@@ -114,11 +129,14 @@ def test_what_is_declared_is_imported() -> None:
 
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize(
-    ("lock", "extras"), [("requirements.lock", ()), ("requirements-test.lock", ()), ("requirements-test.lock", ("test",))]
+    ("lock", "extras"),
+    [("requirements.lock", ()), ("requirements-test.lock", ()), ("requirements-test.lock", ("test",))],
 )
 def test_every_direct_dependency_has_one_pin_that_fits(python: str, lock: str, extras: tuple[str, ...]) -> None:
     pinned = {canonicalize_name(pin.name): pin for pin in pins(lock) if applies(pin.marker, python)}
-    lists = [PROJECT["project"]["optional-dependencies"][extra] for extra in extras] or [PROJECT["project"]["dependencies"]]
+    lists = [PROJECT["project"]["optional-dependencies"][extra] for extra in extras] or [
+        PROJECT["project"]["dependencies"]
+    ]
     for wanted in (Requirement(text) for entries in lists for text in entries):
         name = canonicalize_name(wanted.name)
         if name == "torch" or not applies(wanted.marker, python):  # torch: see the Makefile
@@ -203,11 +221,18 @@ def test_a_set_up_that_failed_half_way_is_repeated(tmp_path: Path) -> None:
     (venv / "bin" / "python").chmod(0o755)
     made = make(f"PYTHON={sys.executable}", f"VENV={venv}", f"{venv}/.made")
     assert made.returncode == 0, made.stderr
-    assert subprocess.run([venv / "bin" / "python", "-m", "pip", "--version"], check=False, capture_output=True).returncode == 0
+    assert (
+        subprocess.run([venv / "bin" / "python", "-m", "pip", "--version"], check=False, capture_output=True).returncode
+        == 0
+    )
 
     (venv / ".serve").unlink(missing_ok=True)
     failed = subprocess.run(
-        ["make", f"VENV={venv}", f"{venv}/.serve", "PIP_INSTALL=false"], cwd=ROOT, capture_output=True, text=True, check=False
+        ["make", f"VENV={venv}", f"{venv}/.serve", "PIP_INSTALL=false"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert failed.returncode != 0
     assert not (venv / ".serve").exists()

@@ -130,7 +130,8 @@ def test_the_six_preload_names_go_together(read: Read) -> None:
 
 # What programs and shells set for purposes of their own: csh and zsh HOST, platforms PORT, and so on.
 @pytest.mark.parametrize(
-    ("variable", "text"), [("HOST", "nas"), ("PORT", "80"), ("WORKERS", "9"), ("LOG_LEVEL", "x"), ("PRELOAD__CLIP__VISUAL", "x")]
+    ("variable", "text"),
+    [("HOST", "nas"), ("PORT", "80"), ("WORKERS", "9"), ("LOG_LEVEL", "x"), ("PRELOAD__CLIP__VISUAL", "x")],
 )
 def test_a_variable_that_is_no_setting_changes_nothing(read: Read, variable: str, text: str) -> None:
     before = read()
@@ -238,14 +239,19 @@ def shown(default: object) -> str:
 
 def documented() -> list[tuple[str, str, str]]:
     """(name, default, meaning) of the tables' rows whose first cell is a name in backticks."""
-    rows = (re.fullmatch(r"\| `([A-Z][A-Z0-9_]*)` \| ([^|]*?) \| (.*) \|", line) for line in DOCUMENT.read_text("utf-8").splitlines())
+    rows = (
+        re.fullmatch(r"\| `([A-Z][A-Z0-9_]*)` \| ([^|]*?) \| (.*) \|", line)
+        for line in DOCUMENT.read_text("utf-8").splitlines()
+    )
     return [(row[1], row[2], row[3]) for row in rows if row]
 
 
 def test_the_document_lists_every_setting_once_with_its_default_and_nothing_else() -> None:
     listed = [name for name, _, _ in documented()]
     assert sorted(listed) == sorted(LEAVES)
-    assert {name: default for name, default, _ in documented()} == {name: shown(default) for name, (_, default) in LEAVES.items()}
+    assert {name: default for name, default, _ in documented()} == {
+        name: shown(default) for name, (_, default) in LEAVES.items()
+    }
 
 
 def test_the_document_gives_every_setting_a_meaning() -> None:

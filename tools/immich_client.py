@@ -8,7 +8,9 @@ from typing import Any
 BOUNDARY = "----formdata-undici-083612709814"
 
 
-def multipart(entries: Any = None, *, image: bytes | None = None, text: str | None = None, raw_entries: bytes | None = None) -> bytes:
+def multipart(
+    entries: Any = None, *, image: bytes | None = None, text: str | None = None, raw_entries: bytes | None = None
+) -> bytes:
     """The body of one request: ``entries`` first, then the picture or the text."""
     parts: list[tuple[bytes, bytes | None, bytes]] = []
     if raw_entries is None and entries is not None:

@@ -1,6 +1,7 @@
 """Pictures of text, rendered for tests: the same bytes on every run, with the lines that a reader should find.
 
-Set in Noto Sans CJK (Simplified Chinese face) from the package ``manimgx-fonts-cjk``, which has Chinese and Latin characters.
+Set in Noto Sans CJK (Simplified Chinese face) from the package ``manimgx-fonts-cjk``, which has Chinese and Latin
+characters.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ def draw_lines(image: Image.Image, lines: Sequence[str], at: tuple[int, int], lo
         pen.text((at[0], y), text, font=font(look.font_size, look.weight), fill=look.ink)
 
 
-def page(lines: Sequence[str], *, size: tuple[int, int] = (1440, 1920), look: Look = Look(), margin: int = 100) -> Image.Image:
+def page(
+    lines: Sequence[str], *, size: tuple[int, int] = (1440, 1920), look: Look = Look(), margin: int = 100
+) -> Image.Image:
     """A page of ``size``, (width, height), with one column of ``lines``."""
     image = Image.new("RGB", size, look.paper)
     draw_lines(image, lines, (margin, margin), look)
@@ -124,7 +127,10 @@ def png(image: Image.Image) -> bytes:
 @lru_cache(maxsize=1)
 def mixed_pages() -> tuple[Page, ...]:
     """Eight 1440-pixel pages of mixed Chinese and English lines, in eight looks."""
-    return tuple(Page(name, tuple(lines), jpeg(page(lines, size=size, look=look))) for name, (lines, size, look) in _MIXED.items())
+    return tuple(
+        Page(name, tuple(lines), jpeg(page(lines, size=size, look=look)))
+        for name, (lines, size, look) in _MIXED.items()
+    )
 
 
 def character_accuracy(read: Sequence[str], expected: Sequence[str]) -> float:

@@ -22,7 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def free_port() -> int:
-    """A port that nobody listens on, and none of those that the system gives to connections: one of these could take it first."""
+    """A port that nobody listens on, and none of those that the system gives to connections: one of these could take it
+    first.
+    """
     while True:
         port = random.randrange(20_000, 32_000)
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -125,7 +127,9 @@ class Server:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.process is None:
             return
         processes = self.processes()

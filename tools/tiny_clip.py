@@ -1,6 +1,8 @@
-"""CLIP folders in this project's layout, written in milliseconds with onnx alone. Vectors depend on the input and mean nothing.
+"""CLIP folders in this project's layout, written in milliseconds with onnx alone. Vectors depend on the input and mean
+nothing.
 
-Graphs: the picture is average-pooled to 8 x 8 and projected by a fixed random matrix; a text's token vectors are averaged.
+Graphs: the picture is average-pooled to 8 x 8 and projected by a fixed random matrix; a text's token vectors are
+averaged.
 """
 
 from __future__ import annotations
@@ -34,9 +36,10 @@ def tiny_clip_folder(
 ) -> Path:
     """Write a valid CLIP folder and return it.
 
-    As CN-CLIP's: ``image`` uint8 (n, s, s, 3), ``text`` int64 (n, context). ``immich=True``, as Immich's hub: ``image`` float32
-    (1, 3, s, s), ``text`` int32 (1, context), batch fixed. ``attention_mask``: text inputs ``input_ids`` and ``attention_mask``.
-    ``languages``: tokens of one piece each, as NLLB's vocabulary has. The others are entries of the two configuration files.
+    As CN-CLIP's: ``image`` uint8 (n, s, s, 3), ``text`` int64 (n, context). ``immich=True``, as Immich's hub: ``image``
+    float32 (1, 3, s, s), ``text`` int32 (1, context), batch fixed. ``attention_mask``: text inputs ``input_ids`` and
+    ``attention_mask``. ``languages``: tokens of one piece each, as NLLB's vocabulary has. The others are entries of the
+    two configuration files.
     """
     for half in ("visual", "textual"):
         (folder / half).mkdir(parents=True, exist_ok=True)
@@ -44,12 +47,21 @@ def tiny_clip_folder(
     batch: Axis = 1 if immich else "batch"
     _save(_visual(batch, image_size, embedding_size, uint8=not immich), folder / "visual/model.onnx")
     _save(
-        _textual(batch, context_length, tokenizer.get_vocab_size(), embedding_size, immich, attention_mask), folder / "textual/model.onnx"
+        _textual(batch, context_length, tokenizer.get_vocab_size(), embedding_size, immich, attention_mask),
+        folder / "textual/model.onnx",
     )
     tokenizer.save(str(folder / "textual/tokenizer.json"))
     (folder / "textual/tokenizer_config.json").write_text(json.dumps({"pad_token": "[PAD]"}))
-    (folder / "config.json").write_text(json.dumps({"text_cfg": {"context_length": context_length} | (text_config or {})}))
-    defaults = {"size": [image_size, image_size], "mode": "RGB", "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"}
+    (folder / "config.json").write_text(
+        json.dumps({"text_cfg": {"context_length": context_length} | (text_config or {})})
+    )
+    defaults = {
+        "size": [image_size, image_size],
+        "mode": "RGB",
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+        "interpolation": "bicubic",
+    }
     defaults["resize_mode"] = "shortest" if immich else "squash"
     (folder / "visual/preprocess_cfg.json").write_text(json.dumps(defaults | (preprocessing or {})))
     return folder
@@ -65,7 +77,9 @@ def _byte_tokenizer(languages: Sequence[str]) -> Tokenizer:
     symbols = [*_SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     tokenizer = Tokenizer(models.BPE(vocab={symbol: index for index, symbol in enumerate(symbols)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
     tokenizer.add_special_tokens(list(languages))
     return tokenizer
 
@@ -74,7 +88,9 @@ def _visual(batch: Axis, size: int, width: int, *, uint8: bool) -> onnx.ModelPro
     cells = 8
     kernel = max(1, size // cells)
     nodes = [
-        helper.make_node("AveragePool", ["planes"], ["pooled"], kernel_shape=[kernel, kernel], strides=[kernel, kernel]),
+        helper.make_node(
+            "AveragePool", ["planes"], ["pooled"], kernel_shape=[kernel, kernel], strides=[kernel, kernel]
+        ),
         helper.make_node("Flatten", ["pooled"], ["flat"]),
         # The bias keeps a black picture from having no direction.
         helper.make_node("Gemm", ["flat", "projection", "bias"], ["raw"]),
@@ -96,12 +112,18 @@ def _visual(batch: Axis, size: int, width: int, *, uint8: bool) -> onnx.ModelPro
     return _model(nodes, [image], batch, width, weights)
 
 
-def _textual(batch: Axis, context: int, vocabulary: int, width: int, immich: bool, attention_mask: bool) -> onnx.ModelProto:
+def _textual(
+    batch: Axis, context: int, vocabulary: int, width: int, immich: bool, attention_mask: bool
+) -> onnx.ModelProto:
     names = ["input_ids", "attention_mask"] if attention_mask else ["text"]
     integer = TensorProto.INT32 if immich else TensorProto.INT64
     inputs = [helper.make_tensor_value_info(name, integer, [batch, context]) for name in names]
     nodes = [helper.make_node("Gather", ["table", names[0]], ["vectors"])]
-    weights = {"table": _random((vocabulary, width)), "positions": _random((context, width)), "last": np.array([-1], np.int64)}
+    weights = {
+        "table": _random((vocabulary, width)),
+        "positions": _random((context, width)),
+        "last": np.array([-1], np.int64),
+    }
     nodes.append(helper.make_node("Mul", ["vectors", "positions"], ["placed"]))
     if attention_mask:
         nodes += [
@@ -109,7 +131,9 @@ def _textual(batch: Axis, context: int, vocabulary: int, width: int, immich: boo
             helper.make_node("Unsqueeze", ["mask", "last"], ["column"]),
             helper.make_node("Mul", ["placed", "column"], ["kept"]),
         ]
-    nodes.append(helper.make_node("ReduceMean", ["kept" if attention_mask else "placed"], ["embedding"], axes=[1], keepdims=0))
+    nodes.append(
+        helper.make_node("ReduceMean", ["kept" if attention_mask else "placed"], ["embedding"], axes=[1], keepdims=0)
+    )
     return _model(nodes, inputs, batch, width, weights)
 
 

@@ -12,7 +12,9 @@ from runners.contract import Embedding, Faces, TextLines
 
 
 def to_json(answer: dict[str, Any]) -> bytes:
-    """The body of an answer. numpy arrays become lists, float32 in the shortest form that reads back as the same float32."""
+    """The body of an answer. numpy arrays become lists, float32 in the shortest form that reads back as the same
+    float32.
+    """
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
 
 

@@ -1,4 +1,6 @@
-"""Immich's machine-learning protocol: ``POST /predict``, ``GET /ping``, ``GET /``; and ``GET /upstreams`` for people."""
+"""Immich's machine-learning protocol: ``POST /predict``, ``GET /ping``, ``GET /``; and ``GET /upstreams`` for
+people.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,15 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from compat.immich.answers import clip_answer, faces_answer, ocr_answer, old_ocr_answer, to_json
-from compat.immich.entries import ClipImageTask, ClipTextTask, FacesTask, OcrTask, TaskRequest, load_entries, parse_entries
+from compat.immich.entries import (
+    ClipImageTask,
+    ClipTextTask,
+    FacesTask,
+    OcrTask,
+    TaskRequest,
+    load_entries,
+    parse_entries,
+)
 from compat.upstream import routing
 from compat.upstream.pool import UpstreamDown, UpstreamPool
 from errors import ErrorCode, ServiceError
@@ -58,11 +68,15 @@ class ImmichApi:
 
     async def predict(self, request: Request) -> Response:
         """Answer one request, whatever it is, and say in one log line what became of it."""
-        return await answered(request, self._predict, line="POST /predict", timeout=self.settings.request_timeout, error_body=error_body)
+        return await answered(
+            request, self._predict, line="POST /predict", timeout=self.settings.request_timeout, error_body=error_body
+        )
 
     async def upstream_state(self, request: Request) -> Response:
         state = self.upstreams.state() if self.upstreams else {"upstreams": [], "waiting": 0}
-        return JSONResponse({"routes": routing.routes(self.settings), "fallback": self.settings.upstream_fallback, **state})
+        return JSONResponse(
+            {"routes": routing.routes(self.settings), "fallback": self.settings.upstream_fallback, **state}
+        )
 
     async def _predict(self, request: Request, fields: Fields) -> Response:
         if self.settings.auth_required == "all":
@@ -81,7 +95,9 @@ class ImmichApi:
             answer = await self._answer(tasks, routed, form, fields)
         return Response(to_json(answer), media_type="application/json")
 
-    async def _answer(self, tasks: Sequence[TaskRequest], routed: routing.Routed, form: Form, fields: Fields) -> dict[str, Any]:
+    async def _answer(
+        self, tasks: Sequence[TaskRequest], routed: routing.Routed, form: Form, fields: Fields
+    ) -> dict[str, Any]:
         image, text = form.parts.get("image"), form.parts.get("text")
         if image is None and text is None:
             raise ServiceError(ErrorCode.MISSING_INPUT, "Either image or text must be provided.")
@@ -119,7 +135,9 @@ class ImmichApi:
         if isinstance(task, ClipTextTask):
             if text is None:
                 raise ServiceError(ErrorCode.MISSING_INPUT, "clip textual needs the part `text`.")
-            return clip_answer(await runners.clip_text(TextJob(text.decode("utf-8", "replace"), task.model, task.language)))
+            return clip_answer(
+                await runners.clip_text(TextJob(text.decode("utf-8", "replace"), task.model, task.language))
+            )
         if image is None or header is None:
             raise ServiceError(ErrorCode.MISSING_INPUT, f"{_LABELS[type(task)]} needs the part `image`.")
         if isinstance(task, ClipImageTask):
@@ -140,7 +158,12 @@ async def gather_first_error(work: Sequence[Any]) -> list[Any]:
             task.cancel()
 
 
-_LABELS: dict[type, str] = {ClipImageTask: "clip.visual", ClipTextTask: "clip.textual", FacesTask: "facial-recognition", OcrTask: "ocr"}
+_LABELS: dict[type, str] = {
+    ClipImageTask: "clip.visual",
+    ClipTextTask: "clip.textual",
+    FacesTask: "facial-recognition",
+    OcrTask: "ocr",
+}
 
 
 def labels(tasks: Sequence[TaskRequest]) -> set[str]:

@@ -121,7 +121,9 @@ def load_entries(text: bytes) -> dict[str, Any]:
     try:
         entries = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ServiceError(ErrorCode.INVALID_REQUEST, f"Invalid request format: the entries are not JSON ({error}).") from error
+        raise ServiceError(
+            ErrorCode.INVALID_REQUEST, f"Invalid request format: the entries are not JSON ({error})."
+        ) from error
     if not isinstance(entries, dict):
         raise ServiceError(ErrorCode.INVALID_REQUEST, "Invalid request format: the entries are not a JSON object.")
     return entries
@@ -153,14 +155,17 @@ def _parse(task: str, model: type[M], value: Any) -> M:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part)[:50] for part in (task, *first["loc"]))
         if first["type"] == "extra_forbidden":
-            raise ServiceError(ErrorCode.UNKNOWN_TASK, f"Task {task} has no type {str(first['loc'][-1])[:100]!r}.") from error
+            raise ServiceError(
+                ErrorCode.UNKNOWN_TASK, f"Task {task} has no type {str(first['loc'][-1])[:100]!r}."
+            ) from error
         raise ServiceError(ErrorCode.INVALID_REQUEST, f"Invalid request format: {where}: {first['msg']}.") from error
 
 
 def _clip(clip: _Clip, catalog: Catalog, settings: Settings) -> TaskRequest:
     if clip.visual and clip.textual:
         raise ServiceError(
-            ErrorCode.INVALID_REQUEST, "One request can ask for clip visual or textual, not both: both answers have one key."
+            ErrorCode.INVALID_REQUEST,
+            "One request can ask for clip visual or textual, not both: both answers have one key.",
         )
     if clip.visual:
         return ClipImageTask(resolve_clip(clip.visual.model_name, catalog, settings))
@@ -173,9 +178,15 @@ def _clip(clip: _Clip, catalog: Catalog, settings: Settings) -> TaskRequest:
 def _faces(faces: _FacialRecognition, catalog: Catalog, settings: Settings) -> FacesTask:
     detection, recognition = faces.detection, faces.recognition
     if detection is None:
-        raise ServiceError(ErrorCode.MISSING_DETECTION, "facial-recognition needs detection: faces are recognised where they were found.")
+        raise ServiceError(
+            ErrorCode.MISSING_DETECTION,
+            "facial-recognition needs detection: faces are recognised where they were found.",
+        )
     if recognition is None:
-        raise ServiceError(ErrorCode.INVALID_REQUEST, "facial-recognition needs recognition too: faces without embeddings are of no use.")
+        raise ServiceError(
+            ErrorCode.INVALID_REQUEST,
+            "facial-recognition needs recognition too: faces without embeddings are of no use.",
+        )
     asked = _one_model(Task.FACES, detection, recognition)
     model = _overridden(Task.FACES, asked, settings.recognition_model, catalog)
     score = detection.options.min_score if detection.options else None
@@ -206,7 +217,8 @@ def _one_model(task: Task, detection: _Part, recognition: _Part) -> str:
     if detection.model_name != recognition.model_name:
         raise ServiceError(
             ErrorCode.INVALID_REQUEST,
-            f"{task.value} asks for detection by {detection.model_name!r} and recognition by {recognition.model_name!r}; "
+            f"{task.value} asks for detection by {detection.model_name!r} and recognition by "
+            f"{recognition.model_name!r}; "
             "here both must be one model.",
         )
     return recognition.model_name
@@ -220,8 +232,8 @@ def _overridden(task: Task, asked: str, override: str, catalog: Catalog) -> Mode
 def resolve_clip(asked: str, catalog: Catalog, settings: Settings) -> str:
     """The catalog's name of the CLIP model that answers requests for ``asked``.
 
-    Immich sizes its vector column from the name that it asks for, and knows no CN-CLIP name. So ``CLIP_MODEL`` answers every
-    name of its own embedding size and no other.
+    Immich sizes its vector column from the name that it asks for, and knows no CN-CLIP name. So ``CLIP_MODEL`` answers
+    every name of its own embedding size and no other.
 
     Raises ``ServiceError``: UNKNOWN_MODEL, SIZE_MISMATCH.
     """
@@ -234,7 +246,8 @@ def resolve_clip(asked: str, catalog: Catalog, settings: Settings) -> str:
         immich_names = [name for name in fitting if "__" in name] or fitting
         raise ServiceError(
             ErrorCode.SIZE_MISMATCH,
-            f"{asked} has {wanted.embedding_size} numbers, but CLIP_MODEL={serving.name} makes {serving.embedding_size}. "
+            f"{asked} has {wanted.embedding_size} numbers, but CLIP_MODEL={serving.name} makes "
+            f"{serving.embedding_size}. "
             f"In Immich's settings choose a CLIP model of that size: {', '.join(immich_names)}.",
         )
     return serving.name

@@ -10,7 +10,9 @@ from runners.contract import Embedding, Faces, TextLines
 
 
 def ocr_answer(lines: TextLines) -> dict[str, Any]:
-    """``{"result": {"texts": […], "scores": ["0.98"], "boxes": [{"x": "12.00", …}]}}``: the upright rectangle around each line."""
+    """``{"result": {"texts": […], "scores": ["0.98"], "boxes": [{"x": "12.00", …}]}}``: the upright rectangle around
+    each line.
+    """
     boxes = []
     for corners in lines.boxes:
         (x, y), (right, bottom) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()

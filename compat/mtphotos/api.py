@@ -1,4 +1,6 @@
-"""mt-photos-ai's HTTP API, for MT Photos itself and for scripts that were made for it. docs/mt-photos.md tells what differs."""
+"""mt-photos-ai's HTTP API, for MT Photos itself and for scripts that were made for it. docs/mt-photos.md tells what
+differs.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ _TITLE = "mt-photos-ai服务"
 _OCR_HELP = "https://mtmt.tech/docs/advanced/ocr_api"
 _FACES_HELP = "https://mtmt.tech/docs/advanced/facial_api"
 _OCR_OPTIONS = OcrOptions(min_detection_score=0.5, min_recognition_score=0.5, max_resolution=736)
-"""RapidOCR's own defaults (``box_thresh``, ``text_score``, ``limit_side_len`` in its ``config.yaml``), which the old service kept."""
+"""RapidOCR's own defaults (``box_thresh``, ``text_score``, ``limit_side_len`` in its ``config.yaml``), which the old
+service kept.
+"""
 _MAX_SIDE = 10_000
 """Pixels of a picture's longer side."""
 _MAX_TEXT_BODY = 64 * 1024
@@ -41,7 +45,9 @@ Answer = Callable[[Request, Fields], Awaitable[dict[str, Any]]]
 
 @dataclass(slots=True)
 class MtPhotosApi:
-    """The protocol over some runners. ``runners`` is set when the service has started; requests before that are answered 503."""
+    """The protocol over some runners. ``runners`` is set when the service has started; requests before that are
+    answered 503.
+    """
 
     catalog: Catalog
     settings: Settings
@@ -65,12 +71,17 @@ class MtPhotosApi:
     async def represent(self, request: Request, fields: Fields) -> dict[str, Any]:
         options = FaceOptions(self.settings.detection_threshold)
         async with self._picture(request, fields, Task.FACES) as (picture, model):
-            return faces_answer(await started(self.runners).faces(ImageJob(picture, model, options, upright=True)), model)
+            return faces_answer(
+                await started(self.runners).faces(ImageJob(picture, model, options, upright=True)), model
+            )
 
     async def clip_text(self, request: Request, fields: Fields) -> dict[str, Any]:
         limit = _MAX_TEXT_BODY
         async with self.budget.hold(announced_size(request, limit)):
-            body, model = await read_body(request, limit=limit, silence=self.settings.body_timeout), self._model(Task.CLIP)
+            body, model = (
+                await read_body(request, limit=limit, silence=self.settings.body_timeout),
+                self._model(Task.CLIP),
+            )
             fields |= {"model": model, "bytes": len(body)}
             return clip_answer(await started(self.runners).clip_text(TextJob(_text(body), model)))
 
@@ -83,12 +94,18 @@ class MtPhotosApi:
 
     def _model(self, task: Task) -> str:
         """The catalog's name of the model that answers ``task`` here."""
-        chosen = {Task.CLIP: self.settings.clip_model, Task.FACES: self.settings.recognition_model, Task.OCR: self.settings.ocr_model}
+        chosen = {
+            Task.CLIP: self.settings.clip_model,
+            Task.FACES: self.settings.recognition_model,
+            Task.OCR: self.settings.ocr_model,
+        }
         return self.catalog.find(task, chosen[task] or _CLIENTS_NAME).name
 
     @asynccontextmanager
     async def _picture(self, request: Request, fields: Fields, task: Task) -> AsyncIterator[tuple[bytes, str]]:
-        """The request's picture, judged by its header, and the model for it; room in memory is held for the length of the block."""
+        """The request's picture, judged by its header, and the model for it; room in memory is held for the length of
+        the block.
+        """
         limit = self.settings.max_body_bytes
         async with self.budget.hold(announced_size(request, limit)):
             form = await read_form(request, limit=limit, silence=self.settings.body_timeout)
@@ -101,7 +118,9 @@ class MtPhotosApi:
 
 
 def _judge(picture: bytes, max_pixels: int) -> None:
-    """Raises ``ServiceError``: UNREADABLE_PICTURE, PICTURE_TOO_LARGE. Clients know the words for a side that is too long."""
+    """Raises ``ServiceError``: UNREADABLE_PICTURE, PICTURE_TOO_LARGE. Clients know the words for a side that is too
+    long.
+    """
     header = read_header(picture, max_pixels=sys.maxsize)
     if max(header.width, header.height) > _MAX_SIDE:
         raise ServiceError(ErrorCode.PICTURE_TOO_LARGE, "height or width out of range")

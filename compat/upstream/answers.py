@@ -1,4 +1,6 @@
-"""What another Immich ML server answered: is it what was asked for, an error that is the client's, or an error that is that server's?"""
+"""What another Immich ML server answered: is it what was asked for, an error that is the client's, or an error that is
+that server's?
+"""
 
 from __future__ import annotations
 
@@ -18,15 +20,17 @@ _CODE_BY_STATUS = {
     415: ErrorCode.UNREADABLE_PICTURE,
     422: ErrorCode.INVALID_REQUEST,
 }
-"""Statuses that are about the request and passed on, and the code that goes with each where the upstream does not name one."""
+"""Statuses that are about the request and passed on, and the code that goes with each where the upstream does not name
+one.
+"""
 _LONGEST_DETAIL = 1000
 
 
 def judge(upstream: str, reply: Reply, tasks: Collection[str]) -> dict[str, Any]:
     """The answers to ``tasks`` (``clip``, …) by key, without the picture's size.
 
-    Raises ``ServiceError``: the upstream's own error where that is about the request (400, 413, 415, 422); UPSTREAM_UNAVAILABLE
-    for any other status, and for an answer that is not what was asked for.
+    Raises ``ServiceError``: the upstream's own error where that is about the request (400, 413, 415, 422);
+    UPSTREAM_UNAVAILABLE for any other status, and for an answer that is not what was asked for.
     """
     if reply.status in _CODE_BY_STATUS:
         raise _about_the_request(upstream, reply)
@@ -35,13 +39,20 @@ def judge(upstream: str, reply: Reply, tasks: Collection[str]) -> dict[str, Any]
     try:
         answer = orjson.loads(reply.body)
     except ValueError:
-        raise _unavailable(f"The upstream {upstream} answered something that is not JSON. Is it an Immich ML server?") from None
+        raise _unavailable(
+            f"The upstream {upstream} answered something that is not JSON. Is it an Immich ML server?"
+        ) from None
     if not isinstance(answer, dict):
         raise _unavailable(f"The upstream {upstream} answered JSON, but no object. Is it an Immich ML server?")
     for task in tasks:
         if not _CHECKS[task](answer.get(task)):
-            raise _unavailable(f"The upstream {upstream} gave no valid answer to {task}. Is it an Immich ML server that knows this task?")
-    kept = {*tasks, "result"} if isinstance(answer.get(Task.OCR.value), str) else set(tasks)  # "result": the older OCR dialect
+            raise _unavailable(
+                f"The upstream {upstream} gave no valid answer to {task}. Is it an Immich ML server that knows this "
+                "task?"
+            )
+    kept = (
+        {*tasks, "result"} if isinstance(answer.get(Task.OCR.value), str) else set(tasks)
+    )  # "result": the older OCR dialect
     return {key: value for key, value in answer.items() if key in kept}
 
 
@@ -78,7 +89,9 @@ def _error_object(reply: Reply) -> Mapping[str, Any]:
 
 
 def _detail(error: Mapping[str, Any]) -> str:
-    """``detail`` as one printable line: Immich's own server answers a list of objects where pydantic refused something."""
+    """``detail`` as one printable line: Immich's own server answers a list of objects where pydantic refused
+    something.
+    """
     detail = error.get("detail", "")
     text = detail if isinstance(detail, str) else orjson.dumps(detail).decode()
     return "".join(character if character.isprintable() else " " for character in text)[:_LONGEST_DETAIL].strip()

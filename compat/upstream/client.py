@@ -1,4 +1,6 @@
-"""One HTTP exchange with another Immich ML server: bounded, streamed, and on connections that are kept alive with care."""
+"""One HTTP exchange with another Immich ML server: bounded, streamed, and on connections that are kept alive with
+care.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 
 HOP_HEADER = "x-immich-bento-hop"
-"""Marks requests that a gateway passes on, so that two gateways which name each other do not pass them round for ever."""
+"""Marks requests that a gateway passes on, so that two gateways which name each other do not pass them round for
+ever.
+"""
 
 _IDLE = 1.5
 """Seconds that an idle connection is kept: less than servers keep theirs (Immich's own ML server 2, uvicorn 5)."""
@@ -59,7 +63,9 @@ class _Attempt:
 
 
 class MultipartPayload(aiohttp.Payload):
-    """``multipart/form-data`` as Immich writes it. Large parts are sent from where they are: a picture is never copied."""
+    """``multipart/form-data`` as Immich writes it. Large parts are sent from where they are: a picture is never
+    copied.
+    """
 
     def __init__(self, parts: Mapping[str, bytes]) -> None:
         boundary = f"----immich-bento-{secrets.token_hex(16)}"
@@ -78,7 +84,9 @@ class MultipartPayload(aiohttp.Payload):
 def _pieces(parts: Mapping[str, bytes], boundary: bytes) -> Iterator[bytes]:
     for name, value in parts.items():
         file = b'; filename="blob"\r\nContent-Type: application/octet-stream' if name == "image" else b""
-        yield b"--" + boundary + b'\r\nContent-Disposition: form-data; name="' + name.encode() + b'"' + file + b"\r\n\r\n"
+        yield (
+            b"--" + boundary + b'\r\nContent-Disposition: form-data; name="' + name.encode() + b'"' + file + b"\r\n\r\n"
+        )
         yield value
         yield b"\r\n"
     yield b"--" + boundary + b"--\r\n"
@@ -127,8 +135,9 @@ class UpstreamClient:
     async def predict(self, url: str, parts: Mapping[str, bytes], headers: Mapping[str, str]) -> Reply:
         """``POST url/predict`` with ``parts``.
 
-        A server may close an idle connection in the very moment in which it is used again (RFC 9112, 9.3.1): then, and only then, the
-        request is sent once more, on a new connection. Raises ``ConnectionLost``, ``NoAnswerInTime``, ``NotHttp``.
+        A server may close an idle connection in the very moment in which it is used again (RFC 9112, 9.3.1): then, and
+        only then, the request is sent once more, on a new connection. Raises ``ConnectionLost``, ``NoAnswerInTime``,
+        ``NotHttp``.
         """
         attempt = _Attempt()
         try:
@@ -148,7 +157,9 @@ class UpstreamClient:
             return False
 
 
-async def _note_reuse(session: aiohttp.ClientSession, context: Any, parameters: aiohttp.TraceConnectionReuseconnParams) -> None:
+async def _note_reuse(
+    session: aiohttp.ClientSession, context: Any, parameters: aiohttp.TraceConnectionReuseconnParams
+) -> None:
     context.trace_request_ctx.on_reused_connection = True
 
 

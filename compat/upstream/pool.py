@@ -1,4 +1,6 @@
-"""Other Immich ML servers behind this one: which of them is asked, how many requests each has, and what happens when one is down."""
+"""Other Immich ML servers behind this one: which of them is asked, how many requests each has, and what happens when
+one is down.
+"""
 
 from __future__ import annotations
 
@@ -79,15 +81,24 @@ class _TryElsewhere(Exception):
 class UpstreamPool:
     """All upstreams. Belongs to the event loop it is made in.
 
-    The one with the fewest requests in flight is asked, and none has more than ``concurrency``: further requests wait in one line for
-    whichever has room first. One that refuses connections, or breaks three requests in a row, is down: it is left out until it answers
-    ``GET /ping`` again, which is tried every ``retry_after`` seconds. While all are down, requests fail at once.
+    The one with the fewest requests in flight is asked, and none has more than ``concurrency``: further requests wait
+    in one line for whichever has room first. One that refuses connections, or breaks three requests in a row, is down:
+    it is left out until it answers ``GET /ping`` again, which is tried every ``retry_after`` seconds. While all are
+    down, requests fail at once.
     """
 
     def __init__(
-        self, urls: Sequence[str], *, timeout: float, concurrency: int, retry_after: float, header: tuple[str, str] | None = None
+        self,
+        urls: Sequence[str],
+        *,
+        timeout: float,
+        concurrency: int,
+        retry_after: float,
+        header: tuple[str, str] | None = None,
     ) -> None:
-        """``timeout``, ``retry_after``: seconds. ``header``: name and value, sent with every request and never told to anyone else."""
+        """``timeout``, ``retry_after``: seconds. ``header``: name and value, sent with every request and never told to
+        anyone else.
+        """
         self._upstreams = tuple(Upstream(url) for url in urls)
         self._client = UpstreamClient(timeout=timeout, header=header)
         self._timeout = timeout
@@ -110,7 +121,9 @@ class UpstreamPool:
         return any(upstream.up for upstream in self._upstreams)
 
     def state(self) -> dict[str, Any]:
-        """What ``GET /upstreams`` tells: each upstream's URL, health and requests in flight, and how many requests wait for any of them."""
+        """What ``GET /upstreams`` tells: each upstream's URL, health and requests in flight, and how many requests wait
+        for any of them.
+        """
         return {
             "upstreams": [
                 {"url": upstream.url, "up": upstream.up, "in_flight": upstream.in_flight}
@@ -120,12 +133,14 @@ class UpstreamPool:
             "waiting": sum(not waiter.chosen.done() for waiter in self._line),
         }
 
-    async def ask(self, parts: Mapping[str, bytes], tasks: Collection[str], headers: Mapping[str, str]) -> UpstreamAnswer:
+    async def ask(
+        self, parts: Mapping[str, bytes], tasks: Collection[str], headers: Mapping[str, str]
+    ) -> UpstreamAnswer:
         """Have ``tasks`` answered. ``parts``: of the multipart body, by name: ``entries``, and ``image`` or ``text``.
 
-        A request that one upstream cannot answer, for its connection broke or it said 502 or 503, is sent to another once: asking twice
-        changes nothing. Raises ``UpstreamDown``; ``ServiceError``: UPSTREAM_TIMEOUT, UPSTREAM_UNAVAILABLE, and what an upstream says of
-        the request itself.
+        A request that one upstream cannot answer, for its connection broke or it said 502 or 503, is sent to another
+        once: asking twice changes nothing. Raises ``UpstreamDown``; ``ServiceError``: UPSTREAM_TIMEOUT,
+        UPSTREAM_UNAVAILABLE, and what an upstream says of the request itself.
         """
         try:
             return await self._ask_one(parts, tasks, headers)
@@ -139,7 +154,11 @@ class UpstreamPool:
             raise failure.error from failure
 
     async def _ask_one(
-        self, parts: Mapping[str, bytes], tasks: Collection[str], headers: Mapping[str, str], avoid: Upstream | None = None
+        self,
+        parts: Mapping[str, bytes],
+        tasks: Collection[str],
+        headers: Mapping[str, str],
+        avoid: Upstream | None = None,
     ) -> UpstreamAnswer:
         async with self._slot(avoid) as upstream:
             reply = await self._exchange(upstream, parts, headers)
@@ -160,7 +179,9 @@ class UpstreamPool:
         except ConnectionLost as lost:
             _count(upstream, "lost")
             self._note_broken(upstream, lost.reason, down_at_once=not lost.connected)
-            raise _TryElsewhere(upstream, UpstreamDown(f"The upstream {upstream.name} did not answer: {lost.reason}.")) from lost
+            raise _TryElsewhere(
+                upstream, UpstreamDown(f"The upstream {upstream.name} did not answer: {lost.reason}.")
+            ) from lost
         except NoAnswerInTime:
             _count(upstream, "late")
             self._note_broken(upstream, "its answers do not come in time", down_at_once=False)
@@ -168,11 +189,14 @@ class UpstreamPool:
             raise ServiceError(ErrorCode.UPSTREAM_TIMEOUT, message) from None
         except NotHttp as error:
             _count(upstream, "failed")
-            raise ServiceError(ErrorCode.UPSTREAM_UNAVAILABLE, f"The upstream {upstream.name} cannot be understood: {error}.") from error
+            raise ServiceError(
+                ErrorCode.UPSTREAM_UNAVAILABLE, f"The upstream {upstream.name} cannot be understood: {error}."
+            ) from error
         upstream.broken_in_a_row = 0
         return reply
 
-    # --- who is asked ---------------------------------------------------------------------------------------------------
+    # --- who is asked
+    # ---------------------------------------------------------------------------------------------------
 
     def _live(self, avoid: Upstream | None) -> list[Upstream]:
         return [upstream for upstream in self._upstreams if upstream.up and upstream is not avoid]
@@ -188,7 +212,9 @@ class UpstreamPool:
         try:
             upstream = await waiter.chosen
         except asyncio.CancelledError:
-            if not waiter.chosen.cancelled() and waiter.chosen.exception() is None:  # its turn had come in the same moment
+            if (
+                not waiter.chosen.cancelled() and waiter.chosen.exception() is None
+            ):  # its turn had come in the same moment
                 self._release(waiter.chosen.result())
             raise
         try:
@@ -202,7 +228,9 @@ class UpstreamPool:
         self._serve_line()
 
     def _serve_line(self) -> None:
-        """Give whoever waits an upstream with room, first come first served; or the error, where all that it might ask are down."""
+        """Give whoever waits an upstream with room, first come first served; or the error, where all that it might ask
+        are down.
+        """
         passed_over = []
         while self._line:
             waiter = self._line.popleft()
@@ -231,14 +259,20 @@ class UpstreamPool:
 
     def _all_down(self) -> UpstreamDown:
         down = ", ".join(f"{upstream.name} ({upstream.reason})" for upstream in self._upstreams if not upstream.up)
-        return UpstreamDown(f"No upstream can be asked: {down}. They are tried again every {self._retry_after:g} s (UPSTREAM_RETRY_AFTER).")
+        return UpstreamDown(
+            f"No upstream can be asked: {down}. They are tried again every {self._retry_after:g} s "
+            "(UPSTREAM_RETRY_AFTER)."
+        )
 
-    # --- who is down ----------------------------------------------------------------------------------------------------
+    # --- who is down
+    # ----------------------------------------------------------------------------------------------------
 
     def _note_broken(self, upstream: Upstream, reason: str, *, down_at_once: bool) -> None:
         upstream.broken_in_a_row += 1
         if upstream.up and (down_at_once or upstream.broken_in_a_row >= _PATIENCE):
-            log.warning("Upstream %s is down: %s. It is tried again every %g s.", upstream.name, reason, self._retry_after)
+            log.warning(
+                "Upstream %s is down: %s. It is tried again every %g s.", upstream.name, reason, self._retry_after
+            )
             upstream.up, upstream.reason = False, reason
             metrics.UPSTREAM_UP.labels(upstream.name).set(0)
             self._serve_line()

@@ -1,4 +1,6 @@
-"""Which tasks of a request are answered here, and which by another Immich ML server (``ROUTE_CLIP``, ``ROUTE_FACES``, ``ROUTE_OCR``)."""
+"""Which tasks of a request are answered here, and which by another Immich ML server (``ROUTE_CLIP``, ``ROUTE_FACES``,
+``ROUTE_OCR``).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from settings.gateway import Route
 
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """The entries of one request, by who answers them. Those for upstream are as the client wrote them, and not understood here."""
+    """The entries of one request, by who answers them. Those for upstream are as the client wrote them, and not
+    understood here.
+    """
 
     here: dict[str, Any]
     upstream: dict[str, Any]
@@ -29,14 +33,18 @@ class Routed:
 
 def routes(settings: Settings) -> dict[str, Route]:
     """Who answers each task, by its name in the protocol."""
-    return {Task.CLIP.value: settings.route_clip, Task.FACES.value: settings.route_faces, Task.OCR.value: settings.route_ocr}
+    return {
+        Task.CLIP.value: settings.route_clip,
+        Task.FACES.value: settings.route_faces,
+        Task.OCR.value: settings.route_ocr,
+    }
 
 
 def split(entries: Mapping[str, Any], text: bytes, headers: Headers, settings: Settings) -> Routed:
     """Who answers what of ``entries``; ``text`` is the JSON that they were read from.
 
-    Raises ``ServiceError``: INVALID_REQUEST for a task that is no JSON object; UPSTREAM_UNAVAILABLE for a request that another gateway
-    has passed on and this one would pass on again.
+    Raises ``ServiceError``: INVALID_REQUEST for a task that is no JSON object; UPSTREAM_UNAVAILABLE for a request that
+    another gateway has passed on and this one would pass on again.
     """
     route = routes(settings)
     upstream = {name: task for name, task in entries.items() if route.get(name) == "upstream"}
@@ -55,19 +63,23 @@ def split(entries: Mapping[str, Any], text: bytes, headers: Headers, settings: S
     try:
         return Routed(here, upstream, json.dumps(upstream).encode())
     except RecursionError as error:
-        raise ServiceError(ErrorCode.INVALID_REQUEST, "Invalid request format: the entries are nested too deeply.") from error
+        raise ServiceError(
+            ErrorCode.INVALID_REQUEST, "Invalid request format: the entries are nested too deeply."
+        ) from error
 
 
 def labels(upstream: Mapping[str, Mapping[str, Any]]) -> set[str]:
     """What is asked of upstream, for logs and metrics, in the words used for what is answered here."""
     kinds = {"visual", "textual"}
-    return {f"{name}.{kind}" for name, task in upstream.items() if name == Task.CLIP.value for kind in kinds & task.keys()} | {
-        name for name, task in upstream.items() if name != Task.CLIP.value or not kinds & task.keys()
-    }
+    return {
+        f"{name}.{kind}" for name, task in upstream.items() if name == Task.CLIP.value for kind in kinds & task.keys()
+    } | {name for name, task in upstream.items() if name != Task.CLIP.value or not kinds & task.keys()}
 
 
 def open_upstreams(settings: Settings) -> UpstreamPool | None:
-    """The upstreams of ``IMMICH_API``, or None if nothing is routed to them. Call it in the event loop that will use them."""
+    """The upstreams of ``IMMICH_API``, or None if nothing is routed to them. Call it in the event loop that will use
+    them.
+    """
     if "upstream" not in routes(settings).values():
         return None
     return UpstreamPool(
@@ -80,5 +92,7 @@ def open_upstreams(settings: Settings) -> UpstreamPool | None:
 
 
 def can_answer(pool: UpstreamPool | None, settings: Settings) -> bool:
-    """Whether any task can be answered as far as upstreams go: no if all are routed to upstreams, which all are down."""
+    """Whether any task can be answered as far as upstreams go: no if all are routed to upstreams, which all are
+    down.
+    """
     return settings.upstream_fallback or pool is None or pool.any_up or "local" in routes(settings).values()

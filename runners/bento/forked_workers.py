@@ -1,13 +1,14 @@
 """Worker processes forked from the process that watches them, so that the libraries of all are in memory once.
 
-BentoML's watcher (circus) runs ``python -m _bentoml_impl.worker.service …`` for each worker, and each of these imports the same 75 MB of
-libraries in a second of CPU time. Here a worker is the watcher's fork, which runs that same module without a new interpreter: pages that
-nobody writes to are shared, and nothing is imported twice but our own. Servers that preload their application do so too (gunicorn's
-``preload_app``).
+BentoML's watcher (circus) runs ``python -m _bentoml_impl.worker.service …`` for each worker, and each of these imports
+the same 75 MB of libraries in a second of CPU time. Here a worker is the watcher's fork, which runs that same module
+without a new interpreter: pages that nobody writes to are shared, and nothing is imported twice but our own. Servers
+that preload their application do so too (gunicorn's ``preload_app``).
 
-A fork takes everything over, so first of all it lets go of what is the watcher's: its signal handlers, event loop and exit handlers, its
-open files (as an exec would), and this project's own modules, which it imports anew. What must not be forked, the engines with their
-threads, the watcher never loads; where it has, workers are started in BentoML's own way.
+A fork takes everything over, so first of all it lets go of what is the watcher's: its signal handlers, event loop and
+exit handlers, its open files (as an exec would), and this project's own modules, which it imports anew. What must not
+be forked, the engines with their threads, the watcher never loads; where it has, workers are started in BentoML's own
+way.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ def fork_workers() -> bool:
     return True
 
 
-def _start(args: Sequence[str], *, preexec_fn: Callable[[], None] | None = None, env: Mapping[str, str], **options: Any) -> psutil.Popen:
+def _start(
+    args: Sequence[str], *, preexec_fn: Callable[[], None] | None = None, env: Mapping[str, str], **options: Any
+) -> psutil.Popen:
     """Stands in for ``psutil.Popen`` in circus."""
     if not _is_worker(args) or not _may_fork():
         return psutil.Popen(args, preexec_fn=preexec_fn, env=env, **options)
@@ -65,7 +68,8 @@ def _start(args: Sequence[str], *, preexec_fn: Callable[[], None] | None = None,
             preexec_fn()
         _become_worker(args, env)
 
-    # Popen forks, calls this in the child, and takes the program for started once the child has closed its end of a pipe.
+    # Popen forks, calls this in the child, and takes the program for started once the child has closed its end of a
+    # pipe.
     return psutil.Popen(args, preexec_fn=become_worker, env=env, **options)
 
 
@@ -82,7 +86,9 @@ def _may_fork() -> bool:
 
 @lru_cache(maxsize=1)
 def _warm_up() -> None:
-    """Import what workers import, and put all there is where the garbage collector will not write to it (``gc.freeze``)."""
+    """Import what workers import, and put all there is where the garbage collector will not write to it
+    (``gc.freeze``).
+    """
     for name in _SHARED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
@@ -135,7 +141,8 @@ def _leave_watcher_behind() -> None:
 def _close_as_exec_would() -> None:
     """Let go of all files that are marked close-on-exec.
 
-    Their numbers stay taken, by /dev/null: the watcher's objects are still in memory, and would close a file of ours by its number.
+    Their numbers stay taken, by /dev/null: the watcher's objects are still in memory, and would close a file of ours by
+    its number.
     """
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for number in sorted(map(int, os.listdir("/proc/self/fd"))):
@@ -147,5 +154,9 @@ def _close_as_exec_would() -> None:
 def _own_modules() -> list[str]:
     """Names of the loaded modules of this project, and of what they set up by the environment as they are imported."""
     root = Path(__file__).resolve().parents[2]
-    names = {path.stem for path in root.glob("*.py")} | {path.parent.name for path in root.glob("*/__init__.py")} | {"prometheus_client"}
+    names = (
+        {path.stem for path in root.glob("*.py")}
+        | {path.parent.name for path in root.glob("*/__init__.py")}
+        | {"prometheus_client"}
+    )
     return [name for name in sys.modules if name.partition(".")[0] in names]

@@ -1,14 +1,15 @@
 """How a process of this service ends: what runs is finished, and what does not finish in time is cut off.
 
-BentoML sends SIGTERM to all of its processes at once. A runner that obeyed at once would stop listening while the gateway still has
-requests for it, and a gateway that waited for that runner would never end. So the gateway obeys at once, and a runner serves on
-until nobody has asked for anything for a while. Every process has the same last moment.
+BentoML sends SIGTERM to all of its processes at once. A runner that obeyed at once would stop listening while the
+gateway still has requests for it, and a gateway that waited for that runner would never end. So the gateway obeys at
+once, and a runner serves on until nobody has asked for anything for a while. Every process has the same last moment.
 
-Both reach the uvicorn server of their process through its signal handler, which uvicorn has installed by the time that BentoML's start-up
-hooks run; BentoML passes on neither keep-alive nor the grace period of ``bentoml serve`` to where they are needed.
+Both reach the uvicorn server of their process through its signal handler, which uvicorn has installed by the time that
+BentoML's start-up hooks run; BentoML passes on neither keep-alive nor the grace period of ``bentoml serve`` to where
+they are needed.
 
-The process that watches the others is circus's, which drops a signal that arrives while it starts a process (at the first start, and each
-time that one is replaced): there the signal is kept until circus can obey it.
+The process that watches the others is circus's, which drops a signal that arrives while it starts a process (at the
+first start, and each time that one is replaced): there the signal is kept until circus can obey it.
 """
 
 from __future__ import annotations
@@ -63,7 +64,9 @@ def _quit_when_free(controller: Controller) -> None:
 
 
 def stop_promptly(timeout: float, *, keep_alive: int) -> None:
-    """For the gateway: finish running requests within ``timeout`` seconds of SIGTERM. Also sets the keep-alive of idle connections (s)."""
+    """For the gateway: finish running requests within ``timeout`` seconds of SIGTERM. Also sets the keep-alive of idle
+    connections (s).
+    """
     server = uvicorn_server()
     if server is None:
         return
@@ -75,8 +78,8 @@ def stop_promptly(timeout: float, *, keep_alive: int) -> None:
 def stop_when_idle(timeout: float) -> Callable[[], bool]:
     """For a runner: after SIGTERM go on until no request was in flight for a second, at most ``timeout`` seconds.
 
-    Returns a function that ends the process now if nobody is connected to it, and says whether it will. BentoML then starts another,
-    and whoever asks meanwhile waits: connections queue in the socket, which is the arbiter's.
+    Returns a function that ends the process now if nobody is connected to it, and says whether it will. BentoML then
+    starts another, and whoever asks meanwhile waits: connections queue in the socket, which is the arbiter's.
     """
     server = uvicorn_server()
     if server is None:

@@ -27,7 +27,9 @@ class RemoteRunners:
     """``Runners`` over the runner processes: jobs by our own clients, what concerns a whole process by BentoML's."""
 
     def __init__(self, proxies: Mapping[str, Any], clients: Mapping[str, JobClient]) -> None:
-        """BentoML's proxy, and the client for jobs, by runner name (``clip_image``, ``clip_text``, ``faces``, ``ocr``)."""
+        """BentoML's proxy, and the client for jobs, by runner name (``clip_image``, ``clip_text``, ``faces``,
+        ``ocr``).
+        """
         self._proxies = proxies
         self._clients = clients
 
@@ -56,7 +58,9 @@ class RemoteRunners:
     async def are_ready(self) -> bool:
         """Whether every runner process answers within two seconds."""
         try:
-            await asyncio.wait_for(asyncio.gather(*(proxy.loaded() for proxy in self._processes().values())), _READY_WITHIN)
+            await asyncio.wait_for(
+                asyncio.gather(*(proxy.loaded() for proxy in self._processes().values())), _READY_WITHIN
+            )
         except (aiohttp.ClientError, ConnectionError, asyncio.TimeoutError, BentoMLException):
             return False
         return True
@@ -75,7 +79,9 @@ class RemoteRunners:
 
     async def _models_of_all(self, method: str) -> Mapping[str, tuple[str, ...]]:
         """What ``method`` of every runner process answers: names of models, by task."""
-        answers = await asyncio.gather(*(self._call(name, getattr(proxy, method)()) for name, proxy in self._processes().items()))
+        answers = await asyncio.gather(
+            *(self._call(name, getattr(proxy, method)()) for name, proxy in self._processes().items())
+        )
         found: dict[str, tuple[str, ...]] = {}
         for answer in answers:
             for runner, models in answer.items():
@@ -93,10 +99,13 @@ class RemoteRunners:
             log.warning("The process of %s did not answer: %r", name, error)
             raise ServiceError(
                 ErrorCode.RUNNER_UNAVAILABLE,
-                f"The process that runs {name} went away while it worked on this request; it is being started again. Try again shortly.",
+                f"The process that runs {name} went away while it worked on this request; it is being started again. "
+                "Try again shortly.",
             ) from error
         except BentoMLException as error:
-            raise ServiceError(ErrorCode.INTERNAL, f"The process that runs {name} failed; its log has the details.") from error
+            raise ServiceError(
+                ErrorCode.INTERNAL, f"The process that runs {name} failed; its log has the details."
+            ) from error
 
     async def _ask(self, runner: str, job: ImageJob | TextJob) -> Any:
         result = await self._call(runner, self._clients[runner].submit(runner, job))

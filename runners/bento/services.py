@@ -32,8 +32,8 @@ from settings import Settings, names, settings
 log = logging.getLogger(__name__)
 
 _REST_AFTER = 10.0
-"""Seconds without work after which a model rests. Waking takes OCR 0.3 to 0.5 s and faces 0.15 s, as much as a picture: too much for each
-of those that a phone uploads every few seconds."""
+"""Seconds without work after which a model rests. Waking takes OCR 0.3 to 0.5 s and faces 0.15 s, as much as a picture:
+too much for each of those that a phone uploads every few seconds."""
 _LOOK_EVERY = 1.0
 """Seconds between looks at what is idle."""
 
@@ -46,7 +46,9 @@ class Loading:
     settings: Settings
     plan: EnginePlan
 
-    def open(self, path: Path, *, exact: Exactness = "as planned", laned: bool = False, best_class: bool = False) -> Session:
+    def open(
+        self, path: Path, *, exact: Exactness = "as planned", laned: bool = False, best_class: bool = False
+    ) -> Session:
         return open_session(path, self.plan, exact=exact, laned=laned, best_class=best_class)
 
 
@@ -71,7 +73,8 @@ def _load_faces(name: str, using: Loading) -> Model[ImageJob, Faces]:
     files = locate(using.catalog.find(Task.FACES, name), using.settings)
 
     def open_exactly(path: Path) -> Session:
-        # In bf16 the detector's landmarks move by tenths of a pixel, and the vectors of faces cut out by them to a cosine of 0.989.
+        # In bf16 the detector's landmarks move by tenths of a pixel, and the vectors of faces cut out by them to a
+        # cosine of 0.989.
         return using.open(path, exact="all" if path == files["detection/model.onnx"] else "start", laned=True)
 
     return load_faces(files, open_exactly, max_pixels=using.settings.max_picture_pixels)
@@ -105,7 +108,8 @@ def _lanes(runner: str, plan: EnginePlan) -> int:
 def _preloads(config: Settings, catalog: Catalog) -> dict[str, tuple[str, ...]]:
     """Which models each runner loads at start, by the names that requests come under: the catalog's, not its aliases.
 
-    A CLIP_MODEL, RECOGNITION_MODEL or OCR_MODEL stands for the name given. Names that the catalog does not know are logged and left out.
+    A CLIP_MODEL, RECOGNITION_MODEL or OCR_MODEL stands for the name given. Names that the catalog does not know are
+    logged and left out.
     """
     preload = config.preload
     asked = {
@@ -150,7 +154,8 @@ class RunnerService:
         self._catalog = load_catalog(config.model_catalog)
         using = Loading(self._catalog, config, plan)
         self.runners: dict[str, Runner[Any, Any]] = {
-            name: Runner(name, partial(_LOADERS[name], using=using), limits, lanes=_lanes(name, plan)) for name in self.runner_names
+            name: Runner(name, partial(_LOADERS[name], using=using), limits, lanes=_lanes(name, plan))
+            for name in self.runner_names
         }
         self.jobs.runners = self.runners
         self._background: list[asyncio.Task[None]] = []
@@ -165,7 +170,11 @@ class RunnerService:
         config = settings()
         end_if_idle = stop_when_idle(config.shutdown_timeout)
         preloads = _preloads(config, self._catalog)
-        self._background = [asyncio.create_task(runner.preload(model)) for name, runner in self.runners.items() for model in preloads[name]]
+        self._background = [
+            asyncio.create_task(runner.preload(model))
+            for name, runner in self.runners.items()
+            for model in preloads[name]
+        ]
         self._background.append(asyncio.create_task(self._be_small(end_if_idle)))
         if config.model_ttl:
             self._background.append(asyncio.create_task(self._unload_idle(config.model_ttl_poll_s)))

@@ -1,8 +1,9 @@
 """What jobs travel in between the processes of the service, and on what connections.
 
-A job is one POST of its pickle to the runner's socket, which lies in a folder that only the service's user can open; its answer is a
-pickle too. That is BentoML's own protocol between services, less what costs its client and its APIs 2 ms a request (``python -m tools.bench
-transport``): a pydantic model around each job, a JSON schema for each answer, notes for a trace that nobody asked for.
+A job is one POST of its pickle to the runner's socket, which lies in a folder that only the service's user can open;
+its answer is a pickle too. That is BentoML's own protocol between services, less what costs its client and its APIs 2
+ms a request (``python -m tools.bench transport``): a pydantic model around each job, a JSON schema for each answer,
+notes for a trace that nobody asked for.
 """
 
 from __future__ import annotations
@@ -68,11 +69,14 @@ async def _answer(send: Send, status: int, body: bytes) -> None:
 class JobClient:
     """Sends jobs to one runner process. Belongs to one event loop.
 
-    Each job has a connection of its own, since the answer that ends one may be on its way when the next is sent (``CloseEachConnection``).
+    Each job has a connection of its own, since the answer that ends one may be on its way when the next is sent
+    (``CloseEachConnection``).
     """
 
     def __init__(self, address: str, *, timeout: float) -> None:
-        """``address``: as BentoML tells it, ``file:///path`` of a Unix socket or ``tcp://host:port``. ``timeout``: seconds for a job."""
+        """``address``: as BentoML tells it, ``file:///path`` of a Unix socket or ``tcp://host:port``. ``timeout``:
+        seconds for a job.
+        """
         parts = urlsplit(address)
         if parts.scheme in ("file", "unix"):
             connector: aiohttp.BaseConnector = aiohttp.UnixConnector(unquote(parts.path), limit=0, force_close=True)
@@ -90,7 +94,8 @@ class JobClient:
     async def submit(self, runner: str, job: Any) -> Any:
         """What ``runner`` makes of ``job``: its result, or a ``Failure``.
 
-        Raises ``aiohttp.ClientError``, ``ConnectionError`` or ``asyncio.TimeoutError`` where the process does not answer.
+        Raises ``aiohttp.ClientError``, ``ConnectionError`` or ``asyncio.TimeoutError`` where the process does not
+        answer.
         """
         pickled = io.BytesIO(pickle.dumps(job, _PICKLE_PROTOCOL))  # as a file, aiohttp writes it piece by piece
         async with self._session.post(f"{self._url}/{runner}", data=pickled) as response:
@@ -107,7 +112,8 @@ class JobClient:
 
 
 def untraced() -> dict[str, Any]:
-    """Options of a BentoML service that nobody traces: BentoML would note down each piece of each request, and throw it away.
+    """Options of a BentoML service that nobody traces: BentoML would note down each piece of each request, and throw it
+    away.
 
     Who configures BentoML by a file may have it trace, and gets that.
     """
@@ -117,8 +123,9 @@ def untraced() -> dict[str, Any]:
 class CloseEachConnection:
     """Ends a runner's connection after each answer.
 
-    A client keeps connections for a while and so does BentoML's server, so a request can be sent into a connection that is just
-    being closed, and a POST is not repeated. A new connection to a Unix socket costs some tenths of a millisecond.
+    A client keeps connections for a while and so does BentoML's server, so a request can be sent into a connection that
+    is just being closed, and a POST is not repeated. A new connection to a Unix socket costs some tenths of a
+    millisecond.
     """
 
     def __init__(self, app: ASGIApp) -> None:

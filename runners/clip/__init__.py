@@ -2,10 +2,11 @@
 
 The two families differ in what surrounds the graph, not in the code that runs it:
 
-- ``cn-clip``: a picture is squashed in the file's own colour mode, as torchvision does for cn_clip, and normalised by the
-  graph (uint8 NHWC). A text goes to its tokenizer as it is: BERT word pieces, 52 tokens.
-- ``immich-clip``: a picture is converted to RGB, then resized and cropped by ``preprocess_cfg.json`` and normalised here (float
-  NCHW). A text's whitespace is collapsed; some models want it canonicalised, NLLB's want a language token in front.
+- ``cn-clip``: a picture is squashed in the file's own colour mode, as torchvision does for cn_clip, and normalised by
+  the graph (uint8 NHWC). A text goes to its tokenizer as it is: BERT word pieces, 52 tokens.
+- ``immich-clip``: a picture is converted to RGB, then resized and cropped by ``preprocess_cfg.json`` and normalised
+  here (float NCHW). A text's whitespace is collapsed; some models want it canonicalised, NLLB's want a language token
+  in front.
 
 Input types and names are read from the graph, so a graph of either family may have the other's kind of input.
 """
@@ -29,13 +30,16 @@ def load_clip_image(
 ) -> ClipImageModel:
     """The image half of a CLIP model. ``files``: ``visual/model.onnx``, ``visual/preprocess_cfg.json``.
 
-    ``max_pixels``: larger pictures are refused. Raises ``ModelUnavailable`` where a file is damaged or they do not fit together.
+    ``max_pixels``: larger pictures are refused. Raises ``ModelUnavailable`` where a file is damaged or they do not fit
+    together.
     """
     preprocessing = read_preprocessing(files["visual/preprocess_cfg.json"], convert_first=entry_family != "cn-clip")
     return ClipImageModel(open_session(files["visual/model.onnx"]), preprocessing, max_pixels=max_pixels)
 
 
-def load_clip_text(model_name: str, entry_family: str, files: Mapping[str, Path], open_session: Callable[[Path], Session]) -> ClipTextModel:
+def load_clip_text(
+    model_name: str, entry_family: str, files: Mapping[str, Path], open_session: Callable[[Path], Session]
+) -> ClipTextModel:
     """The text half of a CLIP model.
 
     ``files``: ``textual/model.onnx``, ``textual/tokenizer.json``, ``textual/tokenizer_config.json``, ``config.json``.
@@ -43,4 +47,6 @@ def load_clip_text(model_name: str, entry_family: str, files: Mapping[str, Path]
     """
     tokenizer = read_tokenizer(model_name, entry_family, files)
     # CN-CLIP masks its padding and takes the vector of the first token.
-    return ClipTextModel(open_session(files["textual/model.onnx"]), tokenizer, ignores_padding=entry_family == "cn-clip")
+    return ClipTextModel(
+        open_session(files["textual/model.onnx"]), tokenizer, ignores_padding=entry_family == "cn-clip"
+    )

@@ -20,7 +20,8 @@ class ClipImageModel:
     def __init__(self, session: Session, preprocessing: Preprocessing, *, max_pixels: int) -> None:
         """``session``: one input, uint8 (n, h, w, 3) that the graph normalises, or float (n, 3, h, w) normalised here.
 
-        ``max_pixels``: larger pictures are refused. Raises ``ModelUnavailable`` where graph and ``preprocessing`` differ in size.
+        ``max_pixels``: larger pictures are refused. Raises ``ModelUnavailable`` where graph and ``preprocessing``
+        differ in size.
         """
         self._session = session
         self._preprocessing = preprocessing
@@ -31,12 +32,15 @@ class ClipImageModel:
         shape = self._input.shape[1:3] if self._takes_bytes else self._input.shape[2:4]
         if any(size not in (None, side) for size, side in zip(shape, expected, strict=True)):
             raise ModelUnavailable(
-                f"The CLIP image graph takes pictures of {shape} pixels, but preprocess_cfg.json says {expected} (height, width). "
+                f"The CLIP image graph takes pictures of {shape} pixels, but preprocess_cfg.json says {expected} "
+                "(height, width). "
                 "The files are of different models: delete the model's folder so that it is fetched again."
             )
 
     def run(self, jobs: Sequence[ImageJob]) -> list[Embedding | Failure]:
-        """One result per job, in order. A picture that cannot be read is a ``Failure``; the others are embedded in one batch."""
+        """One result per job, in order. A picture that cannot be read is a ``Failure``; the others are embedded in one
+        batch.
+        """
         inputs = [self._pixels(job) for job in jobs]
         readable = [pixels for pixels in inputs if not isinstance(pixels, Failure)]
         embedded = iter(self._embed(np.stack(readable)) if readable else [])
@@ -54,5 +58,9 @@ class ClipImageModel:
 
     def _embed(self, pixels: NDArray[np.uint8]) -> list[Embedding | Failure]:
         """(n, h, w, 3) uint8 RGB to n results."""
-        batch = pixels if self._takes_bytes else self._preprocessing.normalised(pixels).astype(self._input.dtype, copy=False)
+        batch = (
+            pixels
+            if self._takes_bytes
+            else self._preprocessing.normalised(pixels).astype(self._input.dtype, copy=False)
+        )
         return to_results(run_graph(self._session, {self._input.name: batch}))

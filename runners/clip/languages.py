@@ -1,7 +1,7 @@
 """Language tags of Immich's interface to the language tokens of NLLB, which are FLORES-200 codes.
 
-Codes: https://github.com/facebookresearch/flores/blob/main/flores200/README.md. Immich's own server sends ``jpn_Hira`` and ``lav_Latn``,
-which are not among NLLB's tokens; Japanese and Latvian are ``jpn_Jpan`` and ``lvs_Latn`` here.
+Codes: https://github.com/facebookresearch/flores/blob/main/flores200/README.md. Immich's own server sends ``jpn_Hira``
+and ``lav_Latn``, which are not among NLLB's tokens; Japanese and Latvian are ``jpn_Jpan`` and ``lvs_Latn`` here.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ _TOKENS = {
     "ro": "ron_Latn", "ru": "rus_Cyrl", "si": "sin_Sinh", "sk": "slk_Latn", "sl": "slv_Latn", "sq": "als_Latn",
     "sr": "srp_Cyrl", "sv": "swe_Latn", "sw": "swh_Latn", "ta": "tam_Taml", "te": "tel_Telu", "th": "tha_Thai",
     "tl": "tgl_Latn", "tr": "tur_Latn", "uk": "ukr_Cyrl", "ur": "urd_Arab", "uz": "uzn_Latn", "vi": "vie_Latn",
-    "yue": "yue_Hant", "zh": "zho_Hans", "zh-hant": "zho_Hant", "zh-hk": "zho_Hant", "zh-mo": "zho_Hant", "zh-tw": "zho_Hant",
+    "yue": "yue_Hant", "zh": "zho_Hans", "zh-hant": "zho_Hant", "zh-hk": "zho_Hant", "zh-mo": "zho_Hant",
+    "zh-tw": "zho_Hant",
 }
 # fmt: on
 
 
 def flores_token(language: str) -> str:
-    """The token of a BCP 47 tag (``zh-TW``, ``pt_BR``), found by its longest known beginning; English where none is known."""
+    """The token of a BCP 47 tag (``zh-TW``, ``pt_BR``), found by its longest known beginning; English where none is
+    known.
+    """
     parts = language.lower().replace("_", "-").split("-")
     tags = ("-".join(parts[:length]) for length in range(len(parts), 0, -1))
     return next((_TOKENS[tag] for tag in tags if tag in _TOKENS), DEFAULT)

@@ -1,7 +1,7 @@
 """A picture to the pixels that a CLIP image graph takes, as the model's ``preprocess_cfg.json`` says.
 
-Field names and meanings are those of open_clip's ``PreprocessCfg`` (open_clip/transform.py). The rounding of "shortest" is that of
-Immich's own server, whose vectors ours are compared with.
+Field names and meanings are those of open_clip's ``PreprocessCfg`` (open_clip/transform.py). The rounding of "shortest"
+is that of Immich's own server, whose vectors ours are compared with.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ class Preprocessing:
     std: tuple[float, float, float]
     resampling: Image.Resampling
     resize_mode: ResizeMode
-    """``shortest``: short side to size, centre crop. ``longest``: long side to size, centred on a ground. ``squash``: both to size."""
+    """``shortest``: short side to size, centre crop. ``longest``: long side to size, centred on a ground. ``squash``:
+    both to size.
+    """
     fill_color: tuple[int, int, int]
     """The ground of ``longest``."""
     convert_first: bool
@@ -47,9 +49,9 @@ class Preprocessing:
     def decode_at_least(self) -> int:
         """Short side in pixels below which a JPEG is not decoded at a smaller scale: 1.5 times what the model takes.
 
-        Over 25 pictures and a random ViT-B-16, the least cosine (about the mean vector) to the full decode was 0.99977 at 1x,
-        0.99993 at 1.5x and 0.99996 at 2x. What hurts is a scaled decode barely larger than the input, and 1.5x rules that out. A
-        preview of 1440 px takes as long as at 1x (6 ms, full decode 24 ms); 2x takes 10 ms.
+        Over 25 pictures and a random ViT-B-16, the least cosine (about the mean vector) to the full decode was 0.99977
+        at 1x, 0.99993 at 1.5x and 0.99996 at 2x. What hurts is a scaled decode barely larger than the input, and 1.5x
+        rules that out. A preview of 1440 px takes as long as at 1x (6 ms, full decode 24 ms); 2x takes 10 ms.
         """
         return max(self.width, self.height) * 3 // 2
 
@@ -59,7 +61,10 @@ class Preprocessing:
         Raises ``ServiceError``: UNREADABLE_PICTURE, PICTURE_TOO_LARGE.
         """
         image = pictures.decode_image(
-            data, max_pixels=max_pixels, at_least=self.decode_at_least, keep_modes=() if self.convert_first else _RESIZABLE_MODES
+            data,
+            max_pixels=max_pixels,
+            at_least=self.decode_at_least,
+            keep_modes=() if self.convert_first else _RESIZABLE_MODES,
         )
         return np.asarray(self._resize(image).convert("RGB"), dtype=np.uint8)
 
@@ -101,12 +106,17 @@ class Preprocessing:
         ratio = max(image.width / self.width, image.height / self.height)
         size = max(1, round(image.width / ratio)), max(1, round(image.height / ratio))
         ground = Image.new("RGB", (self.width, self.height), self.fill_color)
-        ground.paste(image.resize(size, self.resampling).convert("RGB"), ((self.width - size[0]) // 2, (self.height - size[1]) // 2))
+        ground.paste(
+            image.resize(size, self.resampling).convert("RGB"),
+            ((self.width - size[0]) // 2, (self.height - size[1]) // 2),
+        )
         return ground
 
 
 def read_preprocessing(path: Path, *, convert_first: bool) -> Preprocessing:
-    """Read ``preprocess_cfg.json``. Raises ``ModelUnavailable`` where it is damaged or asks for what is not done here."""
+    """Read ``preprocess_cfg.json``. Raises ``ModelUnavailable`` where it is damaged or asks for what is not done
+    here.
+    """
     config = read_json(path)
     try:
         height, width = _pair(config["size"])

@@ -23,9 +23,11 @@ class ClipTextModel:
     """The text half of a CLIP model. May be called from several threads at once."""
 
     def __init__(self, session: Session, tokenizer: ClipTokenizer, *, ignores_padding: bool = False) -> None:
-        """``session``: token ids (n, context), int32 or int64, and for some graphs an ``attention_mask`` of the same shape.
+        """``session``: token ids (n, context), int32 or int64, and for some graphs an ``attention_mask`` of the same
+        shape.
 
-        ``ignores_padding``: the vector does not depend on padding at the end, which is then left out as far as the graph allows.
+        ``ignores_padding``: the vector does not depend on padding at the end, which is then left out as far as the
+        graph allows.
 
         Raises ``ModelUnavailable`` where graph and ``tokenizer`` differ in context length.
         """
@@ -35,7 +37,8 @@ class ClipTextModel:
         for spec in session.inputs:
             if spec.shape[1] not in (None, tokenizer.context_length):
                 raise ModelUnavailable(
-                    f"The CLIP text graph takes {spec.shape[1]} tokens, but config.json says {tokenizer.context_length}. "
+                    f"The CLIP text graph takes {spec.shape[1]} tokens, but config.json says "
+                    f"{tokenizer.context_length}. "
                     "The files are of different models: delete the model's folder so that it is fetched again."
                 )
 

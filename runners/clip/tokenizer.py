@@ -23,12 +23,20 @@ class ClipTokenizer:
     """Tokens of one model's texts. May be called from several threads at once."""
 
     def __init__(
-        self, tokenizer: Tokenizer, *, context_length: int, pad_id: int, pad_token: str, collapse: bool, canonicalize: bool, nllb: bool
+        self,
+        tokenizer: Tokenizer,
+        *,
+        context_length: int,
+        pad_id: int,
+        pad_token: str,
+        collapse: bool,
+        canonicalize: bool,
+        nllb: bool,
     ) -> None:
         """``tokenizer`` becomes this object's own: its padding and truncation are set here.
 
-        ``collapse``: runs of whitespace become one space. ``canonicalize``: ASCII punctuation is dropped and the rest lower-cased.
-        ``nllb``: a text whose language is known begins with that language's FLORES-200 token.
+        ``collapse``: runs of whitespace become one space. ``canonicalize``: ASCII punctuation is dropped and the rest
+        lower-cased. ``nllb``: a text whose language is known begins with that language's FLORES-200 token.
         """
         tokenizer.enable_truncation(max_length=context_length)
         tokenizer.enable_padding(length=context_length, pad_id=pad_id, pad_token=pad_token)
@@ -39,7 +47,9 @@ class ClipTokenizer:
         self.context_length = context_length
 
     def encode(self, texts: Sequence[tuple[str, str | None]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Ids and attention mask (1 where a token is, 0 where padding is) of (text, language) pairs, both (n, context) int64."""
+        """Ids and attention mask (1 where a token is, 0 where padding is) of (text, language) pairs, both (n, context)
+        int64.
+        """
         # One by one: encode_batch would start a thread per core of its own for a few words.
         encodings = [self._tokenizer.encode(self.clean(text, language)) for text, language in texts]
         ids = np.array([encoding.ids for encoding in encodings], dtype=np.int64)
@@ -48,7 +58,9 @@ class ClipTokenizer:
 
     def clean(self, text: str, language: str | None) -> str:
         """The text that is tokenized."""
-        text = text.encode("utf-8", "ignore").decode("utf-8")  # half a surrogate pair is no text, and tokenizers refuses it
+        text = text.encode("utf-8", "ignore").decode(
+            "utf-8"
+        )  # half a surrogate pair is no text, and tokenizers refuses it
         if self._collapse:
             text = " ".join(text.split())
         if self._canonicalize:
@@ -61,8 +73,9 @@ class ClipTokenizer:
 def read_tokenizer(model_name: str, entry_family: str, files: Mapping[str, Path]) -> ClipTokenizer:
     """The tokenizer of a CLIP folder.
 
-    ``config.json``: ``text_cfg.context_length`` (77 where missing, 52 for CN-CLIP), ``text_cfg.tokenizer_kwargs.clean``;
-    ``tokenizer_config.json``: ``pad_token``. Raises ``ModelUnavailable`` where a file is damaged.
+    ``config.json``: ``text_cfg.context_length`` (77 where missing, 52 for CN-CLIP),
+    ``text_cfg.tokenizer_kwargs.clean``; ``tokenizer_config.json``: ``pad_token``. Raises ``ModelUnavailable`` where a
+    file is damaged.
     """
     text_config = read_json(files["config.json"]).get("text_cfg") or {}
     pad_token = _token(read_json(files["textual/tokenizer_config.json"]).get("pad_token"))

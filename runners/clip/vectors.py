@@ -14,7 +14,9 @@ from runners.engine import Session
 
 
 def run_graph(session: Session, feeds: Mapping[str, NDArray[Any]]) -> Float32:
-    """The first output, (n, d) float32, for feeds of n rows each. A graph whose batch axis is fixed at 1 is called once per row."""
+    """The first output, (n, d) float32, for feeds of n rows each. A graph whose batch axis is fixed at 1 is called once
+    per row.
+    """
     if all(spec.shape[0] is None for spec in session.inputs):
         return np.asarray(session.run(feeds)[0], dtype=np.float32)
     rows = len(next(iter(feeds.values())))
@@ -23,7 +25,8 @@ def run_graph(session: Session, feeds: Mapping[str, NDArray[Any]]) -> Float32:
 
 
 def to_results(vectors: Float32) -> list[Embedding | Failure]:
-    """One result for each row of (n, d): the row at L2 norm 1, or a failure where it has no direction (all zero, or not finite).
+    """One result for each row of (n, d): the row at L2 norm 1, or a failure where it has no direction (all zero, or not
+    finite).
 
     Graphs that normalise already are not changed by more than rounding.
     """
@@ -35,7 +38,8 @@ def _to_result(vector: Float32) -> Embedding | Failure:
     if not np.isfinite(norm) or norm < np.finfo(np.float32).tiny:
         return Failure(
             ErrorCode.INTERNAL,
-            "The CLIP model answered with a vector that has no direction (all zero, or not a number). Its weights may be damaged: "
+            "The CLIP model answered with a vector that has no direction (all zero, or not a number). Its weights may "
+            "be damaged: "
             "delete the model's folder so that it is fetched again.",
         )
     return Embedding(vector / norm)

@@ -1,4 +1,6 @@
-"""Inference engines behind one ``Session`` protocol. Device, engine, precision, threads and memory options live here and nowhere else."""
+"""Inference engines behind one ``Session`` protocol. Device, engine, precision, threads and memory options live here
+and nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ class DeviceUnusable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class EnginePlan:
-    """Which engine a process uses, and with what. As it stands by default: ONNX Runtime in fp32, the reference of all others."""
+    """Which engine a process uses, and with what. As it stands by default: ONNX Runtime in fp32, the reference of all
+    others.
+    """
 
     device: Literal["cpu", "cuda", "openvino"]
     """``openvino``: OpenVINO, on an Intel GPU if there is one, else on the CPU."""
@@ -71,7 +75,12 @@ def plan_engine(settings: Settings, *, position: int = 0) -> EnginePlan:
     """
     threads, inter_op = settings.intra_op_threads or available_cores(), settings.inter_op_threads
     on_cpu = EnginePlan(
-        "cpu", threads, inter_op, engine=settings.engine, precision=settings.precision, compiled=settings.cache_folder / "compiled"
+        "cpu",
+        threads,
+        inter_op,
+        engine=settings.engine,
+        precision=settings.precision,
+        compiled=settings.cache_folder / "compiled",
     )
     if settings.device == "cpu" or (
         settings.device == "auto" and (settings.engine == "openvino" or settings.precision in ("bf16", "int8"))
@@ -92,7 +101,9 @@ def plan_engine(settings: Settings, *, position: int = 0) -> EnginePlan:
 
 
 def check_engine(plan: EnginePlan) -> Choice | None:
-    """What ``auto`` comes to on this machine; None on a GPU. Raises ``DeviceUnusable`` where what is asked for cannot be had."""
+    """What ``auto`` comes to on this machine; None on a GPU. Raises ``DeviceUnusable`` where what is asked for cannot
+    be had.
+    """
     if plan.device != "cpu":
         return None
     try:
@@ -104,7 +115,8 @@ def check_engine(plan: EnginePlan) -> Choice | None:
 def _check_cuda(settings: Settings) -> None:
     if settings.engine == "openvino" or settings.precision in ("bf16", "int8"):
         raise DeviceUnusable(
-            f"DEVICE=cuda computes with ONNX Runtime in fp32, but ENGINE={settings.engine} and PRECISION={settings.precision}. "
+            f"DEVICE=cuda computes with ONNX Runtime in fp32, but ENGINE={settings.engine} and "
+            f"PRECISION={settings.precision}. "
             "Set DEVICE=cpu, or take those away."
         )
 
@@ -113,14 +125,17 @@ def _plan_openvino(settings: Settings, on_cpu: EnginePlan) -> EnginePlan:
     if settings.engine == "onnxruntime":
         raise DeviceUnusable("DEVICE=openvino, but ENGINE=onnxruntime. Take one of them away.")
     _require_openvino()
-    return EnginePlan("openvino", on_cpu.threads, precision=on_cpu.precision, engine="openvino", compiled=on_cpu.compiled)
+    return EnginePlan(
+        "openvino", on_cpu.threads, precision=on_cpu.precision, engine="openvino", compiled=on_cpu.compiled
+    )
 
 
 def _device_ids(settings: Settings) -> list[int]:
     parts = [part.strip() for part in settings.device_ids.split(",") if part.strip()] or ["0"]
     if not all(part.isdecimal() for part in parts):
         raise DeviceUnusable(
-            f"MACHINE_LEARNING_DEVICE_IDS={settings.device_ids} is no list of GPU numbers. Write them as nvidia-smi does, as in 0 or 0,1."
+            f"MACHINE_LEARNING_DEVICE_IDS={settings.device_ids} is no list of GPU numbers. Write them as nvidia-smi "
+            "does, as in 0 or 0,1."
         )
     return [int(part) for part in parts]
 
@@ -130,7 +145,8 @@ def _require_openvino() -> None:
         from runners.engine.openvino_core import is_usable
     except ImportError as error:
         raise DeviceUnusable(
-            f"DEVICE=openvino, but OpenVINO cannot be imported ({error}). Install openvino again (pip install openvino), or set DEVICE=cpu."
+            f"DEVICE=openvino, but OpenVINO cannot be imported ({error}). Install openvino again (pip install "
+            "openvino), or set DEVICE=cpu."
         ) from error
     if not is_usable():
         raise DeviceUnusable("DEVICE=openvino, but OpenVINO finds no device here. Set DEVICE=cpu.")
@@ -143,10 +159,11 @@ def open_session(
 
     ``laned``: a small graph, which gets one thread where several batches are in work (``runners.engine.lanes``).
 
-    ``best_class``: reduce the graph's one output (..., classes) to the best class's value and number (``BestClassSession``).
+    ``best_class``: reduce the graph's one output (..., classes) to the best class's value and number
+    (``BestClassSession``).
 
-    ``exact``: what of the graph does not bear less than fp32, whatever the plan says. Where the plan leaves the engine open and OpenVINO
-    cannot load the graph, ONNX Runtime does; the log says so.
+    ``exact``: what of the graph does not bear less than fp32, whatever the plan says. Where the plan leaves the engine
+    open and OpenVINO cannot load the graph, ONNX Runtime does; the log says so.
     """
     choice = _fitting(_choice(plan), path, exact, plan.compiled)
     if laned and choice.engine == "openvino" and plan.device == "cpu" and plan.threads > 1:
@@ -164,7 +181,8 @@ def open_session(
     device = {"cpu": "the CPU", "cuda": f"CUDA {plan.device_id}", "openvino": "OpenVINO's device"}[plan.device]
     log.info(
         "%s is computed by %s in %s on %s (%s); loaded in %.2f s%s.",
-        "/".join(path.parts[-3:]), choice.engine, choice.precision, device, choice.why, time.perf_counter() - began, how,
+        "/".join(path.parts[-3:]),
+        choice.engine, choice.precision, device, choice.why, time.perf_counter() - began, how,
     )  # fmt: skip
     return session
 
@@ -177,20 +195,25 @@ def _choice(plan: EnginePlan) -> Choice:
 
         if has_gpu():
             return Choice("openvino", "fp32", "DEVICE=openvino, on an Intel GPU")
-        return replace(choose("openvino", plan.precision, kept=plan.compiled), why="DEVICE=openvino, which finds no Intel GPU")
+        return replace(
+            choose("openvino", plan.precision, kept=plan.compiled), why="DEVICE=openvino, which finds no Intel GPU"
+        )
     try:
         return choose(plan.engine, plan.precision, kept=plan.compiled)
     except EngineUnusable as error:
         raise ModelUnavailable(str(error)) from error
 
 
-def _open_or_unavailable(path: Path, plan: EnginePlan, choice: Choice, exact: Exactness, best_class: bool) -> tuple[Session, str]:
+def _open_or_unavailable(
+    path: Path, plan: EnginePlan, choice: Choice, exact: Exactness, best_class: bool
+) -> tuple[Session, str]:
     try:
         return _open(path, plan, choice, exact, best_class)
     except Exception as error:  # engines raise types of their own that share no base below Exception
         log.exception("%s cannot be loaded", path)
         raise ModelUnavailable(
-            f"{path} cannot be loaded by {plan.device}: {_one_line(error)}. Delete the model's folder so that it is fetched again."
+            f"{path} cannot be loaded by {plan.device}: {_one_line(error)}. Delete the model's folder so that it is "
+            "fetched again."
         ) from error
 
 
@@ -212,7 +235,9 @@ def _open(path: Path, plan: EnginePlan, choice: Choice, exact: Exactness, best_c
     from runners.engine.onnxruntime import OnnxRuntimeSession
 
     cuda_device = plan.device_id if plan.device == "cuda" else None
-    whole = OnnxRuntimeSession(path, threads=plan.threads, inter_op_threads=plan.inter_op_threads, cuda_device=cuda_device)
+    whole = OnnxRuntimeSession(
+        path, threads=plan.threads, inter_op_threads=plan.inter_op_threads, cuda_device=cuda_device
+    )
     return BestClassSession(whole) if best_class else whole, ""
 
 

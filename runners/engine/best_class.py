@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from runners.engine.session import Session, TensorSpec
 
 CLASSES = "classes"
-"""Name under which a reduced session's metadata says how many classes there were, where the graph has a fixed number."""
+"""Name under which a reduced session's metadata says how many classes there were, where the graph has a fixed
+number.
+"""
 VALUE, CLASS = "best value", "best class"
 """Names of a reduced session's outputs."""
 
@@ -26,11 +28,15 @@ def reduced_metadata(metadata: Mapping[str, str], classes: int | None) -> dict[s
 
 def no_best_class(outputs: int) -> ValueError:
     """The error of a graph with ``outputs`` outputs that cannot be reduced."""
-    return ValueError(f"The graph has {outputs} outputs; to find its best class it must have one, with an axis of classes.")
+    return ValueError(
+        f"The graph has {outputs} outputs; to find its best class it must have one, with an axis of classes."
+    )
 
 
 class BestClassSession:
-    """A session whose one output (..., classes) is reduced to ``VALUE``, of its dtype, and ``CLASS``, int32, both (...)."""
+    """A session whose one output (..., classes) is reduced to ``VALUE``, of its dtype, and ``CLASS``, int32, both
+    (...).
+    """
 
     def __init__(self, whole: Session) -> None:
         """Takes over ``whole``. Raises ``ValueError`` where it has several outputs or no axis of classes."""

@@ -1,8 +1,8 @@
 """Whether bf16 is faster than fp32 on this machine: measured, since what a CPU says of itself does not tell.
 
-AVX512-BF16 doubles what an AMD Zen 4 multiplies in fp32. Intel's Xeons since Sapphire Rapids have the same instructions, at half the speed
-of fp32: theirs are meant to be computed by AMX, which many virtual machines do not show. Seen on one of those, CLIP's ViT-B-16 took 442 ms
-a picture in bf16 and 270 in fp32.
+AVX512-BF16 doubles what an AMD Zen 4 multiplies in fp32. Intel's Xeons since Sapphire Rapids have the same
+instructions, at half the speed of fp32: theirs are meant to be computed by AMX, which many virtual machines do not
+show. Seen on one of those, CLIP's ViT-B-16 took 442 ms a picture in bf16 and 270 in fp32.
 """
 
 from __future__ import annotations
@@ -31,14 +31,18 @@ from runners.engine.openvino_core import core, cpu_facts
 log = logging.getLogger(__name__)
 
 _ROWS, _WIDTH, _LAYERS = 200, 768, 2
-"""Of the multiplications that are timed: those of a transformer as wide as ViT-B over one picture. 0.5 GFLOP, 2 to 5 ms."""
+"""Of the multiplications that are timed: those of a transformer as wide as ViT-B over one picture. 0.5 GFLOP, 2 to 5
+ms.
+"""
 _TURNS = 5
 
 
 def bf16_speedup(folder: Path | None) -> float:
-    """How many times as fast as in fp32 this machine multiplies in bf16, on one thread; 0 where OpenVINO does not offer it.
+    """How many times as fast as in fp32 this machine multiplies in bf16, on one thread; 0 where OpenVINO does not offer
+    it.
 
-    Measured once, in a quarter of a second; kept in ``folder`` (None: nowhere) for as long as CPU and OpenVINO stay the same.
+    Measured once, in a quarter of a second; kept in ``folder`` (None: nowhere) for as long as CPU and OpenVINO stay the
+    same.
     """
     if "BF16" not in cpu_facts()["computes"].split(","):
         return 0.0
@@ -66,7 +70,9 @@ def _keep(path: Path, content: dict[str, Any]) -> None:
     """Write ``content`` whole or not at all. Where it cannot be written it is measured again next time."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=path.stem, suffix=".partial", delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, prefix=path.stem, suffix=".partial", delete=False
+        ) as file:
             json.dump(content, file)
         os.replace(file.name, path)
     except OSError as error:
@@ -79,7 +85,9 @@ def _measured() -> float:
     value = given = ops.parameter([_ROWS, _WIDTH], np.float32)
     for _ in range(_LAYERS):
         for shape in ((_WIDTH, 2 * _WIDTH), (2 * _WIDTH, _WIDTH)):
-            value = ops.matmul(value, ops.constant(numbers.standard_normal(shape, np.float32) / np.float32(_WIDTH)), False, False)
+            value = ops.matmul(
+                value, ops.constant(numbers.standard_normal(shape, np.float32) / np.float32(_WIDTH)), False, False
+            )
     model = ov.Model([value], [given])
     feed = numbers.standard_normal((_ROWS, _WIDTH), np.float32)
     requests = [_request(model, precision) for precision in ("f32", "bf16")]
@@ -89,7 +97,12 @@ def _measured() -> float:
 
 
 def _request(model: ov.Model, precision: str) -> ov.InferRequest:
-    config = {"INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1, "ENABLE_CPU_PINNING": False}
+    config = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": 1,
+        "ENABLE_CPU_PINNING": False,
+    }
     return core().compile_model(model, "CPU", config).create_infer_request()
 
 

@@ -1,9 +1,10 @@
 """Which engine computes a model, and in which precision: what the settings ask for, held against what this machine has.
 
-Measured on 2 cores of an AMD EPYC with AVX512-BF16, CPU time a picture (docs/performance.md): OpenVINO needs less than ONNX Runtime for
-every model here already in fp32 (CLIP image 0.84, OCR detection 0.63, face vectors 0.54 of it), and in bf16 less than half (0.41, 0.34,
-0.21). So ``auto`` is OpenVINO wherever it can be imported on x86-64, in bf16 where that was measured to be faster on the machine itself
-(``runners.engine.bf16``). On other processors nothing was measured: ONNX Runtime.
+Measured on 2 cores of an AMD EPYC with AVX512-BF16, CPU time a picture (docs/performance.md): OpenVINO needs less than
+ONNX Runtime for every model here already in fp32 (CLIP image 0.84, OCR detection 0.63, face vectors 0.54 of it), and in
+bf16 less than half (0.41, 0.34, 0.21). So ``auto`` is OpenVINO wherever it can be imported on x86-64, in bf16 where
+that was measured to be faster on the machine itself (``runners.engine.bf16``). On other processors nothing was
+measured: ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ class EngineUnusable(Exception):
     """What ENGINE or PRECISION asks for cannot be had on this machine; the message says what can."""
 
 
-def choose(engine: Literal["auto"] | EngineName, precision: Literal["auto"] | Precision, *, kept: Path | None = None) -> Choice:
+def choose(
+    engine: Literal["auto"] | EngineName, precision: Literal["auto"] | Precision, *, kept: Path | None = None
+) -> Choice:
     """The engine and the precision of models on this machine's CPU. Imports OpenVINO unless ``engine`` rules it out.
 
     ``kept``: the folder for what is measured to choose by; None keeps nothing.
@@ -44,14 +47,17 @@ def choose(engine: Literal["auto"] | EngineName, precision: Literal["auto"] | Pr
     if engine == "onnxruntime":
         if precision not in ("auto", "fp32"):
             raise EngineUnusable(
-                f"ENGINE=onnxruntime computes in fp32 alone, but PRECISION={precision}. Set ENGINE=openvino, or PRECISION=fp32."
+                f"ENGINE=onnxruntime computes in fp32 alone, but PRECISION={precision}. Set ENGINE=openvino, or "
+                "PRECISION=fp32."
             )
         return Choice("onnxruntime", "fp32", "ENGINE=onnxruntime")
     missing = openvino_problem()
     if missing is not None:
         if engine == "openvino" or precision in ("bf16", "int8"):
             asked = f"PRECISION={precision}" if engine == "auto" else "ENGINE=openvino"
-            raise EngineUnusable(f"{asked} needs OpenVINO, which cannot be used: {missing}. Install openvino, or unset it.")
+            raise EngineUnusable(
+                f"{asked} needs OpenVINO, which cannot be used: {missing}. Install openvino, or unset it."
+            )
         return Choice("onnxruntime", "fp32", f"OpenVINO cannot be used: {missing}")
     if engine == "auto" and precision == "auto" and platform.machine() not in _X86:
         return Choice("onnxruntime", "fp32", f"OpenVINO was measured on x86-64 alone, and this is {platform.machine()}")
@@ -62,7 +68,9 @@ def choose(engine: Literal["auto"] | EngineName, precision: Literal["auto"] | Pr
 
 def _bf16_or_fp32(speedup: float, *, asked: bool) -> Choice:
     if asked:
-        return Choice("openvino", "bf16", "PRECISION=bf16" + (f", though {_in_words(speedup)}" if speedup < WORTH_IT else ""))
+        return Choice(
+            "openvino", "bf16", "PRECISION=bf16" + (f", though {_in_words(speedup)}" if speedup < WORTH_IT else "")
+        )
     return Choice("openvino", "bf16" if speedup >= WORTH_IT else "fp32", _in_words(speedup))
 
 

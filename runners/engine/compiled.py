@@ -1,7 +1,8 @@
 """Compiled models on disk: what an engine made of a model file, so that the next start need not make it again.
 
-One file per entry, ``<key>.blob``: a line of JSON (``Entry``), padding, then the engine's own bytes, which are mapped and not read. An
-entry gets its name only when it is whole. Nothing in here is needed: whatever is missing, damaged or of another version is made anew.
+One file per entry, ``<key>.blob``: a line of JSON (``Entry``), padding, then the engine's own bytes, which are mapped
+and not read. An entry gets its name only when it is whole. Nothing in here is needed: whatever is missing, damaged or
+of another version is made anew.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ log = logging.getLogger(__name__)
 
 _SUFFIX = ".blob"
 _PAGE = 1 << 16
-"""Bytes: a multiple of every system's page size. The engine's part begins at a multiple of it, so that its weights stay aligned."""
+"""Bytes: a multiple of every system's page size. The engine's part begins at a multiple of it, so that its weights stay
+aligned.
+"""
 _UNUSED_DAYS = 30.0
 _ROOM = 8 * 2**30
 """Bytes that all entries may have together; the one that was used least recently goes first."""
@@ -55,19 +58,24 @@ class Mapped:
 
 
 class CompiledModels:
-    """The entries of one folder. Any number of processes may use it at once; none of them is made to wait, or fails for its sake."""
+    """The entries of one folder. Any number of processes may use it at once; none of them is made to wait, or fails for
+    its sake.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def open(self, source: Path, facts: Mapping[str, str]) -> Mapped | None:
-        """The entry made of ``source`` as it is now, under the same ``facts``; None where there is none that can be read."""
+        """The entry made of ``source`` as it is now, under the same ``facts``; None where there is none that can be
+        read.
+        """
         path = self._path(source, facts)
         try:
             with path.open("rb") as file:
                 header = file.readline()
                 entry = Entry(**json.loads(header))
-                # A private mapping: numpy and OpenVINO want one that could be written to, and nothing of it reaches the file.
+                # A private mapping: numpy and OpenVINO want one that could be written to, and nothing of it reaches the
+                # file.
                 mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
             if len(mapping) <= _padded(header) or entry.facts != dict(facts):
                 return None
@@ -78,14 +86,22 @@ class CompiledModels:
         return Mapped(entry, mapping, _padded(header))
 
     def write(
-        self, source: Path, facts: Mapping[str, str], metadata: Mapping[str, str], write: Callable[[io.BufferedIOBase], None]
+        self,
+        source: Path,
+        facts: Mapping[str, str],
+        metadata: Mapping[str, str],
+        write: Callable[[io.BufferedIOBase], None],
     ) -> bool:
-        """Make an entry of what ``write`` writes. False, and a line in the log, where the folder cannot be written to."""
+        """Make an entry of what ``write`` writes. False, and a line in the log, where the folder cannot be written
+        to.
+        """
         header = json.dumps(asdict(Entry(str(source), dict(facts), dict(metadata)))).encode() + b"\n"
         path, temporary = self._path(source, facts), None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.folder, prefix=path.stem, suffix=".partial", delete=False) as file:
+            with tempfile.NamedTemporaryFile(
+                dir=self.folder, prefix=path.stem, suffix=".partial", delete=False
+            ) as file:
                 temporary = Path(file.name)
                 file.write(header.ljust(_padded(header)))
                 write(file)  # type: ignore[arg-type]  # typeshed's wrapper of a temporary file has the methods, not the base
@@ -104,7 +120,9 @@ class CompiledModels:
             self._path(source, facts).unlink(missing_ok=True)
 
     def _path(self, source: Path, facts: Mapping[str, str]) -> Path:
-        return self.folder / (hashlib.sha256(json.dumps([*_identity(source), sorted(facts.items())]).encode()).hexdigest()[:40] + _SUFFIX)
+        return self.folder / (
+            hashlib.sha256(json.dumps([*_identity(source), sorted(facts.items())]).encode()).hexdigest()[:40] + _SUFFIX
+        )
 
     def _tidy(self, *, keep: Path) -> None:
         """Remove entries that nobody used for long, what broke off, and the least recently used beyond ``_ROOM``."""
@@ -128,6 +146,10 @@ def _padded(header: bytes) -> int:
 
 
 def _identity(source: Path) -> list[object]:
-    """What changes when a model changes: path, size and time of its file, and of files that hold its weights (``model.onnx.data``)."""
-    parts = sorted(path for path in source.parent.iterdir() if path == source or path.name.startswith(source.stem + "."))
+    """What changes when a model changes: path, size and time of its file, and of files that hold its weights
+    (``model.onnx.data``).
+    """
+    parts = sorted(
+        path for path in source.parent.iterdir() if path == source or path.name.startswith(source.stem + ".")
+    )
     return [str(source.resolve()), *([path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in parts)]

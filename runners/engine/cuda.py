@@ -1,4 +1,6 @@
-"""Whether this machine computes with CUDA, found out without loading ONNX Runtime where it cannot: that is 20 MB in every process."""
+"""Whether this machine computes with CUDA, found out without loading ONNX Runtime where it cannot: that is 20 MB in
+every process.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def cuda_is_usable() -> bool:
 
 
 def _has_cuda_build() -> bool:
-    """Whether the installed package holds ONNX Runtime's library for CUDA (libonnxruntime_providers_cuda.so or the like)."""
+    """Whether the installed package holds ONNX Runtime's library for CUDA (libonnxruntime_providers_cuda.so or the
+    like).
+    """
     spec = importlib.util.find_spec("onnxruntime")
     if spec is None or spec.origin is None:
         return False

@@ -11,7 +11,9 @@ class Rests(Protocol):
     """A session that can do with less while nobody uses it."""
 
     def rest(self, idle_for: float) -> bool:
-        """Give up what the next call can make anew, if there was none for ``idle_for`` seconds. Whether anything was given up."""
+        """Give up what the next call can make anew, if there was none for ``idle_for`` seconds. Whether anything was
+        given up.
+        """
         ...
 
 
@@ -26,7 +28,9 @@ def watch(session: Rests) -> None:
 
 
 def rest_idle_sessions(idle_for: float) -> int:
-    """Let every session of this process that nobody used for ``idle_for`` seconds rest. Returns how many gave something up."""
+    """Let every session of this process that nobody used for ``idle_for`` seconds rest. Returns how many gave something
+    up.
+    """
     with _guard:
         sessions = list(_open)
     return sum(session.rest(idle_for) for session in sessions)

@@ -1,7 +1,9 @@
-"""How many threads a call of a small graph takes: all while it is alone in its process, one while others compute beside it.
+"""How many threads a call of a small graph takes: all while it is alone in its process, one while others compute beside
+it.
 
-Small graphs (faces, lines of text) gain little from a second thread. Measured on 2 cores: faces take 36 ms with two threads and 42 ms with
-one, pages 160 and 220. So two threads are quicker for whoever is alone, but two callers are served 1.3 to 1.6 times as fast by one each.
+Small graphs (faces, lines of text) gain little from a second thread. Measured on 2 cores: faces take 36 ms with two
+threads and 42 ms with one, pages 160 and 220. So two threads are quicker for whoever is alone, but two callers are
+served 1.3 to 1.6 times as fast by one each.
 """
 
 from __future__ import annotations
@@ -40,10 +42,14 @@ def others_work() -> bool:
 
 
 class LanedSession:
-    """One graph, opened for all threads, and again for one thread as often as there are lanes, once several batches meet. Thread-safe."""
+    """One graph, opened for all threads, and again for one thread as often as there are lanes, once several batches
+    meet. Thread-safe.
+    """
 
     def __init__(self, open_with: Callable[[int], Session], threads: int) -> None:
-        """``open_with``: opens the graph for so many threads. ``threads``: of the whole process; as many are its lanes."""
+        """``open_with``: opens the graph for so many threads. ``threads``: of the whole process; as many are its
+        lanes.
+        """
         self._open_with = open_with
         self._lanes = threads
         self._wide = open_with(threads)
@@ -78,7 +84,9 @@ class LanedSession:
                 self._changed.notify()
 
     def _take_lane(self) -> Session:
-        """Lanes are opened by the first call beside another: who never has two callers does not pay for their memory."""
+        """Lanes are opened by the first call beside another: who never has two callers does not pay for their
+        memory.
+        """
         with self._changed:
             while len(self._narrow) < self._lanes:
                 lane = self._open_with(1)

@@ -62,7 +62,9 @@ class OnnxRuntimeSession:
         options.enable_mem_pattern = False
         providers: list[Any] = ["CPUExecutionProvider"]
         if cuda_device is not None:
-            providers.insert(0, ("CUDAExecutionProvider", {"device_id": cuda_device, "arena_extend_strategy": "kSameAsRequested"}))
+            providers.insert(
+                0, ("CUDAExecutionProvider", {"device_id": cuda_device, "arena_extend_strategy": "kSameAsRequested"})
+            )
         self._session: ort.InferenceSession | None = ort.InferenceSession(str(path), options, providers=providers)
         if cuda_device is not None and "CUDAExecutionProvider" not in self._session.get_providers():
             raise RuntimeError(f"ONNX Runtime fell back to the CPU for {path}, although CUDA was asked for.")

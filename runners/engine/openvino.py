@@ -1,7 +1,8 @@
 """``Session`` over OpenVINO, on the CPU or an Intel GPU.
 
-Memory, of CN-CLIP ViT-B-16's image half in bf16 (172 MB of weights): 701 MB as OpenVINO loads it from ONNX, 225 MB here. What
-OpenVINO packs for the CPU is needed; the copy that it packs from is a file (``compiled``) whose pages are let go of once packed.
+Memory, of CN-CLIP ViT-B-16's image half in bf16 (172 MB of weights): 701 MB as OpenVINO loads it from ONNX, 225 MB
+here. What OpenVINO packs for the CPU is needed; the copy that it packs from is a file (``compiled``) whose pages are
+let go of once packed.
 """
 
 from __future__ import annotations
@@ -37,11 +38,17 @@ from runners.engine.session import TensorSpec
 log = logging.getLogger(__name__)
 
 _PREPARED_SHAPES = "64"
-"""Prepared operations that OpenVINO keeps per model; of its own 5000, OCR with 73 shapes took 498 MB, with 64 some 350."""
+"""Prepared operations that OpenVINO keeps per model; of its own 5000, OCR with 73 shapes took 498 MB, with 64 some
+350.
+"""
 _QUICK_TO_IMPORT = 64 * 2**20
-"""Bytes of a compiled model that is not kept open at rest: importing takes 40 to 90 ms for each of OCR's and faces' graphs."""
+"""Bytes of a compiled model that is not kept open at rest: importing takes 40 to 90 ms for each of OCR's and faces'
+graphs.
+"""
 _EXACT_START = 5
-"""Convolutions in fp32 at the start of a graph that wants it. MobileFaceNet on 85 faces: least cosine to fp32 0.9997, without it 0.9987."""
+"""Convolutions in fp32 at the start of a graph that wants it. MobileFaceNet on 85 faces: least cosine to fp32 0.9997,
+without it 0.9987.
+"""
 
 
 class OpenVinoSession:
@@ -60,9 +67,9 @@ class OpenVinoSession:
     ) -> None:
         """Load ``path``, an ONNX file or OpenVINO's own ``.xml``. ``compiled``: where to keep what is made of it.
 
-        ``precision``: of the CPU's multiplications; int8 is a matter of the file, and what is not int8 in it is computed in bf16 where
-        that is faster. ``exact_start``: under bf16, compute the first convolutions in fp32. ``best_class``: answer as
-        ``BestClassSession`` would, reduced in the graph. ``gpu``: on an Intel GPU if there is
+        ``precision``: of the CPU's multiplications; int8 is a matter of the file, and what is not int8 in it is
+        computed in bf16 where that is faster. ``exact_start``: under bf16, compute the first convolutions in fp32.
+        ``best_class``: answer as ``BestClassSession`` would, reduced in the graph. ``gpu``: on an Intel GPU if there is
         one, in fp32.
         """
         self._device = "GPU" if gpu and has_gpu() else "CPU"
@@ -113,7 +120,8 @@ class OpenVinoSession:
                 return False
             self._request = None  # it holds the last call's arrays
             if self._mapped is not None and len(self._mapped.mapping) <= _QUICK_TO_IMPORT:
-                # What was prepared for the shapes that it met goes with it; OpenVINO has no other way to give that back.
+                # What was prepared for the shapes that it met goes with it; OpenVINO has no other way to give that
+                # back.
                 self._compiled = None
                 self._shapes.clear()
             else:
@@ -130,7 +138,13 @@ class OpenVinoSession:
             self._request = self._compiled = self._mapped = None
 
     def _load(
-        self, path: Path, precision: Precision, bf16: bool, exact_start: bool, best_class: bool, folder: CompiledModels | None
+        self,
+        path: Path,
+        precision: Precision,
+        bf16: bool,
+        exact_start: bool,
+        best_class: bool,
+        folder: CompiledModels | None,
     ) -> tuple[ov.CompiledModel, dict[str, str]]:
         if self._device != "CPU":
             model, metadata = _read(path, best_class=best_class)
@@ -154,7 +168,9 @@ class OpenVinoSession:
             graph = self._from_disk(path, facts, folder) or graph
         return graph, metadata
 
-    def _from_disk(self, path: Path, facts: Mapping[str, str], folder: CompiledModels | None) -> ov.CompiledModel | None:
+    def _from_disk(
+        self, path: Path, facts: Mapping[str, str], folder: CompiledModels | None
+    ) -> ov.CompiledModel | None:
         mapped = folder.open(path, facts) if folder is not None else None
         if folder is None or mapped is None:
             return None
@@ -194,18 +210,24 @@ def _config(device: str, bf16: bool, threads: int) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _bounded_shapes() -> Mapping[str, str]:
-    """The option that bounds prepared operations, where this release of OpenVINO still knows it: it is not among those it promises."""
+    """The option that bounds prepared operations, where this release of OpenVINO still knows it: it is not among those
+    it promises.
+    """
     option = {"CPU_RUNTIME_CACHE_CAPACITY": _PREPARED_SHAPES}
     try:
         core().set_property("CPU", option)
     except RuntimeError:
-        log.info("OpenVINO %s has no CPU_RUNTIME_CACHE_CAPACITY: memory for many shapes of pictures may grow.", ov.__version__)
+        log.info(
+            "OpenVINO %s has no CPU_RUNTIME_CACHE_CAPACITY: memory for many shapes of pictures may grow.",
+            ov.__version__,
+        )
         return {}
     return option
 
 
 def _halved(model: ov.Model, *, exact_start: bool) -> ov.Model:
-    """The model with its weights in fp16, which keeps three bits more than bf16 will: half the file, and no second copy when packed.
+    """The model with its weights in fp16, which keeps three bits more than bf16 will: half the file, and no second copy
+    when packed.
 
     Two casts, from fp32 to fp16 and on to bf16, differ from one by half a unit in bf16's last place at the very most.
     """
@@ -224,10 +246,13 @@ def _halved(model: ov.Model, *, exact_start: bool) -> ov.Model:
 def _mark_exact(path: Path) -> None:
     """Have the first convolutions of the ``.xml`` at ``path`` computed in fp32 whatever the rest is in.
 
-    The attribute is OpenVINO's own (``DisableFP16Compression``, written "precise"); a release that does not know it ignores it.
+    The attribute is OpenVINO's own (``DisableFP16Compression``, written "precise"); a release that does not know it
+    ignores it.
     """
     document = ElementTree.parse(path)  # noqa: S314 - written by OpenVINO a moment ago
-    convolutions = [layer for layer in document.iter("layer") if layer.get("type") in ("Convolution", "GroupConvolution")]
+    convolutions = [
+        layer for layer in document.iter("layer") if layer.get("type") in ("Convolution", "GroupConvolution")
+    ]
     for layer in convolutions[:_EXACT_START]:
         info = layer.find("rt_info")
         if info is None:
@@ -238,7 +263,9 @@ def _mark_exact(path: Path) -> None:
 
 
 class _FromHere(io.BytesIO):
-    """What is left of an open file, for OpenVINO to write to: it insists on a BytesIO, which would hold the whole model in memory."""
+    """What is left of an open file, for OpenVINO to write to: it insists on a BytesIO, which would hold the whole model
+    in memory.
+    """
 
     def __init__(self, file: io.BufferedIOBase) -> None:
         super().__init__()

@@ -30,7 +30,9 @@ def is_usable() -> bool:
 
 @lru_cache(maxsize=1)
 def cpu_capabilities() -> tuple[str, ...]:
-    """What the CPU computes in, in OpenVINO's words: FP32, BF16, INT8 and others. Empty where OpenVINO does not know the CPU."""
+    """What the CPU computes in, in OpenVINO's words: FP32, BF16, INT8 and others. Empty where OpenVINO does not know
+    the CPU.
+    """
     try:
         return tuple(core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
     except RuntimeError:
@@ -39,13 +41,17 @@ def cpu_capabilities() -> tuple[str, ...]:
 
 @lru_cache(maxsize=1)
 def has_gpu() -> bool:
-    """Whether there is an Intel GPU. Asked only where a GPU is wanted: the answer loads the plugins of every kind of device, 20 MB."""
+    """Whether there is an Intel GPU. Asked only where a GPU is wanted: the answer loads the plugins of every kind of
+    device, 20 MB.
+    """
     return "GPU" in core().available_devices
 
 
 @lru_cache(maxsize=1)
 def cpu_facts() -> Mapping[str, str]:
-    """All of this machine and this OpenVINO that decides what becomes of a model, and how fast it is. The CPU must be usable."""
+    """All of this machine and this OpenVINO that decides what becomes of a model, and how fast it is. The CPU must be
+    usable.
+    """
     return {
         "openvino": ov.get_version(),
         "cpu": str(core().get_property("CPU", "FULL_DEVICE_NAME")),
@@ -55,7 +61,9 @@ def cpu_facts() -> Mapping[str, str]:
 
 
 def _cpu_features() -> str:
-    """A digest of the CPU's flags: virtual machines have names that say nothing, and show more or less of the CPU below."""
+    """A digest of the CPU's flags: virtual machines have names that say nothing, and show more or less of the CPU
+    below.
+    """
     with contextlib.suppress(OSError):
         for line in _CPUINFO.read_text().splitlines():
             if line.startswith("flags"):

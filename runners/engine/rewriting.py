@@ -1,6 +1,7 @@
 """Graphs rewritten before OpenVINO compiles them: the same numbers up to rounding, in operations that it computes fast.
 
-What is rewritten was found in profiles of PP-OCRv6's detector, which takes 0.85 of the time afterwards (docs/performance.md).
+What is rewritten was found in profiles of PP-OCRv6's detector, which takes 0.85 of the time afterwards
+(docs/performance.md).
 """
 
 from __future__ import annotations
@@ -22,16 +23,22 @@ from runners.contract import Float32
 from runners.engine.best_class import CLASS, VALUE, no_best_class
 
 REWRITING = "1"
-"""Which rewriting this is, for what is kept of rewritten graphs. Count it up whenever ``rewrite`` makes something else of a graph."""
+"""Which rewriting this is, for what is kept of rewritten graphs. Count it up whenever ``rewrite`` makes something else
+of a graph.
+"""
 _MOST_CHANNELS = 4
-"""Channels that a second transposed convolution may make to be computed in the grain of the first: it costs the square of its scale."""
+"""Channels that a second transposed convolution may make to be computed in the grain of the first: it costs the square
+of its scale.
+"""
 
 Node: TypeAlias = Any
 """An operation of an ``ov.Model``; what is asked of it is its type's own, which the type ``ov.Node`` does not know."""
 
 
 def rewrite(model: ov.Model) -> int:
-    """Rewrite the fp32 parts of ``model`` in place; returns how many places were. Inputs and outputs keep names, shapes and order."""
+    """Rewrite the fp32 parts of ``model`` in place; returns how many places were. Inputs and outputs keep names, shapes
+    and order.
+    """
     _without_identities(model)
     folding = Manager()
     folding.register_pass(ConstantFolding())  # weights hide behind shape computations of the ONNX importer
@@ -51,7 +58,11 @@ def end_with_best_class(model: ov.Model) -> ov.Model:
 
     Raises ``ValueError`` where it has several outputs or no axis of classes.
     """
-    if len(model.outputs) != 1 or not model.output(0).get_partial_shape().rank.is_static or not len(model.output(0).get_partial_shape()):
+    if (
+        len(model.outputs) != 1
+        or not model.output(0).get_partial_shape().rank.is_static
+        or not len(model.output(0).get_partial_shape())
+    ):
         raise no_best_class(len(model.outputs))
     answer = model.get_results()[0].input_value(0)
     best = ops.topk(answer, ops.constant(np.int64(1)), -1, "max", "none", index_element_type="i32")
@@ -72,7 +83,9 @@ def _without_identities(model: ov.Model) -> None:
 
 
 def _gate(node: Node) -> bool:
-    """``x + x * s`` with one s a channel, a gate with a shortcut: ``x * (s + 1)``, one pass over the large x instead of two."""
+    """``x + x * s`` with one s a channel, a gate with a shortcut: ``x * (s + 1)``, one pass over the large x instead of
+    two.
+    """
     for place in (0, 1):
         whole, gated = node.input_value(place), node.input_value(1 - place)
         product = gated.get_node()
@@ -93,12 +106,16 @@ def _is_fp32(node: Node) -> bool:
 
 def _is_per_channel(shape: Any) -> bool:
     return bool(
-        shape.rank.is_static and shape.rank.get_length() == 4 and all(side.is_static and side.get_length() == 1 for side in shape[2:])
+        shape.rank.is_static
+        and shape.rank.get_length() == 4
+        and all(side.is_static and side.get_length() == 1 for side in shape[2:])
     )
 
 
 def _is_upsampling(node: Node) -> bool:
-    """A transposed convolution whose kernel just fills its stride: each input pixel makes a block of pixels of its own."""
+    """A transposed convolution whose kernel just fills its stride: each input pixel makes a block of pixels of its
+    own.
+    """
     if node.get_type_name() != "ConvolutionBackpropData" or node.get_input_size() != 2 or not _is_fp32(node):
         return False
     weights, attributes = _constant(node.input_value(1)), node.get_attributes()
@@ -121,10 +138,11 @@ def _pads(node: Node) -> bool:
 
 
 def _upsample(first: Node) -> list[Node]:
-    """Compute ``first`` and what follows it pixel by pixel at its input's size, and lay the blocks out at the end. What it stood for.
+    """Compute ``first`` and what follows it pixel by pixel at its input's size, and lay the blocks out at the end. What
+    it stood for.
 
-    A block of b x b pixels is b * b groups of channels, row by row. A convolution over such channels is one of 1 x 1 pixels whose weights
-    are zero between groups.
+    A block of b x b pixels is b * b groups of channels, row by row. A convolution over such channels is one of 1 x 1
+    pixels whose weights are zero between groups.
     """
     replaced: list[Node] = []
     value, block = first.input_value(0), 1
@@ -142,7 +160,9 @@ def _upsample(first: Node) -> list[Node]:
 
 
 def _pixelwise(first: Node) -> Iterator[Node]:
-    """``first`` and the operations after it, one after the other, that may as well be computed before its pixels are laid out."""
+    """``first`` and the operations after it, one after the other, that may as well be computed before its pixels are
+    laid out.
+    """
     node = first
     while True:
         yield node
@@ -178,7 +198,8 @@ def _weights(node: Node) -> Float32:
 
 
 def _block_weights(weights: Float32, block: int) -> tuple[Float32, int]:
-    """Weights (c, d, k, k) of a transposed convolution, for channels that are blocks of ``block`` x ``block`` pixels; the new block.
+    """Weights (c, d, k, k) of a transposed convolution, for channels that are blocks of ``block`` x ``block`` pixels;
+    the new block.
 
     Returns (n * n * d, block * block * c, 1, 1) with n = k * block.
     """

@@ -1,7 +1,8 @@
-"""Faces in pictures: where they are (SCRFD) and whose they are (ArcFace). numpy and OpenCV over our own engine sessions.
+"""Faces in pictures: where they are (SCRFD) and whose they are (ArcFace). numpy and OpenCV over our own engine
+sessions.
 
-insightface itself is not imported: it brings scipy, scikit-image and onnx (118 MB) and a second OpenCV. The tests hold this
-package to its numbers.
+insightface itself is not imported: it brings scipy, scikit-image and onnx (118 MB) and a second OpenCV. The tests hold
+this package to its numbers.
 """
 
 from __future__ import annotations
@@ -69,7 +70,9 @@ class FaceModel:
 
     def _locate(self, pictures: Sequence[_Decoded | Failure]) -> list[_Located | Failure]:
         good = [picture for picture in pictures if isinstance(picture, _Decoded)]
-        found = iter(self._detector.detect([picture.pixels for picture in good], [picture.min_score for picture in good]))
+        found = iter(
+            self._detector.detect([picture.pixels for picture in good], [picture.min_score for picture in good])
+        )
         answers: list[_Located | Failure] = []
         for picture in pictures:
             if isinstance(picture, Failure):
@@ -128,4 +131,6 @@ class _Located:
 
 
 def _pixels(pictures: Sequence[_Decoded | Failure]) -> int:
-    return sum(picture.pixels.shape[0] * picture.pixels.shape[1] for picture in pictures if isinstance(picture, _Decoded))
+    return sum(
+        picture.pixels.shape[0] * picture.pixels.shape[1] for picture in pictures if isinstance(picture, _Decoded)
+    )

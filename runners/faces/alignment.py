@@ -27,10 +27,10 @@ _LONGEST_SIDE = 2**15 - 2
 def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> NDArray[np.float64]:
     """The similarity (rotation, uniform scale, shift; no reflection) that brings ``source`` closest to ``target``.
 
-    Both are (n, 2) points. Returns the (2, 3) matrix M with ``target ~ M[:, :2] @ source + M[:, 2]`` and the least sum of
-    squared distances. That is what Umeyama (PAMI 1991) solves with an SVD in any dimension; in the plane a similarity is
-    ``w = a z + b`` over complex numbers, which makes it an ordinary linear regression. Where all source points coincide, the
-    scale is 0.
+    Both are (n, 2) points. Returns the (2, 3) matrix M with ``target ~ M[:, :2] @ source + M[:, 2]`` and the least sum
+    of squared distances. That is what Umeyama (PAMI 1991) solves with an SVD in any dimension; in the plane a
+    similarity is ``w = a z + b`` over complex numbers, which makes it an ordinary linear regression. Where all source
+    points coincide, the scale is 0.
     """
     z = np.asarray(source, np.float64) @ (1, 1j)
     w = np.asarray(target, np.float64) @ (1, 1j)
@@ -57,7 +57,9 @@ def aligned_crop(picture: Pixels, landmarks: NDArray[np.floating]) -> Pixels:
 
 
 def _sampled_region(matrix: NDArray[np.float64], *, width: int, height: int) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of the part of a picture that the warp by ``matrix`` looks at, short enough for OpenCV."""
+    """Left, top, right, bottom of the part of a picture that the warp by ``matrix`` looks at, short enough for
+    OpenCV.
+    """
     end = CROP_SIZE - 1
     corners = np.array([[0, end, 0, end], [0, 0, end, end], [1, 1, 1, 1]], np.float64)
     seen = cv2.invertAffineTransform(matrix) @ corners

@@ -1,4 +1,5 @@
-"""Faces in a picture with SCRFD (Guo et al., "Sample and Computation Redistribution for Efficient Face Detection", 2021).
+"""Faces in a picture with SCRFD (Guo et al., "Sample and Computation Redistribution for Efficient Face Detection",
+2021).
 
 Own code; numbers agree with insightface 2.1 (``model_zoo/scrfd.py``), whose rounding is followed where it shows.
 """
@@ -22,7 +23,9 @@ MAX_OVERLAP = 0.4
 """Of two boxes whose intersection over union is larger, the one with the lower score is dropped."""
 
 MAX_FACES = 1000
-"""Faces in one picture, the best. More do not fit on the canvas; but below a score of about 0.01 every anchor is a "face"."""
+"""Faces in one picture, the best. More do not fit on the canvas; but below a score of about 0.01 every anchor is a
+"face".
+"""
 
 _DEFAULT_SIZE = (640, 640)
 _STD = 128.0
@@ -51,10 +54,14 @@ class Detector:
     """SCRFD over one session. Thread-safe."""
 
     def __init__(self, session: Session) -> None:
-        """Raises ``ModelUnavailable`` where the graph is no SCRFD with landmarks, which recognition cannot do without."""
+        """Raises ``ModelUnavailable`` where the graph is no SCRFD with landmarks, which recognition cannot do
+        without.
+        """
         outputs = len(session.outputs)
         if outputs in _WITHOUT_LANDMARKS:
-            raise ModelUnavailable("the detection graph finds no landmarks (eyes, nose, mouth), without which faces cannot be recognised")
+            raise ModelUnavailable(
+                "the detection graph finds no landmarks (eyes, nose, mouth), without which faces cannot be recognised"
+            )
         if outputs not in _LAYOUTS:
             raise ModelUnavailable(f"the detection graph is no SCRFD: it has {outputs} outputs, not 9 or 15")
         self._graph = PictureGraph(session, default_size=_DEFAULT_SIZE, std=_STD, at_most=_BATCH)
@@ -87,8 +94,12 @@ class Detector:
         """Free the graph."""
         self._graph.close()
 
-    def _faces(self, scores: Float32, distances: Float32, offsets: Float32, *, min_score: float, scale: float) -> Detections:
-        """One picture's faces, from (anchors,) scores, (anchors, 4) distances to the box's sides, (anchors, 10) offsets."""
+    def _faces(
+        self, scores: Float32, distances: Float32, offsets: Float32, *, min_score: float, scale: float
+    ) -> Detections:
+        """One picture's faces, from (anchors,) scores, (anchors, 4) distances to the box's sides, (anchors, 10)
+        offsets.
+        """
         near = np.flatnonzero(scores >= min_score)
         points, strides, shrunk = self._points[near], self._strides[near, np.newaxis], np.float32(scale)
         reach = distances[near] * strides
@@ -101,8 +112,9 @@ class Detector:
 def letterbox(picture: Pixels, size: tuple[int, int]) -> tuple[Pixels, float]:
     """The picture, scaled to fit ``size`` (width, height), in the top left of a black canvas; and the scale.
 
-    As in the reference, the side that does not fill the canvas is rounded down, and the scale is that of the height for both
-    axes (for a 9000 x 1000 panorama, x is off by 0.15 %). A side never falls below one pixel, where the reference fails.
+    As in the reference, the side that does not fill the canvas is rounded down, and the scale is that of the height for
+    both axes (for a 9000 x 1000 panorama, x is off by 0.15 %). A side never falls below one pixel, where the reference
+    fails.
     """
     width, height = size
     ratio = picture.shape[0] / picture.shape[1]
@@ -131,9 +143,9 @@ def anchors(size: tuple[int, int], strides: Sequence[int], per_point: int) -> tu
 def non_maximum_suppression(boxes: Float32, scores: Float32, max_overlap: float) -> NDArray[np.intp]:
     """Indices of the boxes that stay, best score first (equal scores: in the order given).
 
-    ``boxes``: (n, 4) x1, y1, x2, y2 in whole pixels' corners: a box of one pixel has x1 == x2, hence the + 1 (the convention
-    of Fast R-CNN's code, which SCRFD keeps). A box goes where its intersection over union with a better one that stayed
-    is above ``max_overlap``.
+    ``boxes``: (n, 4) x1, y1, x2, y2 in whole pixels' corners: a box of one pixel has x1 == x2, hence the + 1 (the
+    convention of Fast R-CNN's code, which SCRFD keeps). A box goes where its intersection over union with a better one
+    that stayed is above ``max_overlap``.
     """
     order = np.argsort(-scores, kind="stable")
     left, top, right, bottom = boxes[order].T

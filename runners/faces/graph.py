@@ -25,14 +25,16 @@ class PictureGraph:
     """Pictures in, arrays out; normalised to ``(x - 127.5) / std`` on the way. Thread-safe."""
 
     def __init__(self, session: Session, *, default_size: tuple[int, int], std: float, at_most: int) -> None:
-        """``default_size``: width and height in pixels, where the graph leaves them open. ``at_most``: pictures per call.
+        """``default_size``: width and height in pixels, where the graph leaves them open. ``at_most``: pictures per
+        call.
 
         Raises ``ModelUnavailable`` where the graph takes no single (n, 3, height, width) input.
         """
         shape = session.inputs[0].shape
         if len(session.inputs) != 1 or len(shape) != 4 or shape[1] not in (3, None):
             raise ModelUnavailable(
-                f"the graph should take one input of shape (n, 3, height, width), not {[i.shape for i in session.inputs]}"
+                "the graph should take one input of shape (n, 3, height, width), not "
+                f"{[i.shape for i in session.inputs]}"
             )
         self._session = session
         self._input = session.inputs[0]
@@ -43,7 +45,9 @@ class PictureGraph:
         """Pictures in one call, at most."""
 
     def run(self, pictures: Sequence[Pixels]) -> list[Float32]:
-        """Outputs for pictures of ``size``: one array per output of the graph, those of several calls joined along axis 0."""
+        """Outputs for pictures of ``size``: one array per output of the graph, those of several calls joined along axis
+        0.
+        """
         chunks = (pictures[start : start + self.batch] for start in range(0, len(pictures), self.batch))
         answers = [self._session.run({self._input.name: self._normalised(chunk)}) for chunk in chunks]
         return [np.concatenate(arrays, axis=0).astype(np.float32, copy=False) for arrays in zip(*answers, strict=True)]
@@ -60,8 +64,8 @@ class PictureGraph:
 def _takes_batches(session: Session) -> bool:
     """Whether a call with two pictures answers both as two calls would, along the first axis of every output.
 
-    A graph's declared shapes do not tell: SCRFD graphs exported without a batch axis in their outputs answer (n, k), which
-    mixes the anchors of two pictures; ArcFace's ``w600k_*`` declare (1, 512) and answer (n, 512). So it is tried.
+    A graph's declared shapes do not tell: SCRFD graphs exported without a batch axis in their outputs answer (n, k),
+    which mixes the anchors of two pictures; ArcFace's ``w600k_*`` declare (1, 512) and answer (n, 512). So it is tried.
     """
     spec = session.inputs[0]
     if spec.shape[0] is not None:
@@ -80,7 +84,8 @@ def _takes_batches(session: Session) -> bool:
 
 
 def _agree(first: NDArray[Any], second: NDArray[Any], both: NDArray[Any]) -> bool:
-    """Whether ``both`` is ``first`` above ``second``, up to rounding (which engines do differently for other batch sizes).
+    """Whether ``both`` is ``first`` above ``second``, up to rounding (which engines do differently for other batch
+    sizes).
 
     Rounding is told from a mix-up by how far the two pictures' own answers lie apart.
     """

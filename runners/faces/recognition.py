@@ -1,6 +1,7 @@
 """Whose face it is, as a vector: ArcFace (Deng et al., CVPR 2019) over aligned crops.
 
-Own code; numbers agree with insightface 2.1 (``model_zoo/arcface_onnx.py``), up to the L2 norm: vectors here have norm 1.
+Own code; numbers agree with insightface 2.1 (``model_zoo/arcface_onnx.py``), up to the L2 norm: vectors here have norm
+1.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from runners.faces.alignment import CROP_SIZE, Pixels
 from runners.faces.graph import PictureGraph
 
 _STD = 127.5
-# Every pack of insightface's model zoo in the catalog (buffalo_*, antelopev2) takes (x - 127.5) / 127.5. insightface looks into
-# a graph for "Sub" and "Mul" among its first nodes, the mark of its MXNet exports of 2018, which normalise pixels themselves;
-# such a graph is not served here, and nothing that an engine tells about a graph would give it away.
+# Every pack of insightface's model zoo in the catalog (buffalo_*, antelopev2) takes (x - 127.5) / 127.5. insightface
+# looks into a graph for "Sub" and "Mul" among its first nodes, the mark of its MXNet exports of 2018, which normalise
+# pixels themselves; such a graph is not served here, and nothing that an engine tells about a graph would give it away.
 
 _BATCH = 8
-# CPU per face with w600k_mbf on one thread, in ms, for 1, 4, 8, 16, 32 at once: 5.9, 4.6, 4.4, 4.4, 4.7 in OpenVINO bf16, 7.2, 5.8, 5.8,
-# 6.0, 6.2 in fp32. More than 8 takes memory (3 MB a crop) and shapes that engines prepare for, and wins nothing.
+# CPU per face with w600k_mbf on one thread, in ms, for 1, 4, 8, 16, 32 at once: 5.9, 4.6, 4.4, 4.4, 4.7 in OpenVINO
+# bf16, 7.2, 5.8, 5.8, 6.0, 6.2 in fp32. More than 8 takes memory (3 MB a crop) and shapes that engines prepare for, and
+# wins nothing.
 
 
 class Recognizer:
@@ -36,11 +38,14 @@ class Recognizer:
         if self._graph.size != (CROP_SIZE, CROP_SIZE):
             width, height = self._graph.size
             raise ModelUnavailable(
-                f"the recognition graph takes {width} x {height} pixels; faces are aligned for {CROP_SIZE} x {CROP_SIZE}"
+                f"the recognition graph takes {width} x {height} pixels; faces are aligned for {CROP_SIZE} x "
+                f"{CROP_SIZE}"
             )
         (vectors,) = self._graph.run([np.zeros((CROP_SIZE, CROP_SIZE, 3), np.uint8)])
         if vectors.ndim != 2:
-            raise ModelUnavailable(f"the recognition graph should answer one vector per face, not an array of shape {vectors.shape}")
+            raise ModelUnavailable(
+                f"the recognition graph should answer one vector per face, not an array of shape {vectors.shape}"
+            )
         self.dimensions = int(vectors.shape[1])
         """Numbers in an embedding."""
 

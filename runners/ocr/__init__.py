@@ -36,16 +36,20 @@ class OcrModel:
     """A detector and a recogniser. Holds nothing of a job between calls; may be called from several threads."""
 
     def __init__(self, detector: Session, recogniser: Session, alphabet: Sequence[str], *, max_pixels: int) -> None:
-        """``alphabet``: see ``load_alphabet``. ``max_pixels``: larger pictures are refused. Takes over both sessions."""
+        """``alphabet``: see ``load_alphabet``. ``max_pixels``: larger pictures are refused. Takes over both
+        sessions.
+        """
         self._detector = detector
         self._recogniser = recogniser
         self._alphabet = tuple(alphabet)
         self._max_pixels = max_pixels
 
     def run(self, jobs: Sequence[ImageJob]) -> list[TextLines | Failure]:
-        """Read every picture by its own options; one answer per job, in order. A bad picture is a ``Failure`` of its own.
+        """Read every picture by its own options; one answer per job, in order. A bad picture is a ``Failure`` of its
+        own.
 
-        Pictures are decoded and searched one after another, so that memory holds one at a time; the lines of all are read together.
+        Pictures are decoded and searched one after another, so that memory holds one at a time; the lines of all are
+        read together.
         """
         found = [self._find(job) for job in jobs]
         lines = [line for one in found if isinstance(one, _Found) for line in one.lines]
@@ -65,7 +69,9 @@ class OcrModel:
             pixels = decode_shared(job.data, max_pixels=self._max_pixels, upright=job.upright)
         except ServiceError as error:
             return Failure(error.code, error.message)
-        found = detect(self._detector, pixels, max_resolution=options.max_resolution, min_score=options.min_detection_score)
+        found = detect(
+            self._detector, pixels, max_resolution=options.max_resolution, min_score=options.min_detection_score
+        )
         return _Found(options, found.boxes, found.scores, [cut_line(pixels, box) for box in found.boxes])
 
 
@@ -76,10 +82,11 @@ class OpensSessions(Protocol):
 
 
 def load_ocr(files: Mapping[str, Path], open_session: OpensSessions, *, max_pixels: int) -> OcrModel:
-    """Load the OCR model in ``files``: ``detection/model.onnx``, ``recognition/model.onnx`` and, where the recogniser's graph does not
-    hold its own alphabet, ``recognition/dict.txt``.
+    """Load the OCR model in ``files``: ``detection/model.onnx``, ``recognition/model.onnx`` and, where the recogniser's
+    graph does not hold its own alphabet, ``recognition/dict.txt``.
 
-    Raises ``ModelUnavailable`` where a graph cannot be loaded or its alphabet is missing or another model's. Nothing stays open then.
+    Raises ``ModelUnavailable`` where a graph cannot be loaded or its alphabet is missing or another model's. Nothing
+    stays open then.
     """
     with ExitStack() as opened:
         detector = open_session(files["detection/model.onnx"])

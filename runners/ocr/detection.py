@@ -1,4 +1,6 @@
-"""Where text is: PP-OCR's detector (DB, differentiable binarization, Liao et al. 2020, arXiv:1911.08947) over a ``Session``."""
+"""Where text is: PP-OCR's detector (DB, differentiable binarization, Liao et al. 2020, arXiv:1911.08947) over a
+``Session``.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from runners.engine.session import Session
 STRIDE = 32
 """The network halves its input five times: both sides are multiples of this."""
 MAX_PIXELS = 2**24
-"""Pixels of the resized picture. 736 on the short side of a 1080 x 20000 screenshot is 10 million; only stranger shapes are capped."""
+"""Pixels of the resized picture. 736 on the short side of a 1080 x 20000 screenshot is 10 million; only stranger shapes
+are capped.
+"""
 MAX_TILE_PIXELS = 2**21
 """Pixels that the network sees at once; it takes about 250 bytes of memory for each (half a gigabyte in all)."""
 TILE_SIDE = 1440
@@ -63,8 +67,9 @@ def detect(session: Session, pixels: NDArray[np.uint8], *, max_resolution: int, 
 def detection_size(width: int, height: int, max_resolution: int) -> tuple[int, int]:
     """Width and height, in pixels, at which text is looked for in a picture of ``width`` x ``height``.
 
-    As in Immich the short side becomes ``max_resolution``, up or down. Both sides are then rounded to multiples of ``STRIDE``, and
-    the area is held below ``MAX_PIXELS`` by shrinking both sides alike, until the short one is ``STRIDE``; from there the long one alone.
+    As in Immich the short side becomes ``max_resolution``, up or down. Both sides are then rounded to multiples of
+    ``STRIDE``, and the area is held below ``MAX_PIXELS`` by shrinking both sides alike, until the short one is
+    ``STRIDE``; from there the long one alone.
     """
     scale = max_resolution / min(width, height)
     scale = min(scale, math.sqrt(MAX_PIXELS / (width * height)))
@@ -76,10 +81,10 @@ def detection_size(width: int, height: int, max_resolution: int) -> tuple[int, i
 def text_probabilities(session: Session, pixels: NDArray[np.uint8]) -> Float32:
     """(h, w) float32, 0 to 1: how likely each pixel of ``pixels``, (h, w, 3) uint8 RGB, belongs to a text's core.
 
-    A picture above ``MAX_TILE_PIXELS`` is seen in overlapping tiles of one shape, whose answers are joined in the middle of their
-    overlaps. The join is one of probabilities, before boxes are sought, so a line that crosses it stays one line.
-    Pictures are not stacked into a batch: on a CPU that is no faster (70, 73 and 73 ms a picture in OpenVINO for 1, 2 and 4 at
-    736 x 992), and memory grows.
+    A picture above ``MAX_TILE_PIXELS`` is seen in overlapping tiles of one shape, whose answers are joined in the
+    middle of their overlaps. The join is one of probabilities, before boxes are sought, so a line that crosses it stays
+    one line. Pictures are not stacked into a batch: on a CPU that is no faster (70, 73 and 73 ms a picture in OpenVINO
+    for 1, 2 and 4 at 736 x 992), and memory grows.
     """
     height, width = pixels.shape[:2]
     tile_height, tile_width = tile_size(height, width)
@@ -94,7 +99,9 @@ def text_probabilities(session: Session, pixels: NDArray[np.uint8]) -> Float32:
 
 
 def tile_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width of the tiles that a ``height`` x ``width`` picture is seen in; the picture's own where it is small enough."""
+    """Height and width of the tiles that a ``height`` x ``width`` picture is seen in; the picture's own where it is
+    small enough.
+    """
     if height * width <= MAX_TILE_PIXELS:
         return height, width
     if min(height, width) > TILE_SIDE:
@@ -104,9 +111,11 @@ def tile_size(height: int, width: int) -> tuple[int, int]:
 
 
 def padded_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width of what the network is shown for a tile of ``height`` x ``width``: one of few, and hardly larger.
+    """Height and width of what the network is shown for a tile of ``height`` x ``width``: one of few, and hardly
+    larger.
 
-    The long side grows to the next of ``RATIOS`` times the short one, and beyond those to what ``MAX_TILE_PIXELS`` allows.
+    The long side grows to the next of ``RATIOS`` times the short one, and beyond those to what ``MAX_TILE_PIXELS``
+    allows.
     """
     short, long = sorted((height, width))
     longest = MAX_TILE_PIXELS // short // STRIDE * STRIDE
@@ -116,7 +125,9 @@ def padded_size(height: int, width: int) -> tuple[int, int]:
 
 
 def _spans(length: int, tile: int) -> Iterator[tuple[int, int, int]]:
-    """Start of each tile along an axis, and the range of pixels, from and to, that is taken from it. The ranges cover the axis once."""
+    """Start of each tile along an axis, and the range of pixels, from and to, that is taken from it. The ranges cover
+    the axis once.
+    """
     count = 1 if tile >= length else math.ceil((length - 2 * TILE_MARGIN) / (tile - 2 * TILE_MARGIN))
     starts = [round(index * (length - tile) / max(1, count - 1)) for index in range(count)]
     cuts = [0, *((start + before + tile) // 2 for before, start in pairwise(starts)), length]
@@ -126,7 +137,9 @@ def _spans(length: int, tile: int) -> Iterator[tuple[int, int, int]]:
 def _resize(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     # Bilinear is what PP-OCR was trained with. Beyond a factor of two it skips pixels, and thin strokes with them.
     shrinks = pixels.shape[1] > 2 * size[0] or pixels.shape[0] > 2 * size[1]
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), dtype=np.uint8)
+    return np.asarray(
+        cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), dtype=np.uint8
+    )
 
 
 def _normalise(pixels: NDArray[np.uint8], size: tuple[int, int]) -> Float32:
@@ -145,4 +158,6 @@ def _normalise(pixels: NDArray[np.uint8], size: tuple[int, int]) -> Float32:
 
 
 def _text_boxes(boxes: object, scores: object) -> TextBoxes:
-    return TextBoxes(boxes=np.asarray(boxes, np.float32).reshape(-1, 4, 2), scores=np.asarray(scores, np.float32).reshape(-1))
+    return TextBoxes(
+        boxes=np.asarray(boxes, np.float32).reshape(-1, 4, 2), scores=np.asarray(scores, np.float32).reshape(-1)
+    )

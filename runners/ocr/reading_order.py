@@ -1,18 +1,21 @@
 """In which order people read the lines of a page: top to bottom, left to right, column by column.
 
-A recursive cut of the page into rows and columns after Nagy and Seth's XY-cut (1984), on boxes of whole lines rather than on pixels:
+A recursive cut of the page into rows and columns after Nagy and Seth's XY-cut (1984), on boxes of whole lines rather
+than on pixels:
 
 1. The page is turned upright by the typical slope of its lines.
 2. Lines that share a height form a *row*.
-3. A run of rows with a white gutter through all of them is two *columns*, if it looks like running text on both sides; each side is
+3. A run of rows with a white gutter through all of them is two *columns*, if it looks like running text on both sides;
+each side is
    ordered on its own (so three columns work too). Any other row is read from left to right.
 
-What looks like running text. Where the lines left and right of the gutter do not stand on common rows, nothing else explains them.
-Where they do, it may as well be a table or a receipt, to be read row by row: so it is, if either side is of short lines, or mostly of
-figures (amounts, dates), or the left side mostly ends in colons.
+What looks like running text. Where the lines left and right of the gutter do not stand on common rows, nothing else
+explains them. Where they do, it may as well be a table or a receipt, to be read row by row: so it is, if either side is
+of short lines, or mostly of figures (amounts, dates), or the left side mostly ends in colons.
 
-Limits: a table of long words without figures is read by columns, a two-column list of very short words by rows. Vertical Chinese is
-ordered from left to right, as everything else. Text that flows around a picture counts as a column only while it has a gutter.
+Limits: a table of long words without figures is read by columns, a two-column list of very short words by rows.
+Vertical Chinese is ordered from left to right, as everything else. Text that flows around a picture counts as a column
+only while it has a gutter.
 """
 
 from __future__ import annotations
@@ -31,7 +34,9 @@ from runners.contract import Float32
 _SAME_ROW = 0.4
 """Share of the taller line's height that two lines must have in common to stand on one row."""
 _BESIDE = 0.5
-"""Share of the shorter column's lines that must have any of the other column beside them, or they are one column with indents."""
+"""Share of the shorter column's lines that must have any of the other column beside them, or they are one column with
+indents.
+"""
 _ALIGNED = 0.5
 """Share of the shorter column's lines that stand on a row with the other column, from which on it may be a table."""
 _LONG = 3.0
@@ -60,9 +65,9 @@ class _Line:
 def reading_order(boxes: Float32, texts: Sequence[str]) -> list[int]:
     """Indices of the lines in the order in which they are read.
 
-    ``boxes``: (n, 4, 2), corners clockwise from the top left of each text, y downwards. ``texts``: what each says (n); tells figures
-    from words.
-    The result is a permutation of range(n); it depends on where the lines are, not on the order they come in.
+    ``boxes``: (n, 4, 2), corners clockwise from the top left of each text, y downwards. ``texts``: what each says (n);
+    tells figures from words. The result is a permutation of range(n); it depends on where the lines are, not on the
+    order they come in.
     """
     if len(boxes) != len(texts):
         raise ValueError(f"{len(boxes)} boxes but {len(texts)} texts")
@@ -77,7 +82,9 @@ def reading_order(boxes: Float32, texts: Sequence[str]) -> list[int]:
 
 
 def _turn_upright(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn the page by the median slope of its lines, longer lines counting more. Lines that stand upright have no say."""
+    """Turn the page by the median slope of its lines, longer lines counting more. Lines that stand upright have no
+    say.
+    """
     along, down = boxes[:, 1] - boxes[:, 0], boxes[:, 3] - boxes[:, 0]
     lengths = np.hypot(along[:, 0], along[:, 1])
     slopes = np.arctan2(along[:, 1], along[:, 0])
@@ -130,10 +137,11 @@ def _shared(one: _Line, other: _Line) -> float:
 
 
 def _longest_run(rows: Sequence[Sequence[_Line]], start: int, typical: float) -> tuple[int, float]:
-    """End of the longest run of rows from ``start`` on with one gutter through all of them, and that gutter's left edge.
+    """End of the longest run of rows from ``start`` on with one gutter through all of them, and that gutter's left
+    edge.
 
-    A gutter is at least as wide as lines are high (``typical``); where several remain, it is the widest. Where there is none the run is
-    one row, and the edge is infinite.
+    A gutter is at least as wide as lines are high (``typical``); where several remain, it is the widest. Where there is
+    none the run is one row, and the edge is infinite.
     """
     inked: list[tuple[float, float]] = []
     end, gutter = start + 1, math.inf
@@ -144,7 +152,8 @@ def _longest_run(rows: Sequence[Sequence[_Line]], start: int, typical: float) ->
         if wide:
             end, gutter = place + 1, max(wide)[1]
         elif place > start or start + 1 == len(rows) or rows[start + 1][0].centre - rows[start][0].centre >= typical:
-            # A first row without a gutter may still be the first line of the higher column, if the next is too near to be below it.
+            # A first row without a gutter may still be the first line of the higher column, if the next is too near to
+            # be below it.
             break
     return end, gutter
 

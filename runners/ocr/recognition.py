@@ -23,8 +23,8 @@ LINE_HEIGHT = 48
 MAX_LINE_WIDTH = 4096
 """Pixels at ``LINE_HEIGHT``, some 85 Chinese characters; a longer line is squeezed to this."""
 MAX_CHUNK_WIDTH = 1280
-"""Summed pixels of the lines that the network sees at once. More is no faster on a CPU (24 us a pixel in OpenVINO from 320 pixels on,
-however they are divided among lines), takes 10 kB a pixel of working memory, and makes more shapes."""
+"""Summed pixels of the lines that the network sees at once. More is no faster on a CPU (24 us a pixel in OpenVINO from
+320 pixels on, however they are divided among lines), takes 10 kB a pixel of working memory, and makes more shapes."""
 _UPRIGHT = 1.5
 """Height to width from which on a line is taken to run from top to bottom, as in RapidOCR."""
 _MAX_PATCH_SIDE = 16000
@@ -44,17 +44,19 @@ class ReadLine:
 def load_alphabet(session: Session, dictionary: Path | None) -> tuple[str, ...]:
     """The character of each class of the recogniser ``session``; class 0 is CTC's blank, written "".
 
-    PP-OCR keeps one character a line, in the graph's metadata under ``character`` or in a file beside the graph, without the blank and
-    mostly without the space, which is then the last class.
+    PP-OCR keeps one character a line, in the graph's metadata under ``character`` or in a file beside the graph,
+    without the blank and mostly without the space, which is then the last class.
 
-    ``session`` is opened with ``best_class``, and says in its metadata how many classes the graph knows, where that is fixed.
+    ``session`` is opened with ``best_class``, and says in its metadata how many classes the graph knows, where that is
+    fixed.
 
     Raises ``ModelUnavailable`` where there is neither, or where their number is not the graph's.
     """
     listed = session.metadata.get("character") or (dictionary.read_text("utf-8-sig") if dictionary is not None else "")
     if not listed:
         raise ModelUnavailable(
-            "The OCR recogniser comes without its alphabet: the graph has no metadata `character`, and there is no recognition/dict.txt. "
+            "The OCR recogniser comes without its alphabet: the graph has no metadata `character`, and there is no "
+            "recognition/dict.txt. "
             "Put the model's dictionary there, one character a line."
         )
     # Not splitlines(): alphabets hold characters, such as U+2028, that it would take for line ends.
@@ -64,17 +66,20 @@ def load_alphabet(session: Session, dictionary: Path | None) -> tuple[str, ...]:
         return ("", *characters)
     if classes is not None and classes != len(characters) + 2:
         raise ModelUnavailable(
-            f"The OCR recogniser's alphabet has {len(characters)} characters, but its graph tells {classes} classes apart "
+            f"The OCR recogniser's alphabet has {len(characters)} characters, but its graph tells {classes} classes "
+            "apart "
             "(characters, blank and space). The dictionary belongs to another model: fetch the model again."
         )
     return ("", *characters, " ")
 
 
 def cut_line(pixels: NDArray[np.uint8], box: Float32) -> NDArray[np.uint8]:
-    """Straighten the line inside ``box``, (4, 2) corners clockwise from the top left, to (LINE_HEIGHT, w, 3), w <= MAX_LINE_WIDTH.
+    """Straighten the line inside ``box``, (4, 2) corners clockwise from the top left, to (LINE_HEIGHT, w, 3), w <=
+    MAX_LINE_WIDTH.
 
-    As in RapidOCR a line at least 1.5 times as high as wide is turned by 90 degrees to the left. Only the part around the box is touched,
-    and a line far higher than the network's input is shrunk before it is straightened: that keeps memory small and strokes whole.
+    As in RapidOCR a line at least 1.5 times as high as wide is turned by 90 degrees to the left. Only the part around
+    the box is touched, and a line far higher than the network's input is shrunk before it is straightened: that keeps
+    memory small and strokes whole.
     """
     left, top = np.maximum(np.floor(box.min(axis=0)).astype(int) - 2, 0)
     right, bottom = np.ceil(box.max(axis=0)).astype(int) + 3
@@ -109,8 +114,8 @@ def _rectangle(patch: NDArray[np.uint8], corners: Float32) -> NDArray[np.uint8]:
 def read_lines(session: Session, alphabet: Sequence[str], lines: Sequence[NDArray[np.uint8]]) -> list[ReadLine]:
     """Read every line, each (LINE_HEIGHT, w, 3) uint8 RGB; the answers are in the order of ``lines``.
 
-    Lines go in by width, and each is padded to its own ``padded_width``, never to its neighbours': what is read in a line does not
-    depend on what else is read with it.
+    Lines go in by width, and each is padded to its own ``padded_width``, never to its neighbours': what is read in a
+    line does not depend on what else is read with it.
     """
     at_once = session.inputs[0].shape[0]
     read: dict[int, ReadLine] = {}
@@ -123,8 +128,9 @@ def read_lines(session: Session, alphabet: Sequence[str], lines: Sequence[NDArra
 def padded_width(width: int) -> int:
     """The width a line is padded to: few different ones, as engines prepare for each shape, and little waste.
 
-    PP-OCR is trained at 320 pixels, and RapidOCR pads to no less. Of 211 rendered words of 1 to 5 characters 202 were read right at 128 and
-    204 at 320, with mean scores of 0.994 and 0.993, in less than half the time; at 64 scores fell to 0.991.
+    PP-OCR is trained at 320 pixels, and RapidOCR pads to no less. Of 211 rendered words of 1 to 5 characters 202 were
+    read right at 128 and 204 at 320, with mean scores of 0.994 and 0.993, in less than half the time; at 64 scores fell
+    to 0.991.
     """
     if width <= 128:
         return 128
@@ -133,7 +139,8 @@ def padded_width(width: int) -> int:
 
 
 def decode(scores: Float32, classes: NDArray[np.int32], alphabet: Sequence[str]) -> list[ReadLine]:
-    """Best path of each of n lines: the most probable class of each step and its probability, both (n, steps); class 0 is the blank.
+    """Best path of each of n lines: the most probable class of each step and its probability, both (n, steps); class 0
+    is the blank.
 
     What RapidOCR's ``CTCLabelDecode`` makes of the probabilities of all classes, less that it rounds scores.
     """
@@ -172,7 +179,9 @@ def _power_of_two(most: int) -> int:
 
 
 def _pad(lines: Sequence[NDArray[np.uint8]], width: int) -> Float32:
-    """(n, 3, LINE_HEIGHT, width) float32, -1 to 1, blue first, with mid grey (0) right of each line, as PP-OCR was trained."""
+    """(n, 3, LINE_HEIGHT, width) float32, -1 to 1, blue first, with mid grey (0) right of each line, as PP-OCR was
+    trained.
+    """
     padded = np.zeros((len(lines), 3, LINE_HEIGHT, width), np.float32)
     for planes, line in zip(padded, lines, strict=True):
         inside = planes[:, :, : line.shape[1]]

@@ -21,11 +21,14 @@ from PIL.TiffImagePlugin import TiffImageFile
 from errors import ErrorCode, ServiceError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-"""Formats that are read, by the names of Pillow's plugins (its JPEG plugin also opens MPO). Immich only ever sends JPEG and WebP."""
+"""Formats that are read, by the names of Pillow's plugins (its JPEG plugin also opens MPO). Immich only ever sends JPEG
+and WebP.
+"""
 
 # Our own limits replace Pillow's: its warning would be an error for pictures that we accept, and no error below 178 MP.
 Image.MAX_IMAGE_PIXELS = None
-# It warns of odd metadata, which is never used here. (Once for all: ``warnings.catch_warnings`` is not for several threads.)
+# It warns of odd metadata, which is never used here. (Once for all: ``warnings.catch_warnings`` is not for several
+# threads.)
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _DAMAGE: tuple[type[Exception], ...] = (
@@ -37,7 +40,9 @@ _DAMAGE: tuple[type[Exception], ...] = (
 _MAX_JPEG_SCANS = 500
 """A progressive JPEG has some ten; each costs a pass over all pixels, and takes some hundred bytes of file."""
 _MAX_TIFF_PIECES = 100_000
-"""Strips or tiles; Pillow keeps some 300 bytes for each, in Python. One line a strip is 10,000 for a square 100 megapixels."""
+"""Strips or tiles; Pillow keeps some 300 bytes for each, in Python. One line a strip is 10,000 for a square 100
+megapixels.
+"""
 _TIFF_PIECES = frozenset({273, 279, 324, 325})
 """Tags: StripOffsets, StripByteCounts, TileOffsets, TileByteCounts (TIFF 6.0)."""
 _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 322, 323
@@ -50,8 +55,8 @@ _TURNS: dict[Any, tuple[bool, int | None]] = {
     **{1: (False, None), 2: (False, 1), 3: (False, -1), 4: (False, 0)},
     **{5: (True, None), 6: (True, 1), 7: (True, -1), 8: (True, 0)},
 }
-"""Orientation -> whether rows and columns change places, and then the axes to flip as ``cv2.flip`` counts them (0 up and down, 1 left
-and right, -1 both)."""
+"""Orientation -> whether rows and columns change places, and then the axes to flip as ``cv2.flip`` counts them (0 up
+and down, 1 left and right, -1 both)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,8 @@ class Picture:
 def read_header(data: bytes, *, max_pixels: int) -> Header:
     """Format and size of an encoded picture, without decoding it.
 
-    Raises ``ServiceError``: UNREADABLE_PICTURE if it is no picture of a format in ``FORMATS``; PICTURE_TOO_LARGE above ``max_pixels``.
+    Raises ``ServiceError``: UNREADABLE_PICTURE if it is no picture of a format in ``FORMATS``; PICTURE_TOO_LARGE above
+    ``max_pixels``.
     """
     with _open(data, max_pixels) as image:
         return Header(format=image.format or "?", width=image.width, height=image.height)
@@ -86,11 +92,11 @@ def read_header(data: bytes, *, max_pixels: int) -> Header:
 def decode(data: bytes, *, max_pixels: int, at_least: int | None = None, upright: bool = False) -> Picture:
     """Decode the first frame of a picture to RGB.
 
-    ``at_least``: the short side, in pixels, that the caller needs; a JPEG is then decoded at 1/2, 1/4 or 1/8 scale as long as
-    both sides stay at least that large. ``upright``: turn the picture by its EXIF orientation; otherwise that is ignored, as Immich's own
-    server does (its previews are upright), but for a TIFF, which Pillow turns. Colour profiles are ignored.
-    Transparency is dropped, as ``Image.convert("RGB")`` does. 16-bit grey keeps its high byte; 32-bit and floating-point grey, which
-    have no agreed white, are stretched from their lowest value to their highest.
+    ``at_least``: the short side, in pixels, that the caller needs; a JPEG is then decoded at 1/2, 1/4 or 1/8 scale as
+    long as both sides stay at least that large. ``upright``: turn the picture by its EXIF orientation; otherwise that
+    is ignored, as Immich's own server does (its previews are upright), but for a TIFF, which Pillow turns. Colour
+    profiles are ignored. Transparency is dropped, as ``Image.convert("RGB")`` does. 16-bit grey keeps its high byte;
+    32-bit and floating-point grey, which have no agreed white, are stretched from their lowest value to their highest.
 
     Raises ``ServiceError``: UNREADABLE_PICTURE (also where the file is cut short), PICTURE_TOO_LARGE.
     """
@@ -104,8 +110,11 @@ def decode(data: bytes, *, max_pixels: int, at_least: int | None = None, upright
         return Picture(pixels=_turned(pixels, orientation), width=width, height=height)
 
 
-def decode_image(data: bytes, *, max_pixels: int, at_least: int | None = None, keep_modes: Collection[str] = ()) -> Image.Image:
-    """Decode as ``decode`` does, to a loaded Pillow image: RGB, or the file's own mode where that is one of ``keep_modes``.
+def decode_image(
+    data: bytes, *, max_pixels: int, at_least: int | None = None, keep_modes: Collection[str] = ()
+) -> Image.Image:
+    """Decode as ``decode`` does, to a loaded Pillow image: RGB, or the file's own mode where that is one of
+    ``keep_modes``.
 
     For models whose reference resizes a picture in its own colour mode before it converts it.
     """
@@ -115,7 +124,8 @@ def decode_image(data: bytes, *, max_pixels: int, at_least: int | None = None, k
 
 
 def _clean_jpeg(data: bytes, image: Image.Image, at_least: int | None) -> NDArray[np.uint8] | None:
-    """The pixels of an opened ``image`` that is an RGB JPEG without fault; None of any other, which Pillow is to decode.
+    """The pixels of an opened ``image`` that is an RGB JPEG without fault; None of any other, which Pillow is to
+    decode.
 
     Raises ``ServiceError`` where it is a JPEG of too many scans.
     """
@@ -125,7 +135,9 @@ def _clean_jpeg(data: bytes, image: Image.Image, at_least: int | None) -> NDArra
         raise _unreadable(f"it comes in more than {_MAX_JPEG_SCANS} scans")
     if image.mode != "RGB":
         return None
-    from runners.pictures.jpeg import decode_clean  # not at the top: the gateway, which reads headers alone, is spared the library
+    from runners.pictures.jpeg import (
+        decode_clean,
+    )  # not at the top: the gateway, which reads headers alone, is spared the library
 
     return decode_clean(data, image.size, at_least)
 
@@ -133,7 +145,9 @@ def _clean_jpeg(data: bytes, image: Image.Image, at_least: int | None) -> NDArra
 def _load(
     data: bytes, image: Image.Image, at_least: int | None, keep_modes: Collection[str], upright: bool = False
 ) -> tuple[Image.Image, int, int]:
-    """The opened ``image``, decoded by Pillow, and the width and height that the file has (once it is turned, if ``upright``)."""
+    """The opened ``image``, decoded by Pillow, and the width and height that the file has (once it is turned, if
+    ``upright``).
+    """
     width, height = image.size
     try:
         if image.format in ("JPEG", "MPO") and at_least is not None:
@@ -198,11 +212,14 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def _tiff_pieces(data: bytes) -> int:
-    """Strips or tiles that the first directory of a TIFF names; 0 for anything else. Pillow would list them all as it reads the header."""
+    """Strips or tiles that the first directory of a TIFF names; 0 for anything else. Pillow would list them all as it
+    reads the header.
+    """
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
         return 0
-    # A directory is a number of entries, then (tag, type, count, value); BigTIFF has wider fields (TIFF 6.0, section 2).
+    # A directory is a number of entries, then (tag, type, count, value); BigTIFF has wider fields (TIFF 6.0, section
+    # 2).
     start, number, entry = (8, "Q", "HHQQ") if 43 in data[2:4] else (4, "H", "HHLL")
     try:
         (offset,) = struct.unpack_from(order + entry[-1], data, start)

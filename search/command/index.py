@@ -66,7 +66,9 @@ def _places(addresses: Sequence[str], *, prune: bool) -> list[Place]:
         except Exception as error:  # each of fsspec's systems raises errors of its own
             raise CannotGoOn(f"{address} cannot be looked at: {error or type(error).__name__}.") from error
         if not there and not prune:
-            raise CannotGoOn(f"{address} is not there. Nothing was done; if it is gone for good, --prune removes it from the index.")
+            raise CannotGoOn(
+                f"{address} is not there. Nothing was done; if it is gone for good, --prune removes it from the index."
+            )
         found.append(one)
     return found
 
@@ -74,7 +76,8 @@ def _places(addresses: Sequence[str], *, prune: bool) -> list[Place]:
 def _own_index(database: Database) -> None:
     if database.source is not Source.STANDALONE:
         raise CannotGoOn(
-            "This database is Immich's: Immich reads and embeds its pictures itself, and `python -m search sync` takes over their texts. "
+            "This database is Immich's: Immich reads and embeds its pictures itself, and `python -m search sync` "
+            "takes over their texts. "
             "For an index of your own set SEARCH_SOURCE=standalone."
         )
 
@@ -100,7 +103,9 @@ def _stopped_by_signals(run: Run, console: Console) -> Iterator[None]:
 
     handled = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, and any thread but the first
+        with contextlib.suppress(
+            NotImplementedError, RuntimeError, ValueError
+        ):  # Windows, and any thread but the first
             loop.add_signal_handler(number, stop)
             handled.append(number)
     try:

@@ -1,7 +1,8 @@
 """``python -m search``: migrate, index, sync, reprocess, stats, failed.
 
-Exit codes: 0 done (files that failed are listed, and remembered); 1 could not be done, or not to its end; 2 the command line is wrong; 130
-interrupted. Results go to standard output, everything else to standard error. Settings are the service's: docs/settings.md.
+Exit codes: 0 done (files that failed are listed, and remembered); 1 could not be done, or not to its end; 2 the command
+line is wrong; 130 interrupted. Results go to standard output, everything else to standard error. Settings are the
+service's: docs/settings.md.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ async def _finish(work: Awaitable[int]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m search", description="Search of immich-bento. More: docs/indexing.md.")
+    parser = argparse.ArgumentParser(
+        prog="python -m search", description="Search of immich-bento. More: docs/indexing.md."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, run: Command, about: str) -> argparse.ArgumentParser:
@@ -69,13 +72,19 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     add("migrate", _migrate, "Bring the schema of the database up to date.")
-    indexing = add("index", _index, "Index pictures and videos: folders, files, or addresses such as s3://bucket/prefix.")
+    indexing = add(
+        "index", _index, "Index pictures and videos: folders, files, or addresses such as s3://bucket/prefix."
+    )
     indexing.add_argument("places", nargs="+", metavar="PATH")
     indexing.add_argument("--owner", default="", metavar="NAME", help="whose pictures these are")
     _ask_the_service(indexing)
-    indexing.add_argument("--tasks", type=_tasks(TASKS), default=None, metavar="ocr,clip", help="what to compute (default: what can be)")
+    indexing.add_argument(
+        "--tasks", type=_tasks(TASKS), default=None, metavar="ocr,clip", help="what to compute (default: what can be)"
+    )
     indexing.add_argument("--retry-failed", action="store_true", help="try again what failed before")
-    indexing.add_argument("--prune", action="store_true", help="remove what is gone even if that is most of the index, or the disk")
+    indexing.add_argument(
+        "--prune", action="store_true", help="remove what is gone even if that is most of the index, or the disk"
+    )
     syncing = add("sync", _sync, "Bring the texts that Immich read up to date.")
     syncing.add_argument("--thorough", action="store_true", help="compare every line, not the dates alone")
     redoing = add("reprocess", _reprocess, "Do pictures again.")
@@ -84,7 +93,11 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--failed", action="store_true", help="those with a failure that is remembered")
     which.add_argument("--all", action="store_true", help="every picture")
     redoing.add_argument(
-        "--tasks", type=_tasks(REDO_TASKS), default=TASKS, metavar="ocr,clip,faces", help="what to do again (default: ocr,clip)"
+        "--tasks",
+        type=_tasks(REDO_TASKS),
+        default=TASKS,
+        metavar="ocr,clip,faces",
+        help="what to do again (default: ocr,clip)",
     )
     _ask_the_service(redoing)
     add("stats", _stats, "How many pictures there are, read, empty, failed and waiting.")
@@ -95,7 +108,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _ask_the_service(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--url", default=None, help="the service (default: this machine's, http://127.0.0.1:<HTTP_PORT>)")
+    command.add_argument(
+        "--url", default=None, help="the service (default: this machine's, http://127.0.0.1:<HTTP_PORT>)"
+    )
     command.add_argument("--jobs", type=_jobs, default=4, metavar="N", help="pictures in flight (default: 4)")
     command.add_argument("--no-progress", action="store_true", help="no bar")
 
@@ -138,7 +153,11 @@ async def _sync(options: argparse.Namespace, config: Settings) -> int:
     database = await open_database(config)
     try:
         if database.source is Source.STANDALONE:
-            return say("There is no Immich in this database to take texts from; `python -m search index` reads pictures itself.", FAILED)
+            return say(
+                "There is no Immich in this database to take texts from; `python -m search index` reads pictures "
+                "itself.",
+                FAILED,
+            )
         print(await sync(database, thorough=options.thorough))  # noqa: T201
     finally:
         await database.close()

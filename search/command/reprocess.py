@@ -32,14 +32,18 @@ _EVERYONES = frozenset(
 
 
 async def redo(options: argparse.Namespace, config: Settings) -> int:
-    """Do what ``options`` names again; returns the exit code: 1 if any of it failed. Raises ``CannotGoOn``, ``ServiceError``."""
+    """Do what ``options`` names again; returns the exit code: 1 if any of it failed. Raises ``CannotGoOn``,
+    ``ServiceError``.
+    """
     tasks = [RedoTask(task) for task in options.tasks]
     async with running_service(options.url, config, connections=options.jobs) as client:
         database = await open_database(config)
         try:
             ids = await _ids(options, database)
             async with database.connection() as connection:
-                models = await models_in_use(connection, database.source.value, load_catalog(config.model_catalog), config)
+                models = await models_in_use(
+                    connection, database.source.value, load_catalog(config.model_catalog), config
+                )
             job = _Job(database, tasks, PredictRecompute(Predictor(client)), models, config)
             failed = await _all(job, ids, options)
         finally:
@@ -50,9 +54,20 @@ async def redo(options: argparse.Namespace, config: Settings) -> int:
 
 class _Job:
     def __init__(
-        self, database: Database, tasks: Sequence[RedoTask], recompute: PredictRecompute, models: ModelsInUse, config: Settings
+        self,
+        database: Database,
+        tasks: Sequence[RedoTask],
+        recompute: PredictRecompute,
+        models: ModelsInUse,
+        config: Settings,
     ) -> None:
-        self._database, self._tasks, self._recompute, self._models, self._config = database, tasks, recompute, models, config
+        self._database, self._tasks, self._recompute, self._models, self._config = (
+            database,
+            tasks,
+            recompute,
+            models,
+            config,
+        )
 
     async def do(self, asset_id: UUID) -> str | None:
         """None, or why it failed. Raises ``CannotGoOn`` for what the next picture would meet as well."""

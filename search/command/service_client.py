@@ -18,7 +18,9 @@ TASKS = ("ocr", "clip")
 
 @asynccontextmanager
 async def running_service(url: str | None, config: Settings, *, connections: int) -> AsyncIterator[httpx.AsyncClient]:
-    """A client, which sends the key, of the service at ``url`` (default: this machine's). Raises ``CannotGoOn`` if none answers."""
+    """A client, which sends the key, of the service at ``url`` (default: this machine's). Raises ``CannotGoOn`` if none
+    answers.
+    """
     address = (url or f"http://127.0.0.1:{config.listen_port}").rstrip("/")
     key = config.api_auth_key.get_secret_value().strip() if config.api_auth_key else ""
     try:
@@ -35,10 +37,15 @@ async def running_service(url: str | None, config: Settings, *, connections: int
         try:
             answer = await client.get("/ping")
         except (httpx.TransportError, httpx.UnsupportedProtocol) as error:
-            why = f"No service answers at {address} ({type(error).__name__}). Start it first (`make serve`), or name it with --url."
+            why = (
+                f"No service answers at {address} ({type(error).__name__}). Start it first (`make serve`), or name it "
+                "with --url."
+            )
             raise CannotGoOn(why) from error
         if answer.text.strip() != "pong":
-            raise CannotGoOn(f"What answers at {address} is another server than immich-bento's ({answer.status_code} for /ping).")
+            raise CannotGoOn(
+                f"What answers at {address} is another server than immich-bento's ({answer.status_code} for /ping)."
+            )
         yield client
 
 
@@ -47,8 +54,8 @@ async def models_to_ask(
 ) -> tuple[dict[str, str], list[str]]:
     """The model for each task of ``wanted`` (None: of all that can be done), and what the person should know.
 
-    The service's own choice (``GET /stats``) counts; where it tells none, for lack of the key for instance, that of our own settings.
-    Raises ``CannotGoOn`` where a wanted task has no model.
+    The service's own choice (``GET /stats``) counts; where it tells none, for lack of the key for instance, that of our
+    own settings. Raises ``CannotGoOn`` where a wanted task has no model.
     """
     told = await _told(client)
     async with database.connection() as connection:
@@ -61,7 +68,9 @@ async def models_to_ask(
     refusal = ours.clip_refusal if missing == ["clip"] else ours.ocr_refusal
     if wanted or not models:
         raise CannotGoOn(f"There is no model for {', '.join(missing)}: {refusal}")
-    return models, ["Pictures are read, but not embedded: no CLIP model is chosen (CLIP_MODEL), here or in the service."]
+    return models, [
+        "Pictures are read, but not embedded: no CLIP model is chosen (CLIP_MODEL), here or in the service."
+    ]
 
 
 async def _told(client: httpx.AsyncClient) -> dict[str, str | None]:

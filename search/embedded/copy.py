@@ -1,7 +1,8 @@
-"""A copy of PostgreSQL's programs for the user that it runs as where we are root, if that user may not enter where they are installed.
+"""A copy of PostgreSQL's programs for the user that it runs as where we are root, if that user may not enter where they
+are installed.
 
-A virtual environment below ``/root`` is such a place, and is not to be opened. The copy is in SEARCH_FOLDER, is named after its
-content, and only root may write to it. Everything here happens under the folder's ``start.lock``.
+A virtual environment below ``/root`` is such a place, and is not to be opened. The copy is in SEARCH_FOLDER, is named
+after its content, and only root may write to it. Everything here happens under the folder's ``start.lock``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ _UNFINISHED = "programs.new"
 
 
 def reachable(programs: Programs, folder: Path, user: ServerUser | None) -> Programs:
-    """``programs``, or if ``user`` may not enter where they are, their copy in ``folder``, which is made if it is not there.
+    """``programs``, or if ``user`` may not enter where they are, their copy in ``folder``, which is made if it is not
+    there.
 
     Raises ``ServiceError`` where a copy is needed and cannot be had.
     """
@@ -35,11 +37,13 @@ def reachable(programs: Programs, folder: Path, user: ServerUser | None) -> Prog
         return programs
     place = folder.resolve()
     why = (
-        f"PostgreSQL does not run as root, and the user {user.name!r}, whom it runs as then, may not enter {closed}, where its programs are"
+        f"PostgreSQL does not run as root, and the user {user.name!r}, whom it runs as then, may not enter {closed}, "
+        "where its programs are"
     )
     if shared := _shared(place):
         raise SearchUnavailable(
-            f"{why}. A copy of them in SEARCH_FOLDER {folder} would not be safe: others than root may write to {shared}."
+            f"{why}. A copy of them in SEARCH_FOLDER {folder} would not be safe: others than root may write to "
+            f"{shared}."
             " Set SEARCH_FOLDER to a folder that only root may write to, such as /var/lib/immich-bento;"
             " or install this software where every user may read it, such as /opt; or set DATABASE_URL."
         )
@@ -52,15 +56,23 @@ def reachable(programs: Programs, folder: Path, user: ServerUser | None) -> Prog
             _copy(files, packages, copy, copied, user)
         except (OSError, subprocess.CalledProcessError) as error:
             raise SearchUnavailable(
-                f"{why}. They could not be copied into SEARCH_FOLDER {folder}: {error}. It needs 25 MB, on a disk that is not mounted"
+                f"{why}. They could not be copied into SEARCH_FOLDER {folder}: {error}. It needs 25 MB, on a disk "
+                "that is not mounted"
                 " `noexec`. Or install this software where every user may read it, such as /opt; or set DATABASE_URL."
             ) from error
-        log.info("PostgreSQL's programs are copied to %s, as the user %r, whom they run as, may not enter %s.", copy, user.name, closed)
+        log.info(
+            "PostgreSQL's programs are copied to %s, as the user %r, whom they run as, may not enter %s.",
+            copy,
+            user.name,
+            closed,
+        )
     return copied
 
 
 def remove_unused(programs: Programs, folder: Path, user: ServerUser | None) -> None:
-    """Remove the copies in ``folder`` other than ``programs``: of former releases. Only while no server runs from there."""
+    """Remove the copies in ``folder`` other than ``programs``: of former releases. Only while no server runs from
+    there.
+    """
     place = folder.resolve()
     if user is None or _shared(place):
         return
@@ -75,7 +87,9 @@ def _copy(files: list[Path], packages: Path, copy: Path, copied: Programs, user:
     unfinished = copy.with_name(_UNFINISHED)
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        unfinished.mkdir(mode=0o700)  # until it is whole nobody else comes in, whatever our umask makes of the folders below
+        unfinished.mkdir(
+            mode=0o700
+        )  # until it is whole nobody else comes in, whatever our umask makes of the folders below
         for source in files:
             target = unfinished / source.relative_to(packages)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +107,9 @@ def _copy(files: list[Path], packages: Path, copy: Path, copied: Programs, user:
 
 
 def _files(programs: Programs) -> list[Path]:
-    """What the programs need, and no more: with the libraries that the wheel keeps beside them (Linux) or in the package (macOS)."""
+    """What the programs need, and no more: with the libraries that the wheel keeps beside them (Linux) or in the
+    package (macOS).
+    """
     install, package, packages = programs.folder.parents[:3]
     folders = (install / "lib", install / "share", package / ".dylibs", packages / f"{package.name}.libs")
     found = [path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".a"]
@@ -111,7 +127,9 @@ def _digest(files: list[Path], packages: Path) -> str:
 
 
 def _shared(place: Path) -> Path | None:
-    """The first folder, of ``place`` and those above it, in which somebody else than root could replace what is ours."""
+    """The first folder, of ``place`` and those above it, in which somebody else than root could replace what is
+    ours.
+    """
     for folder in (place, *place.parents):
         status = folder.lstat()
         writable = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

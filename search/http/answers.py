@@ -1,4 +1,6 @@
-"""What search's HTTP API is asked and what it answers, as pydantic models: checked on the way in, and described in docs/openapi.json."""
+"""What search's HTTP API is asked and what it answers, as pydantic models: checked on the way in, and described in
+docs/openapi.json.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +30,22 @@ class Asked(BaseModel):
 class SearchParameters(Asked):
     """The query of ``GET /search``."""
 
-    q: str = Field(description="What to look for, as a person types it. `ocr:` before it asks for text alone. docs/search.md has the rest.")
+    q: str = Field(
+        description="What to look for, as a person types it. `ocr:` before it asks for text alone. docs/search.md has "
+        "the rest."
+    )
     mode: Literal["auto", "ocr", "clip", "hybrid"] = Field(
         "auto",
-        description="`ocr`: the text in pictures; `clip`: their meaning; `hybrid`: both; `auto`: hybrid, or ocr if q says `ocr:`.",
+        description="`ocr`: the text in pictures; `clip`: their meaning; `hybrid`: both; `auto`: hybrid, or ocr if q "
+        "says `ocr:`.",
     )
-    owner: _Text | None = Field(None, max_length=200, description="Only this person's pictures; without it everybody's.")
+    owner: _Text | None = Field(
+        None, max_length=200, description="Only this person's pictures; without it everybody's."
+    )
     limit: int = Field(20, ge=1, le=100, description="Most hits of one answer.")
-    cursor: _Text | None = Field(None, max_length=2000, description="The `next_cursor` of the answer before, to go on where it ended.")
+    cursor: _Text | None = Field(
+        None, max_length=2000, description="The `next_cursor` of the answer before, to go on where it ended."
+    )
 
 
 class ReprocessBody(Asked):
@@ -71,7 +81,8 @@ class TextLine(Answer):
     n: int = Field(description="Place in reading order, from 1.")
     text: str
     box: Box | None = Field(
-        description="x1, y1 … x4, y4: clockwise from the top left of the text, as fractions of the picture's width and height."
+        description="x1, y1 … x4, y4: clockwise from the top left of the text, as fractions of the picture's width "
+        "and height."
     )
     box_score: float | None = Field(description="0 to 1: that there is text.")
     text_score: float | None = Field(description="0 to 1: that the text is this.")
@@ -104,7 +115,9 @@ class Note(Answer):
 class SearchAnswer(Answer):
     """The answer of ``GET /search``."""
 
-    mode: Literal["ocr", "clip", "hybrid"] = Field(description="What answered: ocr where hybrid had to do without CLIP.")
+    mode: Literal["ocr", "clip", "hybrid"] = Field(
+        description="What answered: ocr where hybrid had to do without CLIP."
+    )
     hits: list[Hit] = Field(description="Best first.")
     notes: list[Note] = Field(description="What was missing, for instance that hybrid had to do without CLIP.")
     next_cursor: str | None = Field(description="For the next page; null on the last one.")
@@ -125,7 +138,9 @@ class AssetText(Answer):
 class ModelNames(Answer):
     """The models in use, by the catalog's names."""
 
-    clip: str | None = Field(description="Embeds queries and pictures; null: none is chosen or it is unknown. `notes` says more.")
+    clip: str | None = Field(
+        description="Embeds queries and pictures; null: none is chosen or it is unknown. `notes` says more."
+    )
     ocr: str | None = Field(description="Reads pictures that are done again; null: unknown, and `notes` says more.")
 
 

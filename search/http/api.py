@@ -1,4 +1,6 @@
-"""Search's HTTP API, behind the service's key: find pictures, read their text, do one again, count. docs/search.md tells people of it."""
+"""Search's HTTP API, behind the service's key: find pictures, read their text, do one again, count. docs/search.md
+tells people of it.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,8 @@ from serving.exchange import Fields, answered, started
 from serving.key import require_key
 from settings import Settings
 
-# What these modules import is large (PostgreSQL's client, dictionaries), so they are imported by the first request that needs them.
+# What these modules import is large (PostgreSQL's client, dictionaries), so they are imported by the first request that
+# needs them.
 if TYPE_CHECKING:
     from search.store.database import Database
     from search.store.models_in_use import ModelsInUse
@@ -101,7 +104,9 @@ class SearchApi:
         recompute = RunnersRecompute(started(self.runners), max_pixels=self.settings.max_picture_pixels)
         async with self._redos, _database(self.life) as database:
             models = await self._look_at_models(database)
-            redone = await reprocess(database, asset_id, [RedoTask(task) for task in tasks], recompute, models, self.settings)
+            redone = await reprocess(
+                database, asset_id, [RedoTask(task) for task in tasks], recompute, models, self.settings
+            )
         results = {"ocr": redone.text, "clip": redone.vector}
         used = {task: result.model for task, result in results.items() if result is not None}
         done = [*used, *(["faces"] if redone.faces else [])]
@@ -124,7 +129,9 @@ class SearchApi:
         )
 
     async def _embed(self, database: Database, text: str) -> Vector:
-        """The vector of a query's text. Raises ``ServiceError`` where no model fits what is stored, or it cannot be had."""
+        """The vector of a query's text. Raises ``ServiceError`` where no model fits what is stored, or it cannot be
+        had.
+        """
         from search.store.records import Vector
 
         if self._models is None or time.monotonic() - self._models[0] > _MODELS_KEPT:
@@ -164,9 +171,14 @@ async def _database(life: SearchLife) -> AsyncIterator[Database]:
     try:
         yield database
     except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed) as error:
-        raise ServiceError(ErrorCode.SEARCH_UNAVAILABLE, f"The database does not answer ({type(error).__name__}: {error}).") from error
+        raise ServiceError(
+            ErrorCode.SEARCH_UNAVAILABLE, f"The database does not answer ({type(error).__name__}: {error})."
+        ) from error
     except psycopg.errors.InsufficientPrivilege as error:
-        message = f"The role of DATABASE_URL lacks a right: {error.diag.message_primary}. docs/search-setup.md has the GRANTs."
+        message = (
+            f"The role of DATABASE_URL lacks a right: {error.diag.message_primary}. docs/search-setup.md has the "
+            "GRANTs."
+        )
         raise ServiceError(ErrorCode.SEARCH_UNAVAILABLE, message) from error
 
 
@@ -174,16 +186,22 @@ def _asset_id(request: Request) -> UUID:
     try:
         return UUID(request.path_params["id"])
     except ValueError as error:
-        raise ServiceError(ErrorCode.INVALID_REQUEST, f"{request.path_params['id'][:100]!r} is no asset's id: ids are UUIDs.") from error
+        raise ServiceError(
+            ErrorCode.INVALID_REQUEST, f"{request.path_params['id'][:100]!r} is no asset's id: ids are UUIDs."
+        ) from error
 
 
 def _query(request: Request, model: type[A]) -> A:
-    """The parameters of the request, each given once. Raises ``ServiceError`` INVALID_REQUEST that names the wrong one."""
+    """The parameters of the request, each given once. Raises ``ServiceError`` INVALID_REQUEST that names the wrong
+    one.
+    """
     given = request.query_params.multi_items()
     names = [name for name, _ in given]
     for name in names:
         if names.count(name) > 1:
-            raise ServiceError(ErrorCode.INVALID_REQUEST, f"The parameter {name[:50]!r} is given {names.count(name)} times.")
+            raise ServiceError(
+                ErrorCode.INVALID_REQUEST, f"The parameter {name[:50]!r} is given {names.count(name)} times."
+            )
     return _checked("parameter", lambda: model.model_validate(dict(given)))
 
 
@@ -197,7 +215,9 @@ def _checked(what: str, validate: Callable[[], A]) -> A:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part)[:50] for part in first["loc"])
-        raise ServiceError(ErrorCode.INVALID_REQUEST, f"The {what} {where or 'as a whole'} is wrong: {first['msg']}.") from error
+        raise ServiceError(
+            ErrorCode.INVALID_REQUEST, f"The {what} {where or 'as a whole'} is wrong: {first['msg']}."
+        ) from error
 
 
 async def _read(request: Request, seconds: float) -> bytes:
@@ -234,7 +254,10 @@ def routes(api: SearchApi) -> list[Route]:
     async def describe(request: Request) -> Response:
         return Response(openapi.to_json(), media_type="application/json")
 
-    return [*(_route(api, operation, handler) for operation, handler in handlers), Route(openapi.PATH, describe, methods=["GET"])]
+    return [
+        *(_route(api, operation, handler) for operation, handler in handlers),
+        Route(openapi.PATH, describe, methods=["GET"]),
+    ]
 
 
 def _route(api: SearchApi, operation: Operation, handler: Handler) -> Route:

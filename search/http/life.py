@@ -1,4 +1,6 @@
-"""Search's life within the service: its database is opened in the background, kept up to date with Immich, and closed at the end."""
+"""Search's life within the service: its database is opened in the background, kept up to date with Immich, and closed
+at the end.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +31,14 @@ class SearchLife:
         self._work: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to open the database; returns at once. Nothing at all happens unless ``SEARCH_ENABLED``, or while nobody may search."""
+        """Begin to open the database; returns at once. Nothing at all happens unless ``SEARCH_ENABLED``, or while
+        nobody may search.
+        """
         if self._config.search_enabled and self._config.api_auth_key is None:
-            log.info("Search is not started: nobody may search without a key. Set API_AUTH_KEY, or SEARCH_ENABLED=false to silence this.")
+            log.info(
+                "Search is not started: nobody may search without a key. Set API_AUTH_KEY, or SEARCH_ENABLED=false to "
+                "silence this."
+            )
         elif self._config.search_enabled:
             self._work = asyncio.create_task(self._run())
 
@@ -40,8 +47,13 @@ class SearchLife:
         if self._database is not None:
             return self._database
         if not self._config.search_enabled:
-            raise ServiceError(ErrorCode.SEARCH_UNAVAILABLE, "Search is switched off: set SEARCH_ENABLED=true and start the service again.")
-        raise ServiceError(ErrorCode.SEARCH_UNAVAILABLE, self._trouble or "Search is still starting. Try again shortly.")
+            raise ServiceError(
+                ErrorCode.SEARCH_UNAVAILABLE,
+                "Search is switched off: set SEARCH_ENABLED=true and start the service again.",
+            )
+        raise ServiceError(
+            ErrorCode.SEARCH_UNAVAILABLE, self._trouble or "Search is still starting. Try again shortly."
+        )
 
     async def close(self) -> None:
         """Close the database; the embedded one stops with its last user."""

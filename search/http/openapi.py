@@ -1,4 +1,6 @@
-"""The OpenAPI 3.1 document of search's HTTP API. ``python -m search.http.openapi > docs/openapi.json`` writes the committed copy."""
+"""The OpenAPI 3.1 document of search's HTTP API. ``python -m search.http.openapi > docs/openapi.json`` writes the
+committed copy.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "immich-bento search",
             "version": "1",
-            "description": "Finds pictures by the text in them and by their meaning. docs/search.md explains it to people.",
+            "description": "Finds pictures by the text in them and by their meaning. docs/search.md explains it to "
+            "people.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "security": [{name: []} for name in _KEY_SCHEMES],
@@ -56,7 +59,9 @@ def _described(operation: Operation) -> dict[str, Any]:
         described["parameters"] = parameters
     if operation.body is not None:
         described["requestBody"] = {"required": True, "content": _content(operation.body)}
-    described["responses"] = {"200": {"description": "Done.", "content": _content(operation.answer)}} | _error_responses(operation.errors)
+    described["responses"] = {
+        "200": {"description": "Done.", "content": _content(operation.answer)}
+    } | _error_responses(operation.errors)
     return described
 
 
@@ -64,7 +69,13 @@ def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
     if "{id}" not in operation.path:
         return []
     return [
-        {"name": "id", "in": "path", "required": True, "description": "The asset's id.", "schema": {"type": "string", "format": "uuid"}}
+        {
+            "name": "id",
+            "in": "path",
+            "required": True,
+            "description": "The asset's id.",
+            "schema": {"type": "string", "format": "uuid"},
+        }
     ]
 
 
@@ -101,8 +112,12 @@ def _content(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    answers: list[tuple[type[BaseModel], JsonSchemaMode]] = [(operation.answer, "serialization") for operation in OPERATIONS]
-    bodies: list[tuple[type[BaseModel], JsonSchemaMode]] = [(one.body, "validation") for one in OPERATIONS if one.body is not None]
+    answers: list[tuple[type[BaseModel], JsonSchemaMode]] = [
+        (operation.answer, "serialization") for operation in OPERATIONS
+    ]
+    bodies: list[tuple[type[BaseModel], JsonSchemaMode]] = [
+        (one.body, "validation") for one in OPERATIONS if one.body is not None
+    ]
     _, definitions = models_json_schema([*answers, *bodies, (Problem, "serialization")], ref_template=_REFERENCE)
     schemas: dict[str, Any] = definitions["$defs"]
     return dict(sorted(schemas.items()))

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from errors import ErrorCode
-from search.http.answers import Answer, Asked, AssetText, ReprocessAnswer, ReprocessBody, SearchAnswer, SearchParameters, StatsAnswer
+from search.http.answers import (
+    Answer,
+    Asked,
+    AssetText,
+    ReprocessAnswer,
+    ReprocessBody,
+    SearchAnswer,
+    SearchParameters,
+    StatsAnswer,
+)
 
 _ALWAYS = (
     ErrorCode.UNAUTHORIZED,

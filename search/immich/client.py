@@ -29,7 +29,8 @@ class ImmichApi:
     async def preview(self, asset_id: UUID) -> bytes:
         """The encoded preview, which is what Immich computes on: upright, no EXIF.
 
-        Raises ``ServiceError``: UNKNOWN_ASSET where Immich has no such picture for this key; BODY_TOO_LARGE; IMMICH_UNAVAILABLE.
+        Raises ``ServiceError``: UNKNOWN_ASSET where Immich has no such picture for this key; BODY_TOO_LARGE;
+        IMMICH_UNAVAILABLE.
         """
         async with self._ask("GET", f"/api/assets/{asset_id}/thumbnail", params={"size": "preview"}) as response:
             if response.status_code in (400, 404):
@@ -45,32 +46,44 @@ class ImmichApi:
                 if len(picture) > self.max_bytes:
                     raise ServiceError(
                         ErrorCode.BODY_TOO_LARGE,
-                        f"Immich's preview of the asset {asset_id} is larger than the {self.max_bytes:,} bytes of MAX_BODY_BYTES.",
+                        f"Immich's preview of the asset {asset_id} is larger than the {self.max_bytes:,} bytes of "
+                        "MAX_BODY_BYTES.",
                     )
             return bytes(picture)
 
     async def refresh_faces(self, asset_id: UUID) -> None:
-        """Have Immich look for the faces of the asset again, in a job of its own: this returns when the job waits in its queue.
+        """Have Immich look for the faces of the asset again, in a job of its own: this returns when the job waits in
+        its queue.
 
         Raises ``ServiceError``: UNKNOWN_ASSET, IMMICH_UNAVAILABLE.
         """
-        async with self._ask("POST", "/api/assets/jobs", json={"assetIds": [str(asset_id)], "name": "refresh-faces"}) as response:
+        async with self._ask(
+            "POST", "/api/assets/jobs", json={"assetIds": [str(asset_id)], "name": "refresh-faces"}
+        ) as response:
             if response.status_code in (400, 404):
-                raise ServiceError(ErrorCode.UNKNOWN_ASSET, f"Immich has no asset {asset_id} that the user of IMMICH_API_KEY may change.")
+                raise ServiceError(
+                    ErrorCode.UNKNOWN_ASSET,
+                    f"Immich has no asset {asset_id} that the user of IMMICH_API_KEY may change.",
+                )
             self._check(response, "the permissions asset.update and job.create")
 
     def _check(self, response: httpx.Response, permission: str) -> None:
         if response.status_code in (401, 403):
             raise _unavailable(
-                f"Immich at {self.url} refuses IMMICH_API_KEY (status {response.status_code}). Make a key in Immich under Account "
+                f"Immich at {self.url} refuses IMMICH_API_KEY (status {response.status_code}). Make a key in Immich "
+                "under Account "
                 f"settings, API keys, with {permission}."
             )
         if not response.is_success:
-            raise _unavailable(f"Immich at {self.url} answered with status {response.status_code}. Its log may say why.")
+            raise _unavailable(
+                f"Immich at {self.url} answered with status {response.status_code}. Its log may say why."
+            )
 
     @asynccontextmanager
     async def _ask(self, method: str, path: str, **content: Any) -> AsyncIterator[httpx.Response]:
-        """The response once its head has come. What goes wrong with the connection, the body's included, is IMMICH_UNAVAILABLE."""
+        """The response once its head has come. What goes wrong with the connection, the body's included, is
+        IMMICH_UNAVAILABLE.
+        """
         try:
             async with (
                 httpx.AsyncClient(timeout=_TIMEOUT, trust_env=False) as client,
@@ -79,15 +92,20 @@ class ImmichApi:
                 yield response
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise _unavailable(
-                f"Immich at {self.url} cannot be asked ({type(error).__name__}: {error}). Is IMMICH_URL right, and is it running?"
+                f"Immich at {self.url} cannot be asked ({type(error).__name__}: {error}). Is IMMICH_URL right, and is "
+                "it running?"
             ) from error
 
 
 def immich_api(config: Settings) -> ImmichApi:
     """Immich as the settings name it. Raises ``ServiceError`` IMMICH_UNAVAILABLE where they do not."""
     if not config.immich_url or config.immich_api_key is None:
-        raise _unavailable("Re-doing an asset of Immich needs IMMICH_URL and IMMICH_API_KEY: set both and start the service again.")
-    return ImmichApi(config.immich_url.rstrip("/"), config.immich_api_key.get_secret_value().strip(), config.max_body_bytes)
+        raise _unavailable(
+            "Re-doing an asset of Immich needs IMMICH_URL and IMMICH_API_KEY: set both and start the service again."
+        )
+    return ImmichApi(
+        config.immich_url.rstrip("/"), config.immich_api_key.get_secret_value().strip(), config.max_body_bytes
+    )
 
 
 def _unavailable(message: str) -> ServiceError:

@@ -25,7 +25,8 @@ _RUNS = re.compile(f"(?P<cjk>[{_CJK}]+)|[^{_CJK}\\x00-\\x20]+")
 
 
 def search_tokens(text: str) -> list[str]:
-    """``text`` cut as Immich cuts it: runs of Chinese, Japanese and Korean to overlapping pairs, the rest at ASCII space and controls.
+    """``text`` cut as Immich cuts it: runs of Chinese, Japanese and Korean to overlapping pairs, the rest at ASCII
+    space and controls.
 
     >>> search_tokens("营业执照 No.1号")
     ['营业', '业执', '执照', 'No.1', '号']
@@ -47,7 +48,10 @@ async def write_text(connection: Connection, asset_id: UUID, lines: Sequence[Lin
     texts = [clean(line.text) for line in lines]
     await connection.execute('delete from public.asset_ocr where "assetId" = %s', (asset_id,))
     if lines:
-        rows = [(asset_id, *line.box, line.box_score, line.text_score, text) for line, text in zip(lines, texts, strict=True)]
+        rows = [
+            (asset_id, *line.box, line.box_score, line.text_score, text)
+            for line, text in zip(lines, texts, strict=True)
+        ]
         async with connection.cursor() as cursor:
             await cursor.executemany(_PUT_LINE, rows)
         tokens = " ".join(token for text in texts for token in search_tokens(text))
@@ -57,8 +61,12 @@ async def write_text(connection: Connection, asset_id: UUID, lines: Sequence[Lin
     await connection.execute(_PUT_STATUS, (asset_id, read_at))
 
 
-async def write_text_1_134(connection: Connection, asset_id: UUID, lines: Sequence[Line], size: tuple[int, int]) -> None:
-    """The row of ``ocr_info`` of the fork of Immich 1.134: its own dialect's answer, boxes in pixels of the preview of this ``size``."""
+async def write_text_1_134(
+    connection: Connection, asset_id: UUID, lines: Sequence[Line], size: tuple[int, int]
+) -> None:
+    """The row of ``ocr_info`` of the fork of Immich 1.134: its own dialect's answer, boxes in pixels of the preview of
+    this ``size``.
+    """
     texts = [clean(line.text) for line in lines]
     boxes = [_upright_box(line.box, size) for line in lines]
     known = {"texts": texts, "scores": [f"{line.text_score:.2f}" for line in lines], "boxes": boxes}
@@ -79,10 +87,12 @@ insert into public.asset_ocr ("assetId", x1, y1, x2, y2, x3, y3, x4, y4, "boxSco
 values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
 _PUT_SEARCH = """
-insert into public.ocr_search ("assetId", text) values (%s, %s) on conflict ("assetId") do update set text = excluded.text
+insert into public.ocr_search ("assetId", text) values (%s, %s) on conflict ("assetId") do update set text =
+excluded.text
 """
 _PUT_STATUS = """
-insert into public.asset_job_status ("assetId", "ocrAt") values (%s, %s) on conflict ("assetId") do update set "ocrAt" = excluded."ocrAt"
+insert into public.asset_job_status ("assetId", "ocrAt") values (%s, %s) on conflict ("assetId") do update set
+"ocrAt" = excluded."ocrAt"
 """
 _PUT_INFO = """
 insert into public.ocr_info ("assetId", text, "ocrJson") values (%s, %s, %s)

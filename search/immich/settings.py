@@ -1,4 +1,6 @@
-"""What Immich is set to ask machine learning for, as it keeps that in its own database: models and the limits of OCR."""
+"""What Immich is set to ask machine learning for, as it keeps that in its own database: models and the limits of
+OCR.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ DEFAULT_OCR_OPTIONS = OcrOptions(min_detection_score=0.5, min_recognition_score=
 
 
 async def immich_settings(connection: AsyncConnection[DictRow]) -> ImmichSettings:
-    """Immich's settings, or its defaults where they cannot be read: the role may not, or a file outside of the database holds them."""
+    """Immich's settings, or its defaults where they cannot be read: the role may not, or a file outside of the database
+    holds them.
+    """
     stored = await _stored(connection)
     try:
         chosen = _MachineLearning.model_validate(stored)
@@ -67,6 +71,8 @@ async def _stored(connection: AsyncConnection[DictRow]) -> Any:
     row = await readable.fetchone()
     if row is None or not row["readable"]:
         return {}
-    found = await connection.execute("select value -> 'machineLearning' as value from public.system_metadata where key = 'system-config'")
+    found = await connection.execute(
+        "select value -> 'machineLearning' as value from public.system_metadata where key = 'system-config'"
+    )
     row = await found.fetchone()
     return (row["value"] if row else None) or {}

@@ -1,7 +1,7 @@
 """Keeps the searched texts (``ocr_document``) up to date with what Immich has read. Immich's tables are only read.
 
-Immich sets ``asset_job_status."ocrAt"`` when it has read a picture, after it wrote the lines; a document remembers the ``ocrAt`` that it
-was made from. Deleted pictures, and pictures whose ``ocrAt`` was taken away, lose their document.
+Immich sets ``asset_job_status."ocrAt"`` when it has read a picture, after it wrote the lines; a document remembers the
+``ocrAt`` that it was made from. Deleted pictures, and pictures whose ``ocrAt`` was taken away, lose their document.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class SyncReport:
 
     def __str__(self) -> str:
         failed = f", {self.failed} could not be taken over" if self.failed else ""
-        return f"Texts of {self.added} pictures added, {self.updated} brought up to date, {self.removed} dropped{failed}."
+        return (
+            f"Texts of {self.added} pictures added, {self.updated} brought up to date, {self.removed} dropped{failed}."
+        )
 
 
 async def sync(db: Database, *, thorough: bool = False) -> SyncReport:
@@ -61,7 +63,9 @@ async def sync(db: Database, *, thorough: bool = False) -> SyncReport:
         async with db.connection() as connection:
             await _lock(connection)
             rows = await (
-                await connection.execute("SELECT * FROM immich_ai.stale_documents(%s, %s, %s)", (after, _BATCH, thorough))
+                await connection.execute(
+                    "SELECT * FROM immich_ai.stale_documents(%s, %s, %s)", (after, _BATCH, thorough)
+                )
             ).fetchall()
             for row in rows:
                 report = await _take_over(connection, row, report)
@@ -75,7 +79,8 @@ async def sync(db: Database, *, thorough: bool = False) -> SyncReport:
 
 
 async def copy_document(connection: AsyncConnection[Any], asset_id: UUID, *, model: str | None = None) -> None:
-    """Make the document of one picture from Immich's rows as this transaction sees them, or drop it where Immich has not read it.
+    """Make the document of one picture from Immich's rows as this transaction sees them, or drop it where Immich has
+    not read it.
 
     ``model``: the OCR model, where the caller knows it. ``connection`` has rows as mappings.
     """
@@ -88,7 +93,9 @@ async def copy_document(connection: AsyncConnection[Any], asset_id: UUID, *, mod
 
 
 async def keep_in_sync(db: Database, every: float) -> None:
-    """``sync`` now and every ``every`` seconds, for ever. What goes wrong is logged, each new reason once, and tried again."""
+    """``sync`` now and every ``every`` seconds, for ever. What goes wrong is logged, each new reason once, and tried
+    again.
+    """
     trouble, rounds = "", 0
     while True:
         try:
@@ -99,7 +106,11 @@ async def keep_in_sync(db: Database, every: float) -> None:
         except (ServiceError, psycopg.Error) as error:
             reason = str(error).partition("\n")[0]
             if reason != trouble:
-                log.warning("Immich's texts could not be taken over: %s. It is tried again every %g s.", reason.rstrip("."), every)
+                log.warning(
+                    "Immich's texts could not be taken over: %s. It is tried again every %g s.",
+                    reason.rstrip("."),
+                    every,
+                )
             trouble = reason
         await asyncio.sleep(every)
 
@@ -116,7 +127,9 @@ async def _take_over(connection: Connection, row: Mapping[str, Any], report: Syn
         values = (row["asset_id"], ErrorCode.INTERNAL.value, str(error).partition("\n")[0])
         await connection.execute(_FAILED, values)
         return replace(report, failed=report.failed + 1)
-    await connection.execute("DELETE FROM immich_ai.failure WHERE subject = %s AND task = 'ocr'", (str(row["asset_id"]),))
+    await connection.execute(
+        "DELETE FROM immich_ai.failure WHERE subject = %s AND task = 'ocr'", (str(row["asset_id"]),)
+    )
     return replace(report, updated=report.updated + 1) if row["known"] else replace(report, added=report.added + 1)
 
 

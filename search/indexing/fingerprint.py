@@ -17,7 +17,8 @@ def of_picture(data: bytes) -> bytes:
 def of_video(file: IO[bytes], size: int) -> bytes:
     """(32,) bytes: SHA-256 of the size and of the first, middle and last MiB.
 
-    Videos are gigabytes, often on a disk far away. Two recordings of one size that agree in three MiB are one recording.
+    Videos are gigabytes, often on a disk far away. Two recordings of one size that agree in three MiB are one
+    recording.
     """
     digest = hashlib.sha256(str(size).encode())
     for start in sorted({0, max(0, size // 2 - _PIECE // 2), max(0, size - _PIECE)}):

@@ -1,4 +1,6 @@
-"""Files that are no longer there: what the index has of them is removed, unless it looks as if a disk were not there."""
+"""Files that are no longer there: what the index has of them is removed, unless it looks as if a disk were not
+there.
+"""
 
 from __future__ import annotations
 
@@ -37,10 +39,16 @@ async def remove_gone(database: Patient, owner: str, root: str, seen: Seen, *, p
         await _drop_failures(database, owner, root, seen)
         return Removal(0)
     if not prune and not len(seen):
-        why = f"{root} holds no pictures, and the index knows {known:,} of it. Is the disk there? Nothing was removed; --prune does."
+        why = (
+            f"{root} holds no pictures, and the index knows {known:,} of it. Is the disk there? Nothing was removed; "
+            "--prune does."
+        )
         return Removal(0, why)
     if not prune and gone > FEW and 2 * gone > known:
-        why = f"{gone:,} of the {known:,} pictures that the index knows of {root} are gone. Nothing was removed; --prune does."
+        why = (
+            f"{gone:,} of the {known:,} pictures that the index knows of {root} are gone. Nothing was removed; "
+            "--prune does."
+        )
         return Removal(0, why)
     removed = 0
     async for page in _pages(database, owner, root):

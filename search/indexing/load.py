@@ -23,7 +23,9 @@ class Contents:
 
 
 def read(uri: str, kind: Kind, size: int, config: Settings) -> Contents:
-    """What the file holds. Blocks. Raises ``ServiceError`` BODY_TOO_LARGE, and ``OSError`` or its library's own where it cannot be had."""
+    """What the file holds. Blocks. Raises ``ServiceError`` BODY_TOO_LARGE, and ``OSError`` or its library's own where
+    it cannot be had.
+    """
     with open_file(uri) as file:
         if kind is Kind.VIDEO:
             return Contents(fingerprint.of_video(file, size), None)
@@ -35,11 +37,16 @@ def read(uri: str, kind: Kind, size: int, config: Settings) -> Contents:
 
 def too_large(size: int, most: int) -> str:
     """Says that a file of ``size`` bytes is more than the ``most`` that are sent."""
-    return f"The file has {size:,} bytes or more, and the service takes {most:,}. Raise MAX_BODY_BYTES if it is to be read."
+    return (
+        f"The file has {size:,} bytes or more, and the service takes {most:,}. Raise MAX_BODY_BYTES if it is to be "
+        "read."
+    )
 
 
 def picture(uri: str, contents: Contents, config: Settings) -> bytes:
-    """The bytes to send for a file that was read. Blocks. Raises ``ServiceError`` UNREADABLE_PICTURE, PICTURE_TOO_LARGE."""
+    """The bytes to send for a file that was read. Blocks. Raises ``ServiceError`` UNREADABLE_PICTURE,
+    PICTURE_TOO_LARGE.
+    """
     if contents.data is None:
         return video.middle_frame(uri, max_pixels=config.max_picture_pixels)
     return upright(contents.data, max_pixels=config.max_picture_pixels)

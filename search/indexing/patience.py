@@ -19,14 +19,18 @@ T = TypeVar("T")
 
 
 class Patient:
-    """A database whose transactions are repeated as long as it is away. Each must be one that does no harm when done twice."""
+    """A database whose transactions are repeated as long as it is away. Each must be one that does no harm when done
+    twice.
+    """
 
     def __init__(self, database: Database, *, patience: float = 600.0) -> None:
         """``patience``: seconds after which this gives up."""
         self._database = database
         self._patience = patience
 
-    async def run(self, work: Callable[Concatenate[Connection, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def run(
+        self, work: Callable[Concatenate[Connection, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         """The result of ``work`` on a connection and the rest of the arguments. Raises ``CannotGoOn``."""
         began, wait = time.monotonic(), FIRST_WAIT
         while True:
@@ -37,6 +41,8 @@ class Patient:
                 if isinstance(error, ServiceError) and error.code is not ErrorCode.SEARCH_UNAVAILABLE:
                     raise
                 if time.monotonic() - began > self._patience:
-                    raise CannotGoOn(f"The database has been away for {self._patience:g} s: {str(error).strip()}") from error
+                    raise CannotGoOn(
+                        f"The database has been away for {self._patience:g} s: {str(error).strip()}"
+                    ) from error
             await asyncio.sleep(wait)
             wait = min(2 * wait, LONGEST_WAIT)

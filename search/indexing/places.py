@@ -1,7 +1,8 @@
-"""Where pictures lie: folders of this machine, and whatever ``fsspec`` knows by an address. Listed lazily, read on demand.
+"""Where pictures lie: folders of this machine, and whatever ``fsspec`` knows by an address. Listed lazily, read on
+demand.
 
-A file's *uri* is what the index knows it by: a plain absolute path, or ``scheme://…``. A local name that is not UTF-8, which PostgreSQL
-could not store, is written ``file:///…`` with its bytes in percent signs.
+A file's *uri* is what the index knows it by: a plain absolute path, or ``scheme://…``. A local name that is not UTF-8,
+which PostgreSQL could not store, is written ``file:///…`` with its bytes in percent signs.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import fsspec
 
 from search.indexing.formats import Kind, kind_of
 
-SKIPPED_FOLDERS = frozenset({"@eadir", "#recycle", "#snapshot", "$recycle.bin", "lost+found", "system volume information"})
+SKIPPED_FOLDERS = frozenset(
+    {"@eadir", "#recycle", "#snapshot", "$recycle.bin", "lost+found", "system volume information"}
+)
 """What NAS systems and Windows keep beside people's files: thumbnails, bins, snapshots. Compared in lower case."""
 
 
@@ -49,7 +52,9 @@ class Place(Protocol):
         ...
 
     def walk(self, failed: Callable[[str, str], None]) -> Iterator[Entry]:
-        """Every file below the root, lazily. ``failed(folder, why)`` is called for each folder that could not be listed."""
+        """Every file below the root, lazily. ``failed(folder, why)`` is called for each folder that could not be
+        listed.
+        """
         ...
 
 
@@ -76,7 +81,9 @@ class LocalPlace:
         return local_uri(str(self.root))
 
     def walk(self, failed: Callable[[str, str], None]) -> Iterator[Entry]:
-        """One open folder per level of depth. Links to files are followed; links to folders may lead round in circles and are not."""
+        """One open folder per level of depth. Links to files are followed; links to folders may lead round in circles
+        and are not.
+        """
         if self.root.is_file():
             entry = _local_entry(str(self.root), os.stat(self.root))
             if entry is not None:
@@ -87,7 +94,9 @@ class LocalPlace:
 
 @dataclass(frozen=True, slots=True)
 class RemotePlace:
-    """A prefix of an object store, or anything else of ``fsspec``. A folder of it is listed at once, not file by file."""
+    """A prefix of an object store, or anything else of ``fsspec``. A folder of it is listed at once, not file by
+    file.
+    """
 
     system: Any
     """One of fsspec's file systems."""

@@ -1,6 +1,8 @@
-"""The service's own ``POST /predict``, asked patiently: pictures are sent again while it is away, and their own errors are told apart.
+"""The service's own ``POST /predict``, asked patiently: pictures are sent again while it is away, and their own errors
+are told apart.
 
-The wire format is Immich's: a multipart form with the JSON of the tasks and the picture; a vector comes back as a string of JSON.
+The wire format is Immich's: a multipart form with the JSON of the tasks and the picture; a vector comes back as a
+string of JSON.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ _CONFIGURATION = frozenset(
     }
 )
 """Errors that every picture would meet: recording one for each of a million would help nobody."""
-_WHOLE_PICTURE = frozenset({ErrorCode.BODY_TOO_LARGE.value, ErrorCode.PICTURE_TOO_LARGE.value, ErrorCode.UNREADABLE_PICTURE.value})
+_WHOLE_PICTURE = frozenset(
+    {ErrorCode.BODY_TOO_LARGE.value, ErrorCode.PICTURE_TOO_LARGE.value, ErrorCode.UNREADABLE_PICTURE.value}
+)
 """Errors of the picture, whatever is asked of it."""
 
 
@@ -71,8 +75,8 @@ class Predictor:
     """One service, asked by many at once."""
 
     def __init__(self, client: httpx.AsyncClient, *, patience: float = 600.0) -> None:
-        """``client``: with the service's address as its base, and the key among its headers. ``patience``: seconds for which nothing at all
-        may be answered before this gives up."""
+        """``client``: with the service's address as its base, and the key among its headers. ``patience``: seconds for
+        which nothing at all may be answered before this gives up."""
         self._client = client
         self._patience = patience
         self._last_answer = time.monotonic()
@@ -83,15 +87,17 @@ class Predictor:
     async def ask(self, picture: bytes, models: Mapping[str, str], options: OcrOptions | None = None) -> Computed:
         """What ``models`` (task, ``clip`` or ``ocr``, to the catalog's name) make of ``picture``.
 
-        A picture's own errors are in the result; of several tasks each is then asked alone, so that one's failure is not the other's.
-        Raises ``CannotGoOn``.
+        A picture's own errors are in the result; of several tasks each is then asked alone, so that one's failure is
+        not the other's. Raises ``CannotGoOn``.
         """
         answer = await self._persist(picture, models, options)
         if isinstance(answer, dict):
             try:
                 return _understood(answer, models)
             except (KeyError, TypeError, ValueError, IndexError) as error:
-                raise CannotGoOn(f"The service's answer is not that of /predict ({type(error).__name__}: {error}).") from error
+                raise CannotGoOn(
+                    f"The service's answer is not that of /predict ({type(error).__name__}: {error})."
+                ) from error
         if answer.code in _WHOLE_PICTURE or len(models) == 1:
             task = "read" if answer.code in _WHOLE_PICTURE else next(iter(models))
             return Computed(problems=(Problem(task, answer.code, answer.message),))  # type: ignore[arg-type]
@@ -102,8 +108,13 @@ class Predictor:
             problems=tuple(problem for part in parts for problem in part.problems),
         )
 
-    async def _persist(self, picture: bytes, models: Mapping[str, str], options: OcrOptions | None) -> dict[str, Any] | _Own:
-        files = {"entries": (None, orjson.dumps(_entries(models, options))), "image": ("blob", picture, "application/octet-stream")}
+    async def _persist(
+        self, picture: bytes, models: Mapping[str, str], options: OcrOptions | None
+    ) -> dict[str, Any] | _Own:
+        files = {
+            "entries": (None, orjson.dumps(_entries(models, options))),
+            "image": ("blob", picture, "application/octet-stream"),
+        }
         answers_before, wait, refusals = self._answers, FIRST_WAIT, 0
         while True:
             try:
@@ -127,7 +138,10 @@ class Predictor:
         """The answer, or the picture's own error. Raises ``_Again``, ``CannotGoOn``."""
         try:
             response = await self._client.post("/predict", files=files)
-        except (httpx.TransportError, RuntimeError) as error:  # RuntimeError: httpx's word for a connection closed under its feet
+        except (
+            httpx.TransportError,
+            RuntimeError,
+        ) as error:  # RuntimeError: httpx's word for a connection closed under its feet
             raise _Again("away", f"{type(error).__name__} {error}".strip(), None, reached=False) from error
         if response.status_code == 200:
             try:
@@ -195,7 +209,10 @@ def _entries(models: Mapping[str, str], options: OcrOptions | None) -> dict[str,
         recognition = dict(detection)
         if options is not None:
             box = {"minScore": options.min_detection_score, "maxResolution": options.max_resolution}
-            detection, recognition = detection | {"options": box}, recognition | {"options": {"minScore": options.min_recognition_score}}
+            detection, recognition = (
+                detection | {"options": box},
+                recognition | {"options": {"minScore": options.min_recognition_score}},
+            )
         entries["ocr"] = {"detection": detection, "recognition": recognition}
     return entries
 
@@ -211,7 +228,9 @@ def _understood(answer: Mapping[str, Any], models: Mapping[str, str]) -> Compute
         ocr = answer["ocr"]
         boxes = np.array(ocr["box"], np.float32).reshape(len(ocr["text"]), 8).clip(0, 1).tolist()
         scored = zip(ocr["text"], boxes, ocr["boxScore"], ocr["textScore"], strict=True)
-        text = Text(models["ocr"], tuple(Line(line, tuple(box), float(one), float(other)) for line, box, one, other in scored))
+        text = Text(
+            models["ocr"], tuple(Line(line, tuple(box), float(one), float(other)) for line, box, one, other in scored)
+        )
     return Computed(vector, text)
 
 

@@ -12,14 +12,18 @@ from search.store.records import Line, Text, Vector
 
 
 class Recompute(Protocol):
-    """Computes on upright pictures: encoded bytes without an EXIF orientation that would turn them. Raises ``ServiceError``."""
+    """Computes on upright pictures: encoded bytes without an EXIF orientation that would turn them. Raises
+    ``ServiceError``.
+    """
 
     async def embed(self, picture: bytes, model: str) -> Vector:
         """The CLIP vector by ``model``, a name of the catalog."""
         ...
 
     async def read(self, picture: bytes, model: str, options: OcrOptions) -> Text:
-        """The lines of text by ``model``, a name of the catalog, with corners as fractions of the picture's width and height."""
+        """The lines of text by ``model``, a name of the catalog, with corners as fractions of the picture's width and
+        height.
+        """
         ...
 
 
@@ -42,4 +46,7 @@ class RunnersRecompute:
 def _lines(found: TextLines, width: int, height: int) -> tuple[Line, ...]:
     fractions = (found.boxes / np.array([width, height], np.float32)).reshape(-1, 8).clip(0, 1)
     scored = zip(found.texts, fractions, found.box_scores, found.text_scores, strict=True)
-    return tuple(Line(text, tuple(map(float, box)), float(box_score), float(text_score)) for text, box, box_score, text_score in scored)
+    return tuple(
+        Line(text, tuple(map(float, box)), float(box_score), float(text_score))
+        for text, box, box_score, text_score in scored
+    )

@@ -1,6 +1,8 @@
-"""One picture done again: read or embedded anew, and everything that is stored of it replaced in one transaction, or nothing at all.
+"""One picture done again: read or embedded anew, and everything that is stored of it replaced in one transaction, or
+nothing at all.
 
-Our own index is done again from the file. Immich's pictures are done again from their preview, and written as Immich writes them.
+Our own index is done again from the file. Immich's pictures are done again from their preview, and written as Immich
+writes them.
 """
 
 from __future__ import annotations
@@ -55,16 +57,23 @@ class Redone:
 
 
 async def reprocess(
-    database: Database, asset_id: UUID, tasks: Collection[RedoTask], recompute: Recompute, models: ModelsInUse, config: Settings
+    database: Database,
+    asset_id: UUID,
+    tasks: Collection[RedoTask],
+    recompute: Recompute,
+    models: ModelsInUse,
+    config: Settings,
 ) -> Redone:
     """Do ``tasks`` of one picture again. Whoever does the same picture again at the same time waits for his turn.
 
-    Raises ``ServiceError``: UNKNOWN_ASSET; INVALID_REQUEST for faces of our own index; STORED_MODEL_DIFFERS; IMMICH_UNAVAILABLE;
-    SEARCH_UNAVAILABLE; what reading the picture and ``recompute`` raise. Nothing is written then.
+    Raises ``ServiceError``: UNKNOWN_ASSET; INVALID_REQUEST for faces of our own index; STORED_MODEL_DIFFERS;
+    IMMICH_UNAVAILABLE; SEARCH_UNAVAILABLE; what reading the picture and ``recompute`` raise. Nothing is written then.
     """
     standalone = database.source is Source.STANDALONE
     if standalone and RedoTask.FACES in tasks:
-        raise ServiceError(ErrorCode.INVALID_REQUEST, "There are no faces to do again: our own index keeps none, only Immich does.")
+        raise ServiceError(
+            ErrorCode.INVALID_REQUEST, "There are no faces to do again: our own index keeps none, only Immich does."
+        )
     clip = models.clip_or_refuse() if RedoTask.CLIP in tasks else None
     ocr = models.ocr_or_refuse() if RedoTask.OCR in tasks else None
     job = _Job(asset_id, clip, ocr, RedoTask.FACES in tasks, recompute, models, config)
@@ -74,7 +83,10 @@ async def reprocess(
 
 async def failed_assets(database: Database) -> list[UUID]:
     """The pictures with a failure that is remembered."""
-    return await _ids(database, sql.SQL("select distinct asset_id as id from immich_ai.failure where asset_id is not null order by id"))
+    return await _ids(
+        database,
+        sql.SQL("select distinct asset_id as id from immich_ai.failure where asset_id is not null order by id"),
+    )
 
 
 async def all_assets(database: Database) -> list[UUID]:
@@ -103,7 +115,9 @@ class _Job:
 async def _alone_with(database: Database, asset_id: UUID) -> AsyncIterator[Connection]:
     """One transaction in which nobody else does the same picture again."""
     async with database.connection() as connection:
-        await connection.execute("select pg_advisory_xact_lock(hashtextextended('immich_ai.reprocess ' || %s, 0))", (str(asset_id),))
+        await connection.execute(
+            "select pg_advisory_xact_lock(hashtextextended('immich_ai.reprocess ' || %s, 0))", (str(asset_id),)
+        )
         yield connection
 
 
@@ -113,7 +127,9 @@ async def _from_file(connection: Connection, job: _Job) -> Redone:
     if contents.hash != asset.content_hash:
         # What is stored was made of another picture, so none of it may stay.
         job = replace(job, clip=job.clip or job.models.clip, ocr=job.ocr or job.models.ocr)
-        asset = replace(asset, content_hash=contents.hash, size=len(contents.data) if contents.data is not None else asset.size)
+        asset = replace(
+            asset, content_hash=contents.hash, size=len(contents.data) if contents.data is not None else asset.size
+        )
     vector, text = await job.compute(picture)
     await store.put_asset(connection, asset, vector=vector, text=text)
     return Redone(job.asset_id, vector, text, faces=False)
@@ -127,14 +143,17 @@ def _read_file(asset: Asset, config: Settings) -> tuple[load.Contents, bytes]:
     except ServiceError:
         raise
     except Exception as error:  # fsspec's places raise what their libraries do
-        raise ServiceError(ErrorCode.UNREADABLE_PICTURE, f"The file {asset.uri} cannot be read: {type(error).__name__}: {error}") from error
+        raise ServiceError(
+            ErrorCode.UNREADABLE_PICTURE, f"The file {asset.uri} cannot be read: {type(error).__name__}: {error}"
+        ) from error
 
 
 async def _from_immich(connection: Connection, job: _Job, source: Source) -> Redone:
     found = await connection.execute("select from immich_ai.source_asset where id = %s and visible", (job.asset_id,))
     if not found.rowcount:
         raise ServiceError(
-            ErrorCode.UNKNOWN_ASSET, f"Immich has no asset {job.asset_id} that is in the timeline or the archive, and not in the trash."
+            ErrorCode.UNKNOWN_ASSET,
+            f"Immich has no asset {job.asset_id} that is in the timeline or the archive, and not in the trash.",
         )
     immich = immich_api(job.config)
     vector, text = None, None
@@ -153,7 +172,9 @@ async def _from_immich(connection: Connection, job: _Job, source: Source) -> Red
     return Redone(job.asset_id, vector, text, job.faces)
 
 
-async def _write_text(connection: Connection, asset_id: UUID, text: Text, source: Source, size: tuple[int, int]) -> None:
+async def _write_text(
+    connection: Connection, asset_id: UUID, text: Text, source: Source, size: tuple[int, int]
+) -> None:
     if source is Source.IMMICH_1_134:
         await immich_rows.write_text_1_134(connection, asset_id, text.lines, size)
     else:
@@ -173,11 +194,14 @@ def _refusals_of_the_database(job: _Job) -> Iterator[None]:
             "Its CLIP model was changed just now, or CLIP_MODEL makes vectors of another size than Immich keeps.",
         ) from error
     except psycopg.errors.ForeignKeyViolation as error:
-        raise ServiceError(ErrorCode.UNKNOWN_ASSET, f"The asset {job.asset_id} was deleted in Immich meanwhile.") from error
+        raise ServiceError(
+            ErrorCode.UNKNOWN_ASSET, f"The asset {job.asset_id} was deleted in Immich meanwhile."
+        ) from error
     except psycopg.errors.InsufficientPrivilege as error:
         raise ServiceError(
             ErrorCode.SEARCH_UNAVAILABLE,
-            f"The user of DATABASE_URL may not write Immich's rows ({error.diag.message_primary}). docs/search.md has the GRANT.",
+            f"The user of DATABASE_URL may not write Immich's rows ({error.diag.message_primary}). docs/search.md has "
+            "the GRANT.",
         ) from error
 
 

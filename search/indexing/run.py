@@ -80,9 +80,13 @@ class Run:
                 break
             await self._remove(place, seen, complete)
         if self.tally.heic:
-            self.tally.warnings.append(f"{self.tally.heic:,} HEIC pictures were left out: the service does not read HEIC.")
+            self.tally.warnings.append(
+                f"{self.tally.heic:,} HEIC pictures were left out: the service does not read HEIC."
+            )
         if self.tally.long_names:
-            self.tally.warnings.append(f"{self.tally.long_names:,} files were left out: their paths are longer than {LONGEST_URI:,} bytes.")
+            self.tally.warnings.append(
+                f"{self.tally.long_names:,} files were left out: their paths are longer than {LONGEST_URI:,} bytes."
+            )
         return self.tally
 
     async def _index(self, place: Place, worker: Worker) -> tuple[Seen, bool]:
@@ -154,7 +158,9 @@ class Run:
         self.tally.failures.extend((step.entry.uri, problem) for problem in done.problems)
 
     async def _remove(self, place: Place, seen: Seen, complete: bool) -> None:
-        if not complete and not (self._options.prune and not len(seen) and not await asyncio.to_thread(exists, place.uri)):
+        if not complete and not (
+            self._options.prune and not len(seen) and not await asyncio.to_thread(exists, place.uri)
+        ):
             self.tally.warnings.append(f"{place.uri} was not read completely, so nothing was removed from the index.")
             return
         removal = await remove_gone(self._database, self._options.owner, place.uri, seen, prune=self._options.prune)

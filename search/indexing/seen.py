@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 
 class Seen:
-    """A set of uris that can only grow, and may take a uri for one that it has: at a million, once in ten million million questions."""
+    """A set of uris that can only grow, and may take a uri for one that it has: at a million, once in ten million
+    million questions.
+    """
 
     def __init__(self) -> None:
         self._digests = array("Q")

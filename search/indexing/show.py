@@ -50,7 +50,9 @@ async def shown(tally: Tally, predictor: Predictor, places: Sequence[Place], con
         async def follow() -> None:
             while True:
                 total = counted.files if counting.done() else None
-                bars.update(bar, completed=tally.done, total=total and max(total, tally.done), note=_note(tally, predictor))
+                bars.update(
+                    bar, completed=tally.done, total=total and max(total, tally.done), note=_note(tally, predictor)
+                )
                 await asyncio.sleep(_EVERY)
 
         following = asyncio.create_task(follow())
@@ -94,7 +96,9 @@ def report(tally: Tally, console: Console, *, seconds: float) -> None:
     console.print(f"{tally.seen:,} files in {seconds:,.0f} s: {told}.", highlight=False, soft_wrap=True)
     if tally.failures:
         _print_failures(list(tally.failures)[-_SHOWN:], console)
-        console.print("All of it: `python -m search failed`. Another try: `--retry-failed`.", highlight=False, soft_wrap=True)
+        console.print(
+            "All of it: `python -m search failed`. Another try: `--retry-failed`.", highlight=False, soft_wrap=True
+        )
     for warning in tally.warnings:
         console.print(Text(warning), soft_wrap=True)
 

@@ -1,4 +1,6 @@
-"""A camera's picture as ``/predict`` wants it: with its top at the top. Immich sends upright previews, so the tag is ignored there."""
+"""A camera's picture as ``/predict`` wants it: with its top at the top. Immich sends upright previews, so the tag is
+ignored there.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The middle frame of a video, taken by a process of its own (``video_frame``), with limits on time, memory and answer."""
+"""The middle frame of a video, taken by a process of its own (``video_frame``), with limits on time, memory and
+answer.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def middle_frame(uri: str, *, max_pixels: int, seconds: float = SECONDS) -> byte
     lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
     if done.returncode == 2 and lines:
         raise _unreadable(lines[-1][:300])
-    raise _unreadable(f"the process that decoded it ended with {done.returncode} ({lines[-1][:200] if lines else 'without a word'})")
+    raise _unreadable(
+        f"the process that decoded it ended with {done.returncode} ({lines[-1][:200] if lines else 'without a word'})"
+    )
 
 
 def _unreadable(why: str) -> ServiceError:

@@ -1,7 +1,9 @@
-"""The middle frame of a video as JPEG, in a process of its own: ``python -m search.indexing.video_frame URI MAX_PIXELS`` (see ``video``).
+"""The middle frame of a video as JPEG, in a process of its own: ``python -m search.indexing.video_frame URI
+MAX_PIXELS`` (see ``video``).
 
-FFmpeg reads what strangers made. Here it may crash, spin or ask for memory without end, and only this process goes down. Exit codes: 0, the
-picture is on standard output; 2, the video is at fault and standard error says how in one line.
+FFmpeg reads what strangers made. Here it may crash, spin or ask for memory without end, and only this process goes
+down. Exit codes: 0, the picture is on standard output; 2, the video is at fault and standard error says how in one
+line.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ MEMORY_BYTES = 4 << 30
 MAX_FRAMES = 600
 """Frames decoded on the way from the key frame before the middle to the middle: ten seconds at 60 a second."""
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
-"""FFmpeg's names of the formats that are opened. Others are playlists, which name further files and addresses to read."""
+"""FFmpeg's names of the formats that are opened. Others are playlists, which name further files and addresses to
+read.
+"""
 
 
 class NotAVideo(Exception):
@@ -33,13 +37,17 @@ class NotAVideo(Exception):
 
 
 def middle_frame(file: IO[bytes], *, max_pixels: int) -> Image.Image:
-    """The frame in the middle of the first video stream, RGB, turned as the file says. Raises ``NotAVideo``, ``FFmpegError``."""
+    """The frame in the middle of the first video stream, RGB, turned as the file says. Raises ``NotAVideo``,
+    ``FFmpegError``.
+    """
     with av.open(file, options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}) as container:
         if not container.streams.video:
             raise NotAVideo("it has no pictures in it")
         stream = container.streams.video[0]
         if stream.width * stream.height > max_pixels:
-            raise NotAVideo(f"its pictures are {stream.width} x {stream.height} pixels, more than the {max_pixels:,} decoded here")
+            raise NotAVideo(
+                f"its pictures are {stream.width} x {stream.height} pixels, more than the {max_pixels:,} decoded here"
+            )
         stream.thread_type = "NONE"
         middle = 0
         if stream.duration and stream.time_base:
@@ -56,7 +64,9 @@ def middle_frame(file: IO[bytes], *, max_pixels: int) -> Image.Image:
         if chosen is None:
             raise NotAVideo("none of its pictures can be decoded")
         if chosen.width * chosen.height > max_pixels:  # a stream may grow on the way
-            raise NotAVideo(f"its pictures are {chosen.width} x {chosen.height} pixels, more than the {max_pixels:,} decoded here")
+            raise NotAVideo(
+                f"its pictures are {chosen.width} x {chosen.height} pixels, more than the {max_pixels:,} decoded here"
+            )
         picture: Image.Image = chosen.to_image()  # type: ignore[no-untyped-call]
         turn = round(chosen.rotation / 90) % 4
         return picture.rotate(90 * turn, expand=True) if turn else picture
@@ -77,7 +87,11 @@ def _limit() -> None:
     if sys.platform != "win32":
         import resource
 
-        for what, most in ((resource.RLIMIT_CPU, CPU_SECONDS), (resource.RLIMIT_AS, MEMORY_BYTES), (resource.RLIMIT_CORE, 0)):
+        for what, most in (
+            (resource.RLIMIT_CPU, CPU_SECONDS),
+            (resource.RLIMIT_AS, MEMORY_BYTES),
+            (resource.RLIMIT_CORE, 0),
+        ):
             hard = resource.getrlimit(what)[1]
             resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 

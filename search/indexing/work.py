@@ -35,7 +35,9 @@ class Done:
 class Worker:
     """Does files, several at once."""
 
-    def __init__(self, database: Patient, predictor: Predictor, config: Settings, options: Options, roots: Sequence[str]) -> None:
+    def __init__(
+        self, database: Patient, predictor: Predictor, config: Settings, options: Options, roots: Sequence[str]
+    ) -> None:
         """``roots``: what is indexed; only within it is a file taken for one that was moved."""
         self._database = database
         self._predictor = predictor
@@ -49,9 +51,14 @@ class Worker:
     async def do(self, step: Step) -> Done:
         """Raises ``CannotGoOn``."""
         entry = step.entry
-        if entry.kind is Kind.IMAGE and entry.size > self._config.max_body_bytes:  # nothing to read, and nothing to tell it by
+        if (
+            entry.kind is Kind.IMAGE and entry.size > self._config.max_body_bytes
+        ):  # nothing to read, and nothing to tell it by
             return await self._unread(
-                entry, Problem("read", ErrorCode.BODY_TOO_LARGE.value, load.too_large(entry.size, self._config.max_body_bytes))
+                entry,
+                Problem(
+                    "read", ErrorCode.BODY_TOO_LARGE.value, load.too_large(entry.size, self._config.max_body_bytes)
+                ),
             )
         try:
             contents = await asyncio.to_thread(load.read, entry.uri, entry.kind, entry.size, self._config)
@@ -65,10 +72,14 @@ class Worker:
             return done
         computed = await self._computed(entry, contents, tasks)
         file = File(self._owner, entry.uri, _kind(entry), entry.size, entry.modified or _NO_DATE, contents.hash)
-        await self._database.run(put_asset, file, vector=computed.vector, text=computed.text, problems=computed.problems)
+        await self._database.run(
+            put_asset, file, vector=computed.vector, text=computed.text, problems=computed.problems
+        )
         if computed.vector is not None:
             await self._index_vectors(computed.vector)
-        return replace(done, computed=computed.vector is not None or computed.text is not None, problems=computed.problems)
+        return replace(
+            done, computed=computed.vector is not None or computed.text is not None, problems=computed.problems
+        )
 
     async def _compared(self, step: Step, content_hash: bytes) -> tuple[frozenset[str], Done]:
         """The tasks to compute for this content, and what was done instead of computing."""

@@ -1,6 +1,7 @@
 """Find pictures: a query, as a person types it, to hits in one order, with the lines of text that match.
 
-The order is the database's (``sql/0004_search.sql``); here the query is parsed, folded, cut and embedded, and the hits are dressed.
+The order is the database's (``sql/0004_search.sql``); here the query is parsed, folded, cut and embedded, and the hits
+are dressed.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ LARGEST_PAGE = 100
 _OCR_HITS = 500
 _CLIP_HITS = 200
 _CLIP_HITS_IN_HYBRID = 60
-"""How far pages go. In hybrid search, each vector costs time and adds less: at rank 60 it is worth half of the first."""
+"""How far pages go. In hybrid search, each vector costs time and adds less: at rank 60 it is worth half of the
+first.
+"""
 
 Embed: TypeAlias = Callable[[str], Awaitable[Vector]]
 """A text to its CLIP vector. Raises ``ServiceError`` where the model cannot be had."""
@@ -86,8 +89,8 @@ class Hit:
     id: UUID
     name: str
     score: float
-    """In the mode's own measure: the text score, the similarity, or what both were fused to. Hits come in the right order; an exact
-    hit that was moved up among the first ten may have a smaller score than the next."""
+    """In the mode's own measure: the text score, the similarity, or what both were fused to. Hits come in the right
+    order; an exact hit that was moved up among the first ten may have a smaller score than the next."""
     ocr: OcrPart | None
     clip: ClipPart | None
     lines: tuple[Line, ...]
@@ -117,8 +120,9 @@ class Found:
 async def find(database: Database, request: SearchRequest, embed: Embed | None, config: Settings) -> Found:
     """Answer a search. ``embed``: None where there is no CLIP model.
 
-    Hybrid search without CLIP answers from text and says why in a note; ``mode=clip`` raises instead. Raises ``ServiceError``
-    INVALID_QUERY, INVALID_REQUEST (limit, cursor), STORED_MODEL_DIFFERS, MODEL_UNAVAILABLE, SEARCH_UNAVAILABLE.
+    Hybrid search without CLIP answers from text and says why in a note; ``mode=clip`` raises instead. Raises
+    ``ServiceError`` INVALID_QUERY, INVALID_REQUEST (limit, cursor), STORED_MODEL_DIFFERS, MODEL_UNAVAILABLE,
+    SEARCH_UNAVAILABLE.
     """
     if not 1 <= request.limit <= LARGEST_PAGE:
         raise ServiceError(ErrorCode.INVALID_REQUEST, f"limit is {request.limit}; it must be 1 to {LARGEST_PAGE}.")
@@ -132,7 +136,8 @@ async def find(database: Database, request: SearchRequest, embed: Embed | None, 
             rows = await _rows(database, request, parsed, mode, vector, start, config)
         except psycopg.errors.DataException as error:  # pgvector: vectors of different sizes
             reason = ServiceError(
-                ErrorCode.STORED_MODEL_DIFFERS, _SIZES.format(size=0 if vector is None else len(vector.numbers), error=error)
+                ErrorCode.STORED_MODEL_DIFFERS,
+                _SIZES.format(size=0 if vector is None else len(vector.numbers), error=error),
             )
     if reason is None and vector is not None and start == 0 and not any(row["clip_rank"] for row in rows):
         reason = await _misfit(database, vector)
@@ -149,7 +154,8 @@ async def find(database: Database, request: SearchRequest, embed: Embed | None, 
 
 
 _SIZES = (
-    "The stored vectors are of another size than the CLIP model in use makes ({size} numbers; the database says: {error}). "
+    "The stored vectors are of another size than the CLIP model in use makes ({size} numbers; the database says: "
+    "{error}). "
     "Index again with this model, or set CLIP_MODEL to the one that made them."
 )
 
@@ -166,13 +172,21 @@ ORDER BY f.place
 
 
 async def _rows(
-    database: Database, request: SearchRequest, parsed: ParsedQuery, mode: Mode, vector: Vector | None, start: int, config: Settings
+    database: Database,
+    request: SearchRequest,
+    parsed: ParsedQuery,
+    mode: Mode,
+    vector: Vector | None,
+    start: int,
+    config: Settings,
 ) -> Sequence[dict[str, Any]]:
     """One row more than the page has, if there are more."""
     in_python = database.cutter == "jieba"
     parameters = {
         "needles": list(needles_of(parsed)),
-        "alternatives": None if mode is Mode.CLIP else json.dumps([_alternative(one, in_python) for one in parsed.alternatives]),
+        "alternatives": None
+        if mode is Mode.CLIP
+        else json.dumps([_alternative(one, in_python) for one in parsed.alternatives]),
         "vector": None if vector is None else "[" + ",".join(map(str, vector.numbers.tolist())) + "]",
         "model": None if vector is None else vector.model,
         "owner": request.owner,
@@ -198,7 +212,10 @@ def _alternative(alternative: Alternative, in_python: bool) -> dict[str, object]
     """As ``immich_ai.ocr_search`` takes it."""
     given: dict[str, object] = {"all": alternative.wanted, "none": alternative.unwanted}
     if in_python:
-        given |= {"words": words_query(alternative.wanted), "none_words": [words_query([needle]) for needle in alternative.unwanted]}
+        given |= {
+            "words": words_query(alternative.wanted),
+            "none_words": [words_query([needle]) for needle in alternative.unwanted],
+        }
     return given
 
 

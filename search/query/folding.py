@@ -1,7 +1,9 @@
-"""Text as it is compared: width, case, traditional characters and typographic marks made one, on the query and on what was read.
+"""Text as it is compared: width, case, traditional characters and typographic marks made one, on the query and on what
+was read.
 
-Unicode's NFKC and full case folding (UAX #15; Unicode 3.13), then OpenCC's table of single characters from traditional to
-simplified. Its phrase tables are left out: they keep 乾 in 乾隆 but not alone, so that a query for the one would miss the other.
+Unicode's NFKC and full case folding (UAX #15; Unicode 3.13), then OpenCC's table of single characters from traditional
+to simplified. Its phrase tables are left out: they keep 乾 in 乾隆 but not alone, so that a query for the one would
+miss the other.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ _MARKS = {
 _IGNORED = (0x034F, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
 """Combining grapheme joiner and variation selectors: they change how a character looks, and readers do not see them."""
 
-_WIDE = "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U000323af"
+_WIDE = (
+    "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U000323af"
+)
 CJK = f"[{_WIDE}]"
 """A character of Chinese, Japanese or Korean, for regular expressions."""
 _SPACED_OUT = re.compile(rf"(?<!\S){CJK}(?: {CJK})+(?!\S)")
@@ -42,7 +46,9 @@ class _Converter(Protocol):
 
 
 class _Table(dict[int, "str | None"]):
-    """For ``str.translate``. Characters are looked up when first met: few of Unicode's are ever, and OpenCC then loads when needed."""
+    """For ``str.translate``. Characters are looked up when first met: few of Unicode's are ever, and OpenCC then loads
+    when needed.
+    """
 
     def __init__(self) -> None:
         super().__init__({ord(variant): mark for mark, variants in _MARKS.items() for variant in variants})
@@ -74,7 +80,7 @@ def fold(text: str) -> str:
 
 
 def fold_lines(lines: Iterable[str]) -> str:
-    r"""Each line folded, joined by ``\n``. A line of which nothing stays is kept empty, so that lines can be counted."""
+    r"""Return each line folded, joined by ``\n``. An empty folded line is kept, so that lines can be counted."""
     return "\n".join(map(fold, lines))
 
 
@@ -88,7 +94,9 @@ class Folded:
     """For each character of ``text``: start and end, in characters of the line as it was, of what it was made from."""
 
     def spans(self, needles: Iterable[str]) -> tuple[tuple[int, int], ...]:
-        """Where the folded ``needles`` occur: (start, end) in characters of the original line, in order, none overlapping."""
+        """Where the folded ``needles`` occur: (start, end) in characters of the original line, in order, none
+        overlapping.
+        """
         found = sorted(
             (self.origins[at][0], self.origins[at + len(needle) - 1][1])
             for needle in set(needles)
@@ -124,14 +132,16 @@ def fold_with_origins(line: str) -> Folded:
     folded = fold(line)
     if text == folded:
         return Folded(text, origins)
-    # Characters that only fold together (some scripts reorder marks across clusters): what was found is then the whole line.
+    # Characters that only fold together (some scripts reorder marks across clusters): what was found is then the whole
+    # line.
     return Folded(folded, [(0, len(line))] * len(folded))
 
 
 def _characters(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text.lower().replace("`", "'")
-    while True:  # Case folding can undo NFKC, and a dropped character can let its neighbours compose: twice is nearly always enough.
+    # Case folding can undo NFKC, and a dropped character can let its neighbours compose: twice is nearly always enough.
+    while True:
         folded = unicodedata.normalize("NFKC", text).casefold().translate(_TABLE)
         if folded == text:
             return text
@@ -139,7 +149,9 @@ def _characters(text: str) -> str:
 
 
 def _clusters(line: str) -> Iterable[tuple[int, int]]:
-    """Start and end of the pieces of ``line`` that fold on their own: a character and the marks that combine with it."""
+    """Start and end of the pieces of ``line`` that fold on their own: a character and the marks that combine with
+    it.
+    """
     start = 0
     for at in range(1, len(line) + 1):
         if at == len(line) or not _joins(line[start:at], line[at]):

@@ -20,8 +20,8 @@ class Line:
     text: str
     """As it was read."""
     box: tuple[float, ...] | None
-    """x1, y1, …, x4, y4: corners clockwise from the top left of the text, as fractions of the picture's width and height.
-    None where the source keeps no boxes (Immich 1.134's fork)."""
+    """x1, y1, …, x4, y4: corners clockwise from the top left of the text, as fractions of the picture's width and
+    height. None where the source keeps no boxes (Immich 1.134's fork)."""
     box_score: float | None
     text_score: float | None
     spans: tuple[tuple[int, int], ...]
@@ -34,8 +34,8 @@ def needles_of(parsed: ParsedQuery) -> tuple[str, ...]:
 
 
 def matching_lines(rows: Iterable[Sequence[Any]], parsed: ParsedQuery) -> tuple[Line, ...]:
-    """``rows``: n, text, box, box_score, text_score, as ``immich_ai.highlighted`` gives. Of each thing looked for, the whole is
-    marked where it stands anywhere in these lines; else its words; else their parts."""
+    """``rows``: n, text, box, box_score, text_score, as ``immich_ai.highlighted`` gives. Of each thing looked for, the
+    whole is marked where it stands anywhere in these lines; else its words; else their parts."""
     rows = list(rows)
     folded = [fold_with_origins(row[1]) for row in rows]
     needles = {needle for levels in _levels(parsed) for needle in _finest(levels, folded)}
@@ -51,7 +51,9 @@ def _levels(parsed: ParsedQuery) -> list[tuple[tuple[str, ...], ...]]:
     levels: list[tuple[tuple[str, ...], ...]] = []
     for needle in dict.fromkeys(needle for alternative in parsed.alternatives for needle in alternative.wanted):
         words = words_with_parts(needle)
-        levels.append(((needle,), tuple(word for word, _ in words), tuple(part for _, parts in words for part in parts)))
+        levels.append(
+            ((needle,), tuple(word for word, _ in words), tuple(part for _, parts in words for part in parts))
+        )
     return levels
 
 

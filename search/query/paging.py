@@ -1,4 +1,6 @@
-"""Cursors: where the next page of a search begins. Opaque to callers, and good for the search that they came from alone."""
+"""Cursors: where the next page of a search begins. Opaque to callers, and good for the search that they came from
+alone.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ def cursor(place: int, identity: str) -> str:
 
 
 def start(cursor: str | None, identity: str) -> int:
-    """How many hits came before this page. Raises ``ServiceError`` INVALID_REQUEST for a cursor that is broken or another search's."""
+    """How many hits came before this page. Raises ``ServiceError`` INVALID_REQUEST for a cursor that is broken or
+    another search's.
+    """
     if cursor is None:
         return 0
     try:
@@ -27,7 +31,8 @@ def start(cursor: str | None, identity: str) -> int:
         read = b""
     if len(read) != _PLACE_BYTES + _DIGEST_BYTES or read[_PLACE_BYTES:] != _digest(identity):
         raise ServiceError(
-            ErrorCode.INVALID_REQUEST, "The cursor is not of this search: send the same query, mode and owner, or leave the cursor out."
+            ErrorCode.INVALID_REQUEST,
+            "The cursor is not of this search: send the same query, mode and owner, or leave the cursor out.",
         )
     return int.from_bytes(read[:_PLACE_BYTES], "big")
 

@@ -1,4 +1,5 @@
-"""What a person typed, as what is searched for: quotes, minus, ``or`` and the prefix ``ocr:``. Any text is a query or INVALID_QUERY.
+"""What a person typed, as what is searched for: quotes, minus, ``or`` and the prefix ``ocr:``. Any text is a query or
+INVALID_QUERY.
 
     ocr:发票                 text alone; also ``OCR：``, and with blanks around the colon
     发票 上海                 both, anywhere
@@ -74,16 +75,20 @@ def parse(text: str) -> ParsedQuery:
     """Raises INVALID_QUERY for a text that is too long, or in which nothing is looked for."""
     if len(text.strip()) > LONGEST_QUERY:
         raise ServiceError(
-            ErrorCode.INVALID_QUERY, f"The query has {len(text.strip())} characters; the longest that is answered has {LONGEST_QUERY}."
+            ErrorCode.INVALID_QUERY,
+            f"The query has {len(text.strip())} characters; the longest that is answered has {LONGEST_QUERY}.",
         )
     prefix = _PREFIX.match(text)
     rest = text[prefix.end() :] if prefix else text
     tokens = list(_tokens(rest))
-    alternatives = tuple(_alternatives(tokens)) or tuple(_alternatives([_Token(rest, True, False)] if _only_ors(tokens) else []))
+    alternatives = tuple(_alternatives(tokens)) or tuple(
+        _alternatives([_Token(rest, True, False)] if _only_ors(tokens) else [])
+    )
     if not alternatives:
         raise ServiceError(
             ErrorCode.INVALID_QUERY,
-            "The query has nothing to look for: it needs a word or a character that is not punctuation and is not excluded by a minus.",
+            "The query has nothing to look for: it needs a word or a character that is not punctuation and is not "
+            "excluded by a minus.",
         )
     if len(alternatives) > MOST_ALTERNATIVES:
         raise ServiceError(

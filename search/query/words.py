@@ -13,7 +13,9 @@ import rjieba
 from search.query.folding import CJK
 
 LONGEST = 128
-"""Characters of the longest word that is kept: no one types a longer one, and a tsvector's words must stay below 2 kB."""
+"""Characters of the longest word that is kept: no one types a longer one, and a tsvector's words must stay below 2
+kB.
+"""
 
 _RUNS = re.compile(rf"(?P<cjk>{CJK}+)|(?P<other>(?:(?!{CJK})\S)+)")
 _PIECES = re.compile(r"[^\W_]+")
@@ -21,7 +23,8 @@ _LETTERS_OR_DIGITS = re.compile(r"\d+|[^\W\d_]+")
 
 
 def cut(folded: str) -> list[str]:
-    """The words of folded text (newlines are blanks), in order, each word once: long Chinese words also by their parts, codes too.
+    """The words of folded text (newlines are blanks), in order, each word once: long Chinese words also by their parts,
+    codes too.
 
     >>> cut("营业执照 re16 a-102")
     ['营业', '执照', '营业执照', 're16', 're', '16', 'a-102', 'a', '102']
@@ -38,7 +41,8 @@ def cut(folded: str) -> list[str]:
 
 
 def words_with_parts(folded: str) -> list[tuple[str, tuple[str, ...]]]:
-    """The words of a folded query, each with the shorter words that stand for it where it is written apart (none: ``()``).
+    """The words of a folded query, each with the shorter words that stand for it where it is written apart (none:
+    ``()``).
 
     >>> words_with_parts("营业执照")
     [('营业执照', ('营业', '执照'))]
@@ -54,7 +58,8 @@ def words_with_parts(folded: str) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def words_query(needles: Iterable[str]) -> str:
-    """A ``tsquery``, as text, of the texts that have all words of all ``needles`` (folded): ``''`` where there is no word.
+    """A ``tsquery``, as text, of the texts that have all words of all ``needles`` (folded): ``''`` where there is no
+    word.
 
     >>> words_query(["营业执照", "it's"])
     "('营业执照' | '营业' & '执照') & ('it''s' | 'it' & 's')"
@@ -67,12 +72,15 @@ def words_query(needles: Iterable[str]) -> str:
 
 
 def _quoted(word: str) -> str:
-    # https://www.postgresql.org/docs/current/datatype-textsearch.html: quotes and backslashes are doubled, all else stands for itself.
+    # https://www.postgresql.org/docs/current/datatype-textsearch.html: quotes and backslashes are doubled, all else
+    # stands for itself.
     return "'" + word.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def _codes(run: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """A run of anything but Chinese and blanks: the run without marks around it, and its parts at marks and between letters and digits."""
+    """A run of anything but Chinese and blanks: the run without marks around it, and its parts at marks and between
+    letters and digits.
+    """
     pieces = list(_PIECES.finditer(run))
     if not pieces:
         return

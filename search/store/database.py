@@ -54,7 +54,9 @@ class Facts:
 
 
 class Database:
-    """A pool of connections to one database. Made by ``open_database``; belongs to the event loop that it was opened in."""
+    """A pool of connections to one database. Made by ``open_database``; belongs to the event loop that it was opened
+    in.
+    """
 
     def __init__(self, conninfo: str, facts: Facts, server: EmbeddedServer | None = None) -> None:
         self.conninfo = conninfo
@@ -77,9 +79,11 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection inside a transaction: committed at the end, rolled back if an error leaves the block. Rows are dicts.
+        """A connection inside a transaction: committed at the end, rolled back if an error leaves the block. Rows are
+        dicts.
 
-        Raises ``ServiceError`` SEARCH_UNAVAILABLE where the database cannot be reached; an embedded one that has died is started again.
+        Raises ``ServiceError`` SEARCH_UNAVAILABLE where the database cannot be reached; an embedded one that has died
+        is started again.
         """
         await self._revive()
         try:
@@ -123,8 +127,8 @@ class Database:
 async def open_database(config: Settings, *, migrate: bool = True) -> Database:
     """The database that ``config`` names, checked, its schema up to date, its source chosen.
 
-    ``migrate``: bring the schema up to date first, which takes a role that owns it; without, a role that may only read is enough.
-    Raises ``ServiceError`` SEARCH_UNAVAILABLE with what is wrong and what to do.
+    ``migrate``: bring the schema up to date first, which takes a role that owns it; without, a role that may only read
+    is enough. Raises ``ServiceError`` SEARCH_UNAVAILABLE with what is wrong and what to do.
     """
     server = None if config.database_url is not None else EmbeddedServer(embedded_folder(config))
     try:
@@ -143,34 +147,48 @@ async def open_database(config: Settings, *, migrate: bool = True) -> Database:
 
 
 def embedded_folder(config: Settings) -> Path:
-    """SEARCH_FOLDER; unless it is set, root's is /var/lib/immich-bento, as PostgreSQL runs as another user, who may not enter /root."""
+    """SEARCH_FOLDER; unless it is set, root's is /var/lib/immich-bento, as PostgreSQL runs as another user, who may not
+    enter /root.
+    """
     if os.geteuid() == 0 and "search_folder" not in config.model_fields_set:
         return _ROOTS_FOLDER
     return config.search_folder
 
 
 def examine(conninfo: str, wanted: str, migrate: bool) -> Facts:
-    """Check the database, bring it up to date if ``migrate``, point it at the source ``wanted`` (a value of SEARCH_SOURCE). Blocks."""
+    """Check the database, bring it up to date if ``migrate``, point it at the source ``wanted`` (a value of
+    SEARCH_SOURCE). Blocks.
+    """
     try:
         conninfo_to_dict(conninfo)
     except psycopg.ProgrammingError:  # which quotes the string, password and all
-        raise SearchUnavailable("DATABASE_URL is not of the form `postgresql://user:password@host:5432/database`.") from None
+        raise SearchUnavailable(
+            "DATABASE_URL is not of the form `postgresql://user:password@host:5432/database`."
+        ) from None
     try:
-        with psycopg.connect(conninfo, autocommit=True, connect_timeout=10, application_name="immich-bento") as connection:
+        with psycopg.connect(
+            conninfo, autocommit=True, connect_timeout=10, application_name="immich-bento"
+        ) as connection:
             _check_versions(connection)
             changed = bool(migrations.migrate(conninfo)) if migrate else False
             if missing := migrations.pending(connection):
-                raise SearchUnavailable(f"The database lacks {', '.join(missing)}. Run `python -m search migrate` as its owner first.")
+                raise SearchUnavailable(
+                    f"The database lacks {', '.join(missing)}. Run `python -m search migrate` as its owner first."
+                )
             _check_pgvector(connection)
             source = _choose_source(connection, wanted, migrate=migrate, changed=changed)
             cutter = _setting(connection, "cutter")
             schema = migrations.vector_schema(connection) or "public"
     except psycopg.OperationalError as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
-        raise SearchUnavailable(f"The database of search cannot be used: {reason}. Check DATABASE_URL and that it runs.") from error
+        raise SearchUnavailable(
+            f"The database of search cannot be used: {reason}. Check DATABASE_URL and that it runs."
+        ) from error
     except psycopg.errors.InsufficientPrivilege as error:
         reason = str(error).partition("\n")[0]
-        raise SearchUnavailable(f"The role of DATABASE_URL lacks a right: {reason}. See docs/search-setup.md.") from error
+        raise SearchUnavailable(
+            f"The role of DATABASE_URL lacks a right: {reason}. See docs/search-setup.md."
+        ) from error
     path = dict.fromkeys((migrations.SCHEMA, schema, "public"))
     return Facts(source, cast(Cutter, cutter), tuple(path))
 
@@ -189,7 +207,8 @@ def _check_pgvector(connection: psycopg.Connection[Any]) -> None:
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers < _OLDEST_PGVECTOR:
         raise SearchUnavailable(
-            f"The database has pgvector {version}; search needs 0.5 or newer. Upgrade it, then `ALTER EXTENSION vector UPDATE`."
+            f"The database has pgvector {version}; search needs 0.5 or newer. Upgrade it, then `ALTER EXTENSION "
+            "vector UPDATE`."
         )
 
 
@@ -198,11 +217,14 @@ def _choose_source(connection: psycopg.Connection[Any], wanted: str, *, migrate:
     found = Source(row[0] if row else Source.STANDALONE.value)
     source = found if wanted == "auto" else Source(wanted)
     if source not in (found, Source.STANDALONE):
-        raise SearchUnavailable(f"SEARCH_SOURCE is {source.value}, but the database has no tables of it (it looks like: {found.value}).")
+        raise SearchUnavailable(
+            f"SEARCH_SOURCE is {source.value}, but the database has no tables of it (it looks like: {found.value})."
+        )
     if changed or _setting(connection, "source") != source.value:
         if not migrate:
             raise SearchUnavailable(
-                f"The database is set up for another source than {source.value}. Run `python -m search migrate` as its owner."
+                f"The database is set up for another source than {source.value}. Run `python -m search migrate` as "
+                "its owner."
             )
         connection.execute("SELECT immich_ai.use_source(%s)", (source.value,))
         log.info("Search reads the source %s.", source.value)

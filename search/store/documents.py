@@ -17,7 +17,8 @@ INSERT INTO immich_ai.ocr_document (asset_id, text, folded, cut, read_at, model,
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (asset_id) DO UPDATE SET
     (text, folded, cut, read_at, model, source_read_at, source_digest)
-    = (excluded.text, excluded.folded, excluded.cut, excluded.read_at, excluded.model, excluded.source_read_at, excluded.source_digest)
+    = (excluded.text, excluded.folded, excluded.cut, excluded.read_at, excluded.model, excluded.source_read_at,
+    excluded.source_digest)
 """
 
 

@@ -1,4 +1,5 @@
-"""What is written to the standalone source: files, and what the models made of them. One asset, one transaction: never half written.
+"""What is written to the standalone source: files, and what the models made of them. One asset, one transaction: never
+half written.
 
 Every function takes a connection as ``Database.connection`` gives it, with rows as mappings.
 """
@@ -21,11 +22,17 @@ Connection: TypeAlias = "AsyncConnection[dict[str, Any]]"
 
 
 async def put_asset(
-    connection: Connection, file: File, *, vector: Vector | None = None, text: Text | None = None, problems: Sequence[Problem] = ()
+    connection: Connection,
+    file: File,
+    *,
+    vector: Vector | None = None,
+    text: Text | None = None,
+    problems: Sequence[Problem] = (),
 ) -> UUID:
     """Write a file and what came of it; returns its id, which stays the same for the same owner and uri.
 
-    If the content is another than before, everything that was made of the old one goes. Where a result is None, that task is left as it is.
+    If the content is another than before, everything that was made of the old one goes. Where a result is None, that
+    task is left as it is.
     """
     async with connection.transaction():
         before = await (await connection.execute(_CONTENT_LOCKED, _values(file))).fetchone()
@@ -38,7 +45,12 @@ async def put_asset(
 
 
 async def put_results(
-    connection: Connection, asset_id: UUID, *, vector: Vector | None = None, text: Text | None = None, problems: Sequence[Problem] = ()
+    connection: Connection,
+    asset_id: UUID,
+    *,
+    vector: Vector | None = None,
+    text: Text | None = None,
+    problems: Sequence[Problem] = (),
 ) -> None:
     """Write what came of a file that is known already. Raises ``ServiceError`` UNKNOWN_ASSET."""
     async with connection.transaction():
@@ -47,7 +59,9 @@ async def put_results(
 
 
 async def get_asset(connection: Connection, asset_id: UUID, *, lock: bool = False) -> Asset:
-    """The asset of this id. ``lock``: nobody else changes it until the transaction ends. Raises ``ServiceError`` UNKNOWN_ASSET."""
+    """The asset of this id. ``lock``: nobody else changes it until the transaction ends. Raises ``ServiceError``
+    UNKNOWN_ASSET.
+    """
     rows = await connection.execute(_ASSET_LOCKED if lock else _ASSET, (asset_id,))
     row = await rows.fetchone()
     if row is None:
@@ -56,7 +70,9 @@ async def get_asset(connection: Connection, asset_id: UUID, *, lock: bool = Fals
 
 
 async def known(connection: Connection, owner: str, uris: Sequence[str], models: Mapping[str, str]) -> dict[str, Known]:
-    """What the index knows of ``uris``, by uri. ``models``: by task (``clip``, ``ocr``), whose results count as done."""
+    """What the index knows of ``uris``, by uri. ``models``: by task (``clip``, ``ocr``), whose results count as
+    done.
+    """
     values = {"owner": owner, "uris": list(uris), "clip": models.get("clip"), "ocr": models.get("ocr")}
     rows = await connection.execute(_KNOWN, values)
     found = {}
@@ -74,20 +90,28 @@ async def same_content(connection: Connection, owner: str, content_hash: bytes) 
 
 async def touch(connection: Connection, asset_id: UUID, *, size: int, modified: datetime) -> None:
     """Note that a file has another date and the same content."""
-    await connection.execute("UPDATE immich_ai.asset SET size = %s, modified = %s WHERE id = %s", (size, modified, asset_id))
+    await connection.execute(
+        "UPDATE immich_ai.asset SET size = %s, modified = %s WHERE id = %s", (size, modified, asset_id)
+    )
 
 
 async def move(connection: Connection, asset: Asset, *, uri: str, modified: datetime) -> bool:
-    """Note that a file lies at ``uri`` now, with all that was made of it. False, and nothing done, if something else is known there."""
+    """Note that a file lies at ``uri`` now, with all that was made of it. False, and nothing done, if something else is
+    known there.
+    """
     async with connection.transaction():
-        moved = await connection.execute(_MOVE, {"id": asset.id, "old": asset.uri, "uri": uri, "modified": modified, "owner": asset.owner})
+        moved = await connection.execute(
+            _MOVE, {"id": asset.id, "old": asset.uri, "uri": uri, "modified": modified, "owner": asset.owner}
+        )
         if moved.rowcount:
             await connection.execute(_DROP_FAILURES, {"owner": asset.owner, "uri": uri})
             await connection.execute(_MOVE_FAILURES, {"owner": asset.owner, "old": asset.uri, "uri": uri})
     return bool(moved.rowcount)
 
 
-async def put_problem(connection: Connection, owner: str, uri: str, problem: Problem, asset_id: UUID | None = None) -> None:
+async def put_problem(
+    connection: Connection, owner: str, uri: str, problem: Problem, asset_id: UUID | None = None
+) -> None:
     """Remember a problem; one more attempt if it is known."""
     values = {
         "owner": owner,
@@ -114,7 +138,9 @@ async def delete_assets(connection: Connection, ids: Collection[UUID]) -> int:
 
 
 async def uris_after(connection: Connection, owner: str, root: str, after: str, limit: int) -> list[tuple[str, UUID]]:
-    """The next ``limit`` uris (and ids), in the database's order, of ``root`` itself and what lies below it. ``after``: '' to begin."""
+    """The next ``limit`` uris (and ids), in the database's order, of ``root`` itself and what lies below it. ``after``:
+    '' to begin.
+    """
     rows = await connection.execute(_URIS, {"owner": owner, "root": root, "after": after, "limit": limit})
     return [(row["uri"], row["id"]) async for row in rows]
 
@@ -152,7 +178,9 @@ def _values(file: File) -> Mapping[str, Any]:
 
 
 def _file(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in ("owner", "uri", "kind", "size", "modified")} | {"content_hash": bytes(row["content_hash"])}
+    return {name: row[name] for name in ("owner", "uri", "kind", "size", "modified")} | {
+        "content_hash": bytes(row["content_hash"])
+    }
 
 
 async def _forget_results(connection: Connection, asset_id: UUID, file: File) -> None:
@@ -162,14 +190,22 @@ async def _forget_results(connection: Connection, asset_id: UUID, file: File) ->
 
 
 async def _put(
-    connection: Connection, asset_id: UUID, owner: str, uri: str, vector: Vector | None, text: Text | None, problems: Sequence[Problem]
+    connection: Connection,
+    asset_id: UUID,
+    owner: str,
+    uri: str,
+    vector: Vector | None,
+    text: Text | None,
+    problems: Sequence[Problem],
 ) -> None:
     done = [task for task, result in (("clip", vector), ("ocr", text)) if result is not None]
     if done:  # whatever has a result was read
         await connection.execute(_CLEAR_FAILURES, {"owner": owner, "uri": uri, "tasks": [*done, "read"]})
     if vector is not None:
         numbers = orjson.dumps(vector.numbers, option=orjson.OPT_SERIALIZE_NUMPY).decode()
-        await connection.execute("DELETE FROM immich_ai.embedding WHERE asset_id = %s AND model <> %s", (asset_id, vector.model))
+        await connection.execute(
+            "DELETE FROM immich_ai.embedding WHERE asset_id = %s AND model <> %s", (asset_id, vector.model)
+        )
         await connection.execute(_PUT_VECTOR, (asset_id, vector.model, numbers))
     if text is not None:
         await _put_text(connection, asset_id, text)
@@ -179,7 +215,10 @@ async def _put(
 
 async def _put_text(connection: Connection, asset_id: UUID, text: Text) -> None:
     await connection.execute("DELETE FROM immich_ai.ocr_line WHERE asset_id = %s", (asset_id,))
-    lines = [(asset_id, n, clean(line.text), *line.box, line.box_score, line.text_score) for n, line in enumerate(text.lines, start=1)]
+    lines = [
+        (asset_id, n, clean(line.text), *line.box, line.box_score, line.text_score)
+        for n, line in enumerate(text.lines, start=1)
+    ]
     if lines:
         async with connection.cursor() as cursor:
             await cursor.executemany(_PUT_LINE, lines)
@@ -224,7 +263,8 @@ _PUT_FAILURE = """
 INSERT INTO immich_ai.failure AS f (owner, uri, asset_id, task, code, message)
 VALUES (%(owner)s, %(uri)s, %(asset_id)s, %(task)s, %(code)s, %(message)s)
 ON CONFLICT (subject, task) DO UPDATE
-    SET asset_id = excluded.asset_id, code = excluded.code, message = excluded.message, attempts = f.attempts + 1, failed_at = now()
+    SET asset_id = excluded.asset_id, code = excluded.code, message = excluded.message, attempts = f.attempts + 1,
+    failed_at = now()
 """
 _FAILURES = """
 SELECT owner, uri, asset_id, task, code, message, attempts, failed_at FROM immich_ai.failure
@@ -243,7 +283,8 @@ ORDER BY uri LIMIT %(limit)s
 """
 _FAILED_URIS = """
 SELECT DISTINCT uri FROM immich_ai.failure
-WHERE owner = %(owner)s AND asset_id IS NULL AND uri > %(after)s AND (uri = %(root)s OR starts_with(uri, rtrim(%(root)s, '/') || '/'))
+WHERE owner = %(owner)s AND asset_id IS NULL AND uri > %(after)s AND (uri = %(root)s OR starts_with(uri,
+rtrim(%(root)s, '/') || '/'))
 ORDER BY uri LIMIT %(limit)s
 """
 _PUT_VECTOR = """

@@ -1,8 +1,9 @@
 """Brings a database to the schema that this code was written for: the files of sql/, in order, each once.
 
-yoyo-migrations reads and splits the files and keeps the list of what was applied, in the tables _yoyo_* of our own schema. What it leaves
-open is closed here: its lock is a row that a killed process leaves behind, so ours is an advisory lock, which PostgreSQL gives up with the
-connection; and it marks a migration as applied after committing it, so here both are one transaction.
+yoyo-migrations reads and splits the files and keeps the list of what was applied, in the tables _yoyo_* of our own
+schema. What it leaves open is closed here: its lock is a row that a killed process leaves behind, so ours is an
+advisory lock, which PostgreSQL gives up with the connection; and it marks a migration as applied after committing it,
+so here both are one transaction.
 """
 
 from __future__ import annotations
@@ -50,15 +51,18 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]
         """The statements of the migration and the note that it was applied, in one transaction."""
         with self.transaction():
             migration.process_steps(self, "apply")
-            # Not into yoyo's log table: it asks the system for a user name and DNS for a host name, and neither need have an answer.
+            # Not into yoyo's log table: it asks the system for a user name and DNS for a host name, and neither need
+            # have an answer.
             self.mark_one(migration, log=False)
 
 
 def migrate(conninfo: str, folder: Path = FOLDER) -> tuple[str, ...]:
-    """Apply what ``folder`` has and the database at ``conninfo`` has not; return the names of what was applied, in order.
+    """Apply what ``folder`` has and the database at ``conninfo`` has not; return the names of what was applied, in
+    order.
 
-    Blocks: while another process migrates, and as long as the statements take. Raises ``ServiceError`` SEARCH_UNAVAILABLE where pgvector is
-    missing, where the role may not do it, and where the database is ahead of the code.
+    Blocks: while another process migrates, and as long as the statements take. Raises ``ServiceError``
+    SEARCH_UNAVAILABLE where pgvector is missing, where the role may not do it, and where the database is ahead of the
+    code.
     """
     try:
         with psycopg.connect(conninfo, autocommit=True, application_name="immich-bento migrate") as connection:
@@ -69,13 +73,17 @@ def migrate(conninfo: str, folder: Path = FOLDER) -> tuple[str, ...]:
             return _apply(_Backend(connection), _files(folder))
     except psycopg.errors.InsufficientPrivilege as error:
         raise SearchUnavailable(
-            f"The role {conninfo_to_dict(conninfo).get('user', '')!r} may not change the schema {SCHEMA} ({_first_line(error)})."
-            " Run `python -m search migrate` once as the owner of the database; searching needs SELECT alone (docs/search-setup.md)."
+            f"The role {conninfo_to_dict(conninfo).get('user', '')!r} may not change the schema {SCHEMA} "
+            f"({_first_line(error)})."
+            " Run `python -m search migrate` once as the owner of the database; searching needs SELECT alone "
+            "(docs/search-setup.md)."
         ) from error
 
 
 def pending(connection: psycopg.Connection[Any], folder: Path = FOLDER) -> tuple[str, ...]:
-    """Names of the migrations that the database still lacks. Reads only; raises ``ServiceError`` where the database is ahead."""
+    """Names of the migrations that the database still lacks. Reads only; raises ``ServiceError`` where the database is
+    ahead.
+    """
     names = [migration.id for migration in _files(folder)]
     if connection.execute("SELECT to_regclass('immich_ai._yoyo_migrations')").fetchone() in (None, (None,)):
         return tuple(names)
@@ -86,11 +94,15 @@ def pending(connection: psycopg.Connection[Any], folder: Path = FOLDER) -> tuple
 
 def _files(folder: Path) -> MigrationList:
     found = read_migrations(glob.escape(str(folder)))
-    return MigrationList([migration for migration in found if migration.is_raw_sql()])  # the package's __init__.py is not one
+    return MigrationList(
+        [migration for migration in found if migration.is_raw_sql()]
+    )  # the package's __init__.py is not one
 
 
 def _prepare(connection: psycopg.Connection[Any]) -> None:
-    """The schema and the extension: what the numbered files take for granted. yoyo's tables land in the first schema of the path."""
+    """The schema and the extension: what the numbered files take for granted. yoyo's tables land in the first schema of
+    the path.
+    """
     if connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", (SCHEMA,)).fetchone() is None:
         connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(SCHEMA)))
     if vector_schema(connection) is None:
@@ -102,7 +114,9 @@ def _prepare(connection: psycopg.Connection[Any]) -> None:
                 " or leave DATABASE_URL empty to use the embedded database, which has it."
             ) from error
     schema = vector_schema(connection)
-    connection.execute(sql.SQL("SET search_path TO {}, {}, public").format(sql.Identifier(SCHEMA), sql.Identifier(schema or "public")))
+    connection.execute(
+        sql.SQL("SET search_path TO {}, {}, public").format(sql.Identifier(SCHEMA), sql.Identifier(schema or "public"))
+    )
 
 
 def vector_schema(connection: psycopg.Connection[Any]) -> str | None:
@@ -129,7 +143,8 @@ def _apply(backend: _Backend, migrations: MigrationList) -> tuple[str, ...]:
 def _refuse_newer(unknown: set[str]) -> None:
     if unknown:
         raise SearchUnavailable(
-            f"The database was set up by a newer version of this software: it has {', '.join(sorted(unknown))}, which is unknown here."
+            f"The database was set up by a newer version of this software: it has {', '.join(sorted(unknown))}, which "
+            "is unknown here."
             " Install that version, or restore a backup from before the upgrade."
         )
 

@@ -59,7 +59,9 @@ class ModelsInUse:
         return _or_refuse(self.ocr, self.ocr_refusal)
 
 
-async def models_in_use(connection: AsyncConnection[DictRow], source: str, catalog: Catalog, config: Settings) -> ModelsInUse:
+async def models_in_use(
+    connection: AsyncConnection[DictRow], source: str, catalog: Catalog, config: Settings
+) -> ModelsInUse:
     """The models in use with what is stored now. ``source``: the value of ``search.store.database.Source``."""
     if source == "standalone":
         stored = await _stored_beside(connection, config.clip_model, catalog)
@@ -75,7 +77,9 @@ async def models_in_use(connection: AsyncConnection[DictRow], source: str, catal
 
 
 async def stored_models(connection: AsyncConnection[DictRow], source: str) -> Sequence[StoredModel]:
-    """What vectors there are: of our own index one for each model, the most frequent first; of Immich at most one. Counts them all."""
+    """What vectors there are: of our own index one for each model, the most frequent first; of Immich at most one.
+    Counts them all.
+    """
     if source == "standalone":
         found = await connection.execute(_COUNT_OWN)
         return [StoredModel(**row) for row in await found.fetchall()]
@@ -84,7 +88,9 @@ async def stored_models(connection: AsyncConnection[DictRow], source: str) -> Se
 
 
 async def _stored_beside(connection: AsyncConnection[DictRow], asked: str, catalog: Catalog) -> Sequence[StoredModel]:
-    """The models of our own index; nothing is counted where it is enough to know that there are vectors of the one ``asked`` for."""
+    """The models of our own index; nothing is counted where it is enough to know that there are vectors of the one
+    ``asked`` for.
+    """
     if asked:
         name = catalog.find(Task.CLIP, asked).name  # CLIP_MODEL is checked at start
         found = await connection.execute("select from immich_ai.embedding where model = %s limit 1", (name,))
@@ -94,7 +100,8 @@ async def _stored_beside(connection: AsyncConnection[DictRow], asked: str, catal
 
 
 _COUNT_OWN = """
-select model, count(*) as vectors, min(vector_dims(vector)) as size from immich_ai.embedding group by model order by vectors desc, model
+select model, count(*) as vectors, min(vector_dims(vector)) as size from immich_ai.embedding group by model order by
+vectors desc, model
 """
 # pgvector keeps the size of a column as its type modifier; -1 is none.
 _COUNT_IMMICH = """
@@ -128,8 +135,10 @@ def _misfit(entry: ModelEntry, stored: Sequence[StoredModel], chosen_by: str) ->
         if one.model is None and one.size is not None and one.size != entry.embedding_size:
             return ServiceError(
                 ErrorCode.STORED_MODEL_DIFFERS,
-                f"Immich keeps vectors of {one.size} numbers, but {chosen_by} {entry.name} makes {entry.embedding_size}. Choose a CLIP "
-                f"model of {entry.embedding_size} numbers in Immich and run its job Smart Search for all, or set CLIP_MODEL to one of "
+                f"Immich keeps vectors of {one.size} numbers, but {chosen_by} {entry.name} makes "
+                f"{entry.embedding_size}. Choose a CLIP "
+                f"model of {entry.embedding_size} numbers in Immich and run its job Smart Search for all, or set "
+                "CLIP_MODEL to one of "
                 f"{one.size}.",
             )
     names = [one.model for one in stored if one.model is not None]
@@ -147,6 +156,7 @@ def _or_refuse(name: str | None, refusal: ServiceError | None) -> str:
         raise ServiceError(refusal.code, refusal.message)
     if name is None:
         raise ServiceError(
-            ErrorCode.MODEL_UNAVAILABLE, "No CLIP model is in use, and no vector is stored: set CLIP_MODEL and index the pictures."
+            ErrorCode.MODEL_UNAVAILABLE,
+            "No CLIP model is in use, and no vector is stored: set CLIP_MODEL and index the pictures.",
         )
     return name

@@ -1,4 +1,6 @@
-"""What the standalone source keeps, as plain values: files, what the models made of them, and what went wrong. ``store`` writes them."""
+"""What the standalone source keeps, as plain values: files, what the models made of them, and what went wrong.
+``store`` writes them.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ class Line:
 
     text: str
     box: tuple[float, ...]
-    """x1, y1, …, x4, y4: corners clockwise from the top left, as fractions (0 to 1) of the upright picture's width and height."""
+    """x1, y1, …, x4, y4: corners clockwise from the top left, as fractions (0 to 1) of the upright picture's width and
+    height.
+    """
     box_score: float
     text_score: float
 

@@ -1,4 +1,6 @@
-"""What the tests of indexing share: a service with its own database, the command, and looks into the database from outside."""
+"""What the tests of indexing share: a service with its own database, the command, and looks into the database from
+outside.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,9 @@ class Place:
 
     def rows(self, query: str) -> list[dict[str, Any]]:
         """Of a connection of its own, which starts no database that is down."""
-        conninfo = make_conninfo("", host=str(socket_folder(self.data, server_user())), user="postgres", dbname=DATABASE)
+        conninfo = make_conninfo(
+            "", host=str(socket_folder(self.data, server_user())), user="postgres", dbname=DATABASE
+        )
         with psycopg.connect(conninfo, row_factory=dict_row, connect_timeout=10) as connection:
             return connection.execute(query.encode()).fetchall()
 

@@ -1,4 +1,6 @@
-"""The Bento: what `bentoml build` packs, that it installs on its own and serves, and what its container image will be."""
+"""The Bento: what `bentoml build` packs, that it installs on its own and serves, and what its container image will
+be.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ OF_A_SLIM_IMAGE = {
     *("ld-linux-x86-64", "ld-linux-aarch64", "libc", "libdl", "libm", "libmvec", "libpthread", "libresolv", "librt"),
     *("libgcc_s", "libstdc++", "libz"),
 }
-"""Shared libraries of libc6, libgcc-s1, libstdc++6 and zlib1g: dpkg and apt need them, so every Debian image has them."""
+"""Shared libraries of libc6, libgcc-s1, libstdc++6 and zlib1g: dpkg and apt need them, so every Debian image has
+them.
+"""
 
 
 NEVER_LOADED = (
@@ -54,7 +58,9 @@ def bento(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a Bento, freshly built where nothing can be downloaded."""
     home = tmp_path_factory.mktemp("bento-store")
     nowhere = "http://127.0.0.1:9"
-    environment = quiet_environment(BENTOML_HOME=str(home), HTTP_PROXY=nowhere, HTTPS_PROXY=nowhere, ALL_PROXY=nowhere, UV_OFFLINE="1")
+    environment = quiet_environment(
+        BENTOML_HOME=str(home), HTTP_PROXY=nowhere, HTTPS_PROXY=nowhere, ALL_PROXY=nowhere, UV_OFFLINE="1"
+    )
     built = subprocess.run(
         [sys.executable, "-m", "bentoml", "build", "--output", "tag"],
         cwd=ROOT,
@@ -71,7 +77,9 @@ def bento(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_src_holds_what_serving_needs_and_nothing_else(bento: Path) -> None:
     packed = {path.relative_to(bento / "src").as_posix() for path in (bento / "src").rglob("*") if path.is_file()}
     modules = {path.relative_to(ROOT).as_posix() for path in SERVED_FILES}
-    weights = {path.relative_to(ROOT).as_posix() for path in (ROOT / "models/tiny/weights").rglob("*") if path.is_file()}
+    weights = {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "models/tiny/weights").rglob("*") if path.is_file()
+    }
     assert len(weights) == 6
     statements = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sql").glob("*.sql")}
     assert packed == modules | weights | statements | {"models/catalog.toml", "LICENSE", "bentofile.yaml"}
@@ -88,7 +96,8 @@ def test_it_requires_what_the_lock_pins(bento: Path) -> None:
     assert "PIP_ARGS=(--no-deps)" in (bento / "env/python/install.sh").read_text()
 
 
-# --- the container image ------------------------------------------------------------------------------------------------
+# --- the container image
+# ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -114,7 +123,10 @@ class Dockerfile:
         """What ENV sets, with the defaults of ARG put in."""
         arguments = dict(text.split("=", 1) for text in self.all("ARG"))
         pairs = (word.split("=", 1) for text in self.all("ENV") for word in shlex.split(text))
-        return {name: arguments.get(value.removeprefix("$"), value) if value.startswith("$") else value for name, value in pairs}
+        return {
+            name: arguments.get(value.removeprefix("$"), value) if value.startswith("$") else value
+            for name, value in pairs
+        }
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +144,10 @@ def test_the_image_runs_as_a_user_who_may_write_its_cache(dockerfile: Dockerfile
     assert dockerfile.one("USER") == "bentoml"
     assert dockerfile.instructions[-2:][0][0] == "USER", "nothing but the entry point may come after"
     assert re.search(r"useradd .*-u \$BENTO_USER_UID", " ".join(dockerfile.all("RUN")))
-    assert f"install -d -o bentoml -g bentoml {dockerfile.environment['MACHINE_LEARNING_CACHE_FOLDER']}" in dockerfile.all("RUN")
+    assert (
+        f"install -d -o bentoml -g bentoml {dockerfile.environment['MACHINE_LEARNING_CACHE_FOLDER']}"
+        in dockerfile.all("RUN")
+    )
 
 
 def test_the_image_exposes_the_port_that_the_service_listens_on(dockerfile: Dockerfile, bento: Path) -> None:
@@ -151,19 +166,25 @@ def test_containerize_finds_the_same_dockerfile(dockerfile: Dockerfile, bento: P
     """`bentoml containerize` writes it anew from the Bento; see `make image` for why from the root folder."""
     code = (
         "import bentoml, sys; from bentoml._internal.container import construct_containerfile as construct\n"
-        "with construct(bentoml.get('immich-bento:latest'), enable_buildkit=False) as (_, path): sys.stdout.write(open(path).read())"
+        "with construct(bentoml.get('immich-bento:latest'), enable_buildkit=False) as (_, path): "
+        "sys.stdout.write(open(path).read())"
     )
     environment = quiet_environment(BENTOML_HOME=str(bento.parents[2]))
-    written = subprocess.run([sys.executable, "-c", code], cwd="/", env=environment, capture_output=True, text=True, check=False)
+    written = subprocess.run(
+        [sys.executable, "-c", code], cwd="/", env=environment, capture_output=True, text=True, check=False
+    )
     assert Dockerfile.parse(written.stdout) == dockerfile, written.stderr
 
 
-# --- on its own ---------------------------------------------------------------------------------------------------------
+# --- on its own
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module", params=["linked", pytest.param("installed", marks=pytest.mark.slow)])
 def home(bento: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """A folder with a new ``.venv`` in which nothing is but what the Bento requires, linked from here, or as its own install.sh puts it."""
+    """A folder with a new ``.venv`` in which nothing is but what the Bento requires, linked from here, or as its own
+    install.sh puts it.
+    """
     folder = tmp_path_factory.mktemp("bento-home")
     venv = folder / ".venv"
     subprocess.run([sys.executable, "-m", "venv", *["--without-pip"] * (request.param == "linked"), venv], check=True)
@@ -172,7 +193,9 @@ def home(bento: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.
         return folder
     environment = quiet_environment(VIRTUAL_ENV=str(venv), PATH=f"{venv / 'bin'}:/usr/bin:/bin")
     environment.pop("PYTHONPATH", None)
-    installed = subprocess.run(["bash", bento / "env/python/install.sh"], env=environment, capture_output=True, text=True, check=False)
+    installed = subprocess.run(
+        ["bash", bento / "env/python/install.sh"], env=environment, capture_output=True, text=True, check=False
+    )
     assert installed.returncode == 0, installed.stderr
     return folder
 
@@ -204,7 +227,9 @@ def test_the_environment_holds_nothing_that_serving_does_not_need(home: Path) ->
 @pytest.mark.skipif(sys.platform != "linux", reason="asks ldd which shared libraries the image must have")
 def test_no_shared_library_is_needed_that_a_slim_image_lacks(home: Path) -> None:
     missing: dict[str, str] = {}
-    for binary in [path for path in (home / ".venv").rglob("*.so*") if path.is_file() and not path.name.startswith(NEVER_LOADED)]:
+    for binary in [
+        path for path in (home / ".venv").rglob("*.so*") if path.is_file() and not path.name.startswith(NEVER_LOADED)
+    ]:
         listed = subprocess.run(["ldd", binary], capture_output=True, text=True, check=False).stdout
         for name, found in re.findall(r"^\s*(\S+) => (.*?)(?: \(0x[0-9a-f]+\))?$", listed, re.MULTILINE):
             if not found.startswith(str(home)) and Path(name).name.partition(".so")[0] not in OF_A_SLIM_IMAGE:
@@ -241,12 +266,16 @@ def test_the_processes_run_what_the_bento_holds(server: Server, bento: Path, hom
     assert all(process.exe() == os.path.realpath(home / ".venv/bin/python") for process in server.processes())
 
 
-def test_the_images_health_check_passes_on_a_running_service_and_fails_on_none(server: Server, dockerfile: Dockerfile, home: Path) -> None:
+def test_the_images_health_check_passes_on_a_running_service_and_fails_on_none(
+    server: Server, dockerfile: Dockerfile, home: Path
+) -> None:
     command = dockerfile.one("HEALTHCHECK").partition(" CMD ")[2]
     path = f"{home / '.venv/bin'}:/usr/bin:/bin"
     for port, expected in ((server.port, True), (9, False)):
         environment = quiet_environment(PATH=path, IMMICH_PORT=str(port), HTTP_PROXY="http://127.0.0.1:9")
-        assert (subprocess.run(["sh", "-c", command], env=environment, capture_output=True, check=False).returncode == 0) is expected
+        assert (
+            subprocess.run(["sh", "-c", command], env=environment, capture_output=True, check=False).returncode == 0
+        ) is expected
 
 
 def test_in_a_container_too_a_runner_that_dies_comes_back(server: Server) -> None:
@@ -257,7 +286,9 @@ def test_in_a_container_too_a_runner_that_dies_comes_back(server: Server) -> Non
         assert server.process is not None
         assert server.process.poll() is None, server.log
         try:
-            response = httpx.post(server.url + "/predict", content=multipart(faces(), image=people()), headers=HEADERS, timeout=20)
+            response = httpx.post(
+                server.url + "/predict", content=multipart(faces(), image=people()), headers=HEADERS, timeout=20
+            )
         except httpx.TransportError:
             continue
         if response.status_code == 200:

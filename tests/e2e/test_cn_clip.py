@@ -1,4 +1,6 @@
-"""CN-CLIP's true ViT-B-16 with random weights: converted by the command, served over HTTP, held to its own torch forward."""
+"""CN-CLIP's true ViT-B-16 with random weights: converted by the command, served over HTTP, held to its own torch
+forward.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,11 @@ def test_vectors_over_http_equal_cn_clip_s_own(tmp_path: Path) -> None:
     model = random_model()
     checkpoint = official_checkpoint(model, tmp_path / "clip_cn_vit-b-16.pt")
     command = [sys.executable, "-m", "models", "convert", str(checkpoint), "--as", "ViT-B-16"]
-    environment = {**os.environ, "BENTOML_HOME": str(tmp_path / "bentoml"), "MACHINE_LEARNING_CACHE_FOLDER": str(tmp_path / "models")}
+    environment = {
+        **os.environ,
+        "BENTOML_HOME": str(tmp_path / "bentoml"),
+        "MACHINE_LEARNING_CACHE_FOLDER": str(tmp_path / "models"),
+    }
     subprocess.run(command, cwd=ROOT, env=environment, check=True)
     pictures = _pictures()
     with (

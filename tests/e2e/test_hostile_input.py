@@ -147,7 +147,9 @@ def _read_answer(connection: socket.socket) -> tuple[int, bytes]:
 
 
 def test_a_body_over_the_limit_sent_slowly_is_refused_at_once(server: Server) -> None:
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {HEADERS['content-type']}\r\nContent-Length: {10**10}\r\n"
+    head = (
+        f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {HEADERS['content-type']}\r\nContent-Length: {10**10}\r\n"
+    )
     with _raw_request(server, head) as connection:
         for _ in range(5):
             connection.sendall(b"x")
@@ -158,8 +160,15 @@ def test_a_body_over_the_limit_sent_slowly_is_refused_at_once(server: Server) ->
 
 
 def test_a_body_over_the_limit_without_a_length_is_refused_and_what_follows_is_thrown_away(server: Server) -> None:
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {HEADERS['content-type']}\r\nTransfer-Encoding: chunked\r\n"
-    block = b"--" + HEADERS["content-type"].partition("boundary=")[2].encode() + b'\r\nContent-Disposition: form-data; name="image"\r\n\r\n'
+    head = (
+        f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {HEADERS['content-type']}\r\nTransfer-Encoding: "
+        "chunked\r\n"
+    )
+    block = (
+        b"--"
+        + HEADERS["content-type"].partition("boundary=")[2].encode()
+        + b'\r\nContent-Disposition: form-data; name="image"\r\n\r\n'
+    )
     gateway = server.workers("immich_bento")[0]
     before = gateway.memory_info().rss
     with _raw_request(server, head) as connection:
@@ -171,7 +180,10 @@ def test_a_body_over_the_limit_without_a_length_is_refused_and_what_follows_is_t
         # The connection is whole: it serves the next request.
         body = multipart(clip_visual(), image=GOOD)
         connection.sendall(
-            f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {HEADERS['content-type']}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            (
+                f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {HEADERS['content-type']}"
+                f"\r\nContent-Length: {len(body)}\r\n\r\n"
+            ).encode()
         )
         connection.sendall(body)
         assert _read_answer(connection)[0] == 200
@@ -181,7 +193,10 @@ def test_a_body_over_the_limit_without_a_length_is_refused_and_what_follows_is_t
 
 def test_a_sender_who_leaves_in_the_middle_harms_nobody(server: Server) -> None:
     body = multipart(TASKS, image=GOOD)
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {HEADERS['content-type']}\r\nContent-Length: {len(body)}\r\n"
+    head = (
+        f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {HEADERS['content-type']}\r\nContent-Length: "
+        f"{len(body)}\r\n"
+    )
     for length in (0, 10, len(body) // 2, len(body) - 1):
         with _raw_request(server, head) as connection:
             connection.sendall(body[:length])

@@ -27,14 +27,20 @@ def here() -> Iterator[Place]:
 
 @pytest.fixture(scope="module")
 def library(here: Place) -> Path:
-    """Six rendered texts, one of them lying on its side, a picture without text, a broken one, a video, and one that is not read."""
+    """Six rendered texts, one of them lying on its side, a picture without text, a broken one, a video, and one that is
+    not read.
+    """
     folder = here.folder / "library"
     (folder / "sub").mkdir(parents=True)
     for number, line in enumerate(LINES[:5]):
-        (folder / f"text{number}.jpg").write_bytes(jpeg(page([line], size=(720, 240), look=Look(font_size=48), margin=60)))
+        (folder / f"text{number}.jpg").write_bytes(
+            jpeg(page([line], size=(720, 240), look=Look(font_size=48), margin=60))
+        )
     lying, exif = io.BytesIO(), Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise
-    page([LINES[5]], size=(720, 240), look=Look(font_size=48), margin=60).rotate(90, expand=True).save(lying, "JPEG", exif=exif, quality=90)
+    page([LINES[5]], size=(720, 240), look=Look(font_size=48), margin=60).rotate(90, expand=True).save(
+        lying, "JPEG", exif=exif, quality=90
+    )
     (folder / "sub" / "lying.jpg").write_bytes(lying.getvalue())
     (folder / "plain.png").write_bytes(picture(1, size=(200, 200), kind="PNG"))
     (folder / "broken.jpg").write_bytes((folder / "text0.jpg").read_bytes()[:4000])
@@ -53,7 +59,10 @@ def test_a_library_is_indexed_kept_up_to_date_and_found(here: Place, library: Pa
         read = "SELECT a.uri FROM immich_ai.asset a JOIN immich_ai.ocr_document d ON d.asset_id = a.id"
         (only,) = here.rows(f"{read} WHERE replace(d.text, ' ', '') = '{line}'")
         assert Path(only["uri"]).parent in (library, library / "sub")
-    vectors, empty = "(SELECT count(*) FROM immich_ai.embedding) AS vectors", "count(*) FILTER (WHERE text = '') AS empty"
+    vectors, empty = (
+        "(SELECT count(*) FROM immich_ai.embedding) AS vectors",
+        "count(*) FILTER (WHERE text = '') AS empty",
+    )
     counts = here.rows(f"SELECT {vectors}, {empty} FROM immich_ai.ocr_document")
     assert counts == [{"vectors": 8, "empty": 2}]
 
@@ -73,7 +82,9 @@ def test_a_library_is_indexed_kept_up_to_date_and_found(here: Place, library: Pa
         "assets": 8, "read": 6, "empty": 2, "failed": 0, "waiting": 0, "embedded": 8,
     }  # fmt: skip
 
-    found = httpx.get(here.server().url + "/search", params={"q": "ocr:零件"}, headers={"api-key": KEY}, timeout=30).json()
+    found = httpx.get(
+        here.server().url + "/search", params={"q": "ocr:零件"}, headers={"api-key": KEY}, timeout=30
+    ).json()
     assert {hit["name"] for hit in found["hits"]} == {"text2.jpg", "broken.jpg"}
 
 
@@ -103,6 +114,7 @@ def test_ctrl_c_finishes_what_is_in_flight_and_says_how_to_go_on(here: Place) ->
     (row,) = here.rows("SELECT count(*) AS n FROM immich_ai.asset WHERE owner = 'ann'")
     assert 0 < row["n"] < 300
     (half,) = here.rows(
-        "SELECT count(*) AS n FROM immich_ai.asset a WHERE NOT EXISTS (SELECT FROM immich_ai.embedding e WHERE e.asset_id = a.id)"
+        "SELECT count(*) AS n FROM immich_ai.asset a WHERE NOT EXISTS (SELECT FROM immich_ai.embedding e WHERE "
+        "e.asset_id = a.id)"
     )
     assert half["n"] == 0

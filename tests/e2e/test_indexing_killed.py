@@ -1,4 +1,6 @@
-"""kill -9 of the service, the database and the command in the middle of a run, five times: nothing is lost, doubled or half written."""
+"""kill -9 of the service, the database and the command in the middle of a run, five times: nothing is lost, doubled or
+half written.
+"""
 
 from __future__ import annotations
 
@@ -112,10 +114,19 @@ def _nothing_is_wrong(here: Place) -> None:
         SELECT (SELECT count(*) FROM immich_ai.asset) AS assets,
                (SELECT count(DISTINCT uri) FROM immich_ai.asset) AS uris,
                (SELECT count(*) FROM immich_ai.embedding) AS vectors,
-               (SELECT count(*) FROM immich_ai.asset a LEFT JOIN immich_ai.embedding e ON e.asset_id = a.id WHERE e IS NULL) AS half,
+               (SELECT count(*) FROM immich_ai.asset a LEFT JOIN immich_ai.embedding e ON e.asset_id = a.id WHERE e
+               IS NULL) AS half,
                (SELECT count(*) FROM immich_ai.embedding WHERE vector_dims(vector) <> 512) AS odd,
                (SELECT count(*) FROM immich_ai.failure) AS failures,
                (SELECT count(*) FROM pg_indexes WHERE tablename = 'embedding' AND indexdef LIKE '%%hnsw%%') AS indexes
         """
     )
-    assert row == {"assets": PICTURES, "uris": PICTURES, "vectors": PICTURES, "half": 0, "odd": 0, "failures": 0, "indexes": 1}
+    assert row == {
+        "assets": PICTURES,
+        "uris": PICTURES,
+        "vectors": PICTURES,
+        "half": 0,
+        "odd": 0,
+        "failures": 0,
+        "indexes": 1,
+    }

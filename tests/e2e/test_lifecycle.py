@@ -1,4 +1,6 @@
-"""Starting, stopping and dying: what the service does when it is told to end, when a process is killed, and when it must not start."""
+"""Starting, stopping and dying: what the service does when it is told to end, when a process is killed, and when it
+must not start.
+"""
 
 from __future__ import annotations
 
@@ -110,7 +112,9 @@ def test_a_killed_runner_fails_its_own_requests_with_503_and_is_back(own_server:
             doomed = [callers.submit(post, server, multipart(ocr(max_resolution=2000), image=PAGE)) for _ in range(4)]
             _wait_for(lambda: "immich_bento_queue_bytes 0.0" not in httpx.get(server.url + "/metrics").text)
             time.sleep(0.3)
-            victim.send_signal(signal.SIGSTOP)  # first: once it is killed, a fast machine has the next one ready within a second
+            victim.send_signal(
+                signal.SIGSTOP
+            )  # first: once it is killed, a fast machine has the next one ready within a second
             assert httpx.get(server.url + "/readyz", timeout=10).status_code == 503
             victim.send_signal(signal.SIGKILL)
             killed = time.monotonic()
@@ -161,7 +165,9 @@ def _fails_to_start(tmp_path: Path, environment: dict[str, str]) -> str:
         ({"MODEL_CATALOG": "/nowhere.toml"}, "/nowhere.toml"),
     ],
 )
-def test_what_is_set_wrongly_stops_the_start_with_one_sentence(tmp_path: Path, environment: dict[str, str], told: str) -> None:
+def test_what_is_set_wrongly_stops_the_start_with_one_sentence(
+    tmp_path: Path, environment: dict[str, str], told: str
+) -> None:
     log = _fails_to_start(tmp_path, environment)
     assert "immich-bento does not start" in log
     assert told in log
@@ -178,7 +184,9 @@ def test_an_idle_connection_is_kept_longer_than_immich_keeps_it(server: Server) 
 
 def test_each_runner_has_a_process_of_its_own_where_that_is_asked_for(tmp_path: Path) -> None:
     tiny_clip_folder(tmp_path / "models/clip/ViT-B-16")
-    with Server(tmp_path, {"CLIP_MODEL": "ViT-B-16", "RUNNER_PROCESSES": "split", "MACHINE_LEARNING_WORKERS": "2"}) as server:
+    with Server(
+        tmp_path, {"CLIP_MODEL": "ViT-B-16", "RUNNER_PROCESSES": "split", "MACHINE_LEARNING_WORKERS": "2"}
+    ) as server:
         for name in ("ClipImageRunner", "ClipTextRunner", "FaceRunner", "OcrRunner"):
             assert len(server.workers(name)) == 1
         assert len(server.workers("immich_bento")) == 2
@@ -201,7 +209,9 @@ def test_models_are_preloaded_and_idle_ones_unloaded(tmp_path: Path) -> None:
         assert post(server, multipart(ocr(), image=PAGE)).status_code == 200
 
 
-def test_a_process_whose_models_are_all_unloaded_is_replaced_by_a_small_one_and_no_request_is_lost(tmp_path: Path) -> None:
+def test_a_process_whose_models_are_all_unloaded_is_replaced_by_a_small_one_and_no_request_is_lost(
+    tmp_path: Path,
+) -> None:
     with Server(tmp_path, {"MACHINE_LEARNING_MODEL_TTL": "1", "MACHINE_LEARNING_MODEL_TTL_POLL_S": "1"}) as server:
         assert post(server, multipart(ocr(), image=PAGE)).status_code == 200
         (used,) = server.workers("PictureRunner")
@@ -231,7 +241,9 @@ def _own_memory(server: Server, service: str) -> list[int]:
     [({"PRECISION": "bf16"}, True), ({"FORK_PROCESSES": "false"}, False)],
     ids=["after a check of the engine", "not"],
 )
-def test_processes_are_forked_from_the_first_unless_they_are_not_to_be(environment: dict[str, str], fork: bool, tmp_path: Path) -> None:
+def test_processes_are_forked_from_the_first_unless_they_are_not_to_be(
+    environment: dict[str, str], fork: bool, tmp_path: Path
+) -> None:
     with Server(tmp_path, environment) as server:
         first, *others = server.processes()
         assert len(others) == 3
@@ -239,7 +251,9 @@ def test_processes_are_forked_from_the_first_unless_they_are_not_to_be(environme
         for service in ("PictureRunner", "ClipTextRunner", "immich_bento"):
             assert len(server.workers(service)) == 1
         for one in others:  # what a forked process must not lack: a client that hangs up would end it otherwise
-            ignored = next(line for line in Path(f"/proc/{one.pid}/status").read_text().splitlines() if line.startswith("SigIgn:"))
+            ignored = next(
+                line for line in Path(f"/proc/{one.pid}/status").read_text().splitlines() if line.startswith("SigIgn:")
+            )
             assert int(ignored.split()[1], 16) >> (signal.SIGPIPE - 1) & 1
         assert post(server, multipart(faces("buffalo_s"), image=PAGE)).status_code == 200
         assert "Traceback" not in server.log
@@ -248,7 +262,10 @@ def test_processes_are_forked_from_the_first_unless_they_are_not_to_be(environme
 def test_the_log_is_one_json_object_per_line_where_that_is_asked_for(tmp_path: Path) -> None:
     with Server(tmp_path, {"LOG_FORMAT": "json"}) as server:
         response = httpx.post(
-            server.url + "/predict", content=multipart(ocr(), image=PAGE), headers={**HEADERS, "x-request-id": "my-id"}, timeout=60
+            server.url + "/predict",
+            content=multipart(ocr(), image=PAGE),
+            headers={**HEADERS, "x-request-id": "my-id"},
+            timeout=60,
         )
         assert response.headers["x-request-id"] == "my-id"
         lines = [json.loads(line) for line in server.log.splitlines()]
@@ -293,8 +310,13 @@ def test_nothing_is_sent_home(tmp_path: Path) -> None:
         assert httpx.get(server.url + "/ping").status_code == 200
     assert not (tmp_path / "sent").exists()
     # The trap works: without our word BentoML does post.
-    tracking = "from bentoml._internal.utils.analytics import CliEvent, track; track(CliEvent(cmd_group='t', cmd_name='t'))"
+    tracking = (
+        "from bentoml._internal.utils.analytics import CliEvent, track; track(CliEvent(cmd_group='t', cmd_name='t'))"
+    )
     subprocess.run(
-        [sys.executable, "-c", tracking], env={"PYTHONPATH": str(tmp_path / "trap"), "HOME": str(tmp_path)}, check=True, cwd=ROOT
+        [sys.executable, "-c", tracking],
+        env={"PYTHONPATH": str(tmp_path / "trap"), "HOME": str(tmp_path)},
+        check=True,
+        cwd=ROOT,
     )
     assert (tmp_path / "sent").exists()

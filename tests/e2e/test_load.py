@@ -37,7 +37,9 @@ def _good_requests() -> list[bytes]:
 
 
 async def _burst(url: str, bodies: list[tuple[bytes, int]]) -> Counter[str]:
-    """Send all bodies from ``CALLERS`` callers, each on its own kept-alive connection; count what did not end as expected."""
+    """Send all bodies from ``CALLERS`` callers, each on its own kept-alive connection; count what did not end as
+    expected.
+    """
     outcomes: Counter[str] = Counter()
     queue = iter(bodies)
 
@@ -45,11 +47,16 @@ async def _burst(url: str, bodies: list[tuple[bytes, int]]) -> Counter[str]:
         for body, expected in queue:
             try:
                 response = await client.post("/predict", content=body, headers=HEADERS)
-                outcomes["as expected" if response.status_code == expected else f"{response.status_code}: {response.text[:200]}"] += 1
+                outcomes[
+                    "as expected"
+                    if response.status_code == expected
+                    else f"{response.status_code}: {response.text[:200]}"
+                ] += 1
             except httpx.HTTPError as error:
                 outcomes[repr(error)] += 1
 
-    # 4 s, as undici in Immich: a connection that the client keeps longer than the server would be lost by the client's own fault.
+    # 4 s, as undici in Immich: a connection that the client keeps longer than the server would be lost by the client's
+    # own fault.
     limits = httpx.Limits(max_connections=CALLERS, keepalive_expiry=4)
     async with httpx.AsyncClient(base_url=url, timeout=300, limits=limits) as client:
         await asyncio.gather(*(caller(client) for _ in range(CALLERS)))
@@ -82,7 +89,8 @@ def test_all_requests_from_32_callers_are_answered_as_they_should(
     bad = [multipart(task, image=broken) for task in (clip_visual(), faces("buffalo_s"), ocr(max_resolution=64))]
     chance = random.Random(7)
     bodies = [
-        (chance.choice(bad), 415) if one_in_ten_is_bad and number % 10 == 0 else (chance.choice(good), 200) for number in range(requests)
+        (chance.choice(bad), 415) if one_in_ten_is_bad and number % 10 == 0 else (chance.choice(good), 200)
+        for number in range(requests)
     ]
     before = {process.pid for process in server.processes()}
     assert asyncio.run(_bursts(server.url, bodies, pauses)) == {"as expected": requests}

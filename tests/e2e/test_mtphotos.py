@@ -79,7 +79,9 @@ def test_six_faces_where_immichs_route_sees_them(caller: httpx.Client) -> None:
     assert len(answer["result"]) == len(seen) == 6
     for face, box in zip(answer["result"], (face["boundingBox"] for face in seen), strict=True):
         area = face["facial_area"]
-        assert [area["x"], area["y"], area["x"] + area["w"], area["y"] + area["h"]] == [box[side] for side in ("x1", "y1", "x2", "y2")]
+        assert [area["x"], area["y"], area["x"] + area["w"], area["y"] + area["h"]] == [
+            box[side] for side in ("x1", "y1", "x2", "y2")
+        ]
         assert 0.65 <= face["face_confidence"] <= 1
         assert len(face["embedding"]) == 512
         assert np.linalg.norm(face["embedding"]) == pytest.approx(1, abs=1e-5)

@@ -59,14 +59,19 @@ def test_mixed_chinese_and_english_pages_are_read(client: httpx.Client) -> None:
     for sheet in mixed_pages():
         answer = predict(client, ocr(), image=sheet.data)["ocr"]
         accuracy[sheet.name] = character_accuracy(answer["text"], sheet.lines)
-        assert len(answer["box"]) == 8 * len(answer["text"]) == 8 * len(answer["boxScore"]) == 8 * len(answer["textScore"])
+        assert (
+            len(answer["box"]) == 8 * len(answer["text"]) == 8 * len(answer["boxScore"]) == 8 * len(answer["textScore"])
+        )
         assert all(0 <= edge <= 1 for edge in answer["box"])
     assert len(accuracy) == 8
     assert min(accuracy.values()) >= 0.95, accuracy
 
 
 def test_two_columns_come_column_by_column(client: httpx.Client) -> None:
-    left, right = ["左栏第一行 alpha", "左栏第二行 beta", "左栏第三行 gamma"], ["右栏第一行 delta", "右栏第二行 epsilon", "右栏第三行 zeta"]
+    left, right = (
+        ["左栏第一行 alpha", "左栏第二行 beta", "左栏第三行 gamma"],
+        ["右栏第一行 delta", "右栏第二行 epsilon", "右栏第三行 zeta"],
+    )
     answer = predict(client, ocr(), image=jpeg(two_columns(left, right)))["ocr"]
     assert ["".join(line.split()) for line in answer["text"]] == ["".join(line.split()) for line in left + right]
 
@@ -79,7 +84,10 @@ def test_the_older_dialect_reads_too(client: httpx.Client) -> None:
 
 
 def test_clip_image_and_text_share_a_space_of_512(client: httpx.Client) -> None:
-    for answer in (predict(client, clip_visual(), image=T1), predict(client, clip_textual(language="zh-CN"), text="一只在雪地里的狗")):
+    for answer in (
+        predict(client, clip_visual(), image=T1),
+        predict(client, clip_textual(language="zh-CN"), text="一只在雪地里的狗"),
+    ):
         assert isinstance(answer["clip"], str)
         vector = np.array(json.loads(answer["clip"]))
         assert vector.shape == (512,)
@@ -135,14 +143,21 @@ def test_the_three_names_of_a_model_that_cannot_be_had_are_told(client: httpx.Cl
 
 
 def test_options_never_leak_between_120_requests_at_once(client: httpx.Client, server: Server) -> None:
-    lines = page(["发票号码 No. 04482913", "开票日期 2024年02月29日", "small print"], size=(480, 300), look=Look(font_size=24), margin=20)
+    lines = page(
+        ["发票号码 No. 04482913", "开票日期 2024年02月29日", "small print"],
+        size=(480, 300),
+        look=Look(font_size=24),
+        margin=20,
+    )
     text, people = jpeg(lines), shrunk(T1, 640)
     # Faces scored 0.7 and more against all; text looked for at 320 px against 64, where the smaller lines blur.
     strict_faces, lax_faces = faces("buffalo_s", 0.8), faces("buffalo_s", 0.1)
     fine_ocr, coarse_ocr = ocr(max_resolution=320, min_recognition=0.0), ocr(max_resolution=64, min_recognition=0.95)
     kinds = [(strict_faces, people), (lax_faces, people), (fine_ocr, text), (coarse_ocr, text)]
     alone = [predict(client, entries, image=image) for entries, image in kinds]
-    assert len({json.dumps(answer, sort_keys=True) for answer in alone}) == 4, "the two settings must differ for the test to say anything"
+    assert len({json.dumps(answer, sort_keys=True) for answer in alone}) == 4, (
+        "the two settings must differ for the test to say anything"
+    )
 
     async def all_at_once() -> list[Any]:
         async with httpx.AsyncClient(base_url=server.url, timeout=600, limits=httpx.Limits(max_connections=16)) as many:
@@ -171,6 +186,8 @@ def assert_same_answer(answer: dict[str, Any], expected: dict[str, Any]) -> None
         assert answer["ocr"]["text"] == expected["ocr"]["text"]
         assert answer["ocr"]["box"] == pytest.approx(expected["ocr"]["box"], abs=1e-3)
     else:
-        boxes, wanted = ([list(face["boundingBox"].values()) for face in one["facial-recognition"]] for one in (answer, expected))
+        boxes, wanted = (
+            [list(face["boundingBox"].values()) for face in one["facial-recognition"]] for one in (answer, expected)
+        )
         assert len(boxes) == len(wanted)
         assert np.abs(np.array(boxes) - np.array(wanted)).max() <= 1

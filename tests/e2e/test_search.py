@@ -1,4 +1,6 @@
-"""The real service with search on: pictures are indexed, found, read again and counted, and everything ends when it is told to."""
+"""The real service with search on: pictures are indexed, found, read again and counted, and everything ends when it is
+told to.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def searching() -> Iterator[Server]:
             (pictures / name).write_bytes(jpeg(page(lines, size=(640, 360))))
         wait_for_search(server)
         command = [sys.executable, "-m", "search", "index", str(pictures), "--url", server.url, "--no-progress"]
-        indexed = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment(folder)}, capture_output=True, text=True, check=False)
+        indexed = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, **environment(folder)}, capture_output=True, text=True, check=False
+        )
         assert indexed.returncode == 0, indexed.stderr
         yield server
 
@@ -114,7 +118,15 @@ def test_a_picture_is_read_again_after_its_file_has_changed(searching: Server) -
 def test_stats_count_what_was_indexed(searching: Server) -> None:
     stats = httpx.get(searching.url + "/stats", headers=KEY).json()
     counted = {name: stats[name] for name in ("source", "assets", "read", "empty", "failed", "waiting", "embedded")}
-    assert counted == {"source": "standalone", "assets": 3, "read": 3, "empty": 0, "failed": 0, "waiting": 0, "embedded": 3}
+    assert counted == {
+        "source": "standalone",
+        "assets": 3,
+        "read": 3,
+        "empty": 0,
+        "failed": 0,
+        "waiting": 0,
+        "embedded": 3,
+    }
     assert stats["models"] == {"clip": "cn-clip-tiny", "ocr": "PP-OCRv6_small"}
 
 
@@ -163,7 +175,9 @@ def test_sigterm_while_the_database_is_being_set_up_ends_everything() -> None:
         server.terminate()
         _, alive = psutil.wait_procs(processes, timeout=10)
         assert alive == []
-        assert [one for one in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(one.info["cmdline"] or [])] == []
+        assert [
+            one for one in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(one.info["cmdline"] or [])
+        ] == []
 
 
 @pytest.mark.slow

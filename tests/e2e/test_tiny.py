@@ -28,7 +28,10 @@ UNPLUGGED = {"OFFLINE": "false", "HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROX
 
 def test_with_the_network_unplugged_all_three_tasks_are_answered(tmp_path: Path) -> None:
     settings = {"CLIP_MODEL": "tiny", "RECOGNITION_MODEL": "buffalo_s", "OCR_MODEL": "PP-OCRv6_small"}
-    with Server(tmp_path, {**UNPLUGGED, **settings}) as server, httpx.Client(base_url=server.url, timeout=120) as client:
+    with (
+        Server(tmp_path, {**UNPLUGGED, **settings}) as server,
+        httpx.Client(base_url=server.url, timeout=120) as client,
+    ):
 
         def ask(entries: Any, **parts: Any) -> dict[str, Any]:
             response = client.post("/predict", content=multipart(entries, **parts), headers=HEADERS)
@@ -46,7 +49,9 @@ def test_with_the_network_unplugged_all_three_tasks_are_answered(tmp_path: Path)
 
 def test_without_a_word_tiny_answers_nothing(tmp_path: Path) -> None:
     with Server(tmp_path, UNPLUGGED) as server:
-        response = httpx.post(server.url + "/predict", content=multipart(clip_textual(), text="苹果"), headers=HEADERS, timeout=60)
+        response = httpx.post(
+            server.url + "/predict", content=multipart(clip_textual(), text="苹果"), headers=HEADERS, timeout=60
+        )
     assert (response.status_code, response.json()["code"]) == (503, "model_unavailable")
     assert "emoji" not in server.log
 
@@ -77,8 +82,12 @@ def test_held_out_pictures_are_found_over_http_as_well_as_offline(tmp_path: Path
     names = held_out.names["zh"]
     chosen = np.random.default_rng(5).choice(len(names), QUERIES, replace=False).tolist()
     with Server(tmp_path, {"CLIP_MODEL": "tiny"}) as server:
-        pictures = asyncio.run(_vectors(server.url, [multipart(clip_visual(), image=picture) for picture in held_out.pictures]))
-        texts = asyncio.run(_vectors(server.url, [multipart(clip_textual(language="zh-CN"), text=names[row]) for row in chosen]))
+        pictures = asyncio.run(
+            _vectors(server.url, [multipart(clip_visual(), image=picture) for picture in held_out.pictures])
+        )
+        texts = asyncio.run(
+            _vectors(server.url, [multipart(clip_textual(language="zh-CN"), text=names[row]) for row in chosen])
+        )
     offline_pictures, offline_texts = embed(held_out, WEIGHTS, EnginePlan("cpu", threads=2))
     over_http, offline = recall(texts, pictures, chosen), recall(offline_texts["zh"][chosen], offline_pictures, chosen)
     assert abs(over_http.at_10 - offline.at_10) <= 0.01

@@ -72,7 +72,11 @@ def alike(one: Any, other: Any) -> bool:
     if isinstance(one, str) and one.startswith("["):
         return isinstance(other, str) and alike(json.loads(one), json.loads(other))
     if isinstance(one, dict):
-        return isinstance(other, dict) and one.keys() == other.keys() and all(alike(value, other[key]) for key, value in one.items())
+        return (
+            isinstance(other, dict)
+            and one.keys() == other.keys()
+            and all(alike(value, other[key]) for key, value in one.items())
+        )
     if isinstance(one, list):
         return isinstance(other, list) and len(one) == len(other) and all(map(alike, one, other))
     return bool(one == (pytest.approx(other, abs=1e-3) if isinstance(other, float) else other))
@@ -80,7 +84,11 @@ def alike(one: Any, other: Any) -> bool:
 
 def figure(server: Server, line: str) -> str | None:
     """The value of one line of ``/metrics``."""
-    found = [text.rpartition(" ")[2] for text in httpx.get(server.url + "/metrics").text.splitlines() if text.startswith(line)]
+    found = [
+        text.rpartition(" ")[2]
+        for text in httpx.get(server.url + "/metrics").text.splitlines()
+        if text.startswith(line)
+    ]
     return found[0] if found else None
 
 
@@ -91,7 +99,8 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
-# --- a second instance of this service --------------------------------------------------------------------------------------
+# --- a second instance of this service
+# --------------------------------------------------------------------------------------
 
 
 def test_200_requests_are_answered_by_two_real_services_as_by_one(server: Server, tmp_path: Path) -> None:
@@ -112,23 +121,34 @@ def test_200_requests_are_answered_by_two_real_services_as_by_one(server: Server
         return lambda response: response.status_code == expected.status_code and alike(response.json(), expected.json())
 
     cases = [Case(body, same_as(expected)) for body, expected in zip(asked, directly, strict=True)]
-    environment = {"CLIP_MODEL": "ViT-B-16", "IMMICH_API": server.url, "ROUTE_FACES": "upstream", "ROUTE_OCR": "upstream"}
+    environment = {
+        "CLIP_MODEL": "ViT-B-16",
+        "IMMICH_API": server.url,
+        "ROUTE_FACES": "upstream",
+        "ROUTE_OCR": "upstream",
+    }
     with Server(tmp_path, environment) as gateway:
         often = [*cases, *(cases[:2] + cases[5:]) * 2]  # faces and text take their time
         chosen = [often[number % len(often)] for number in range(200)]
         assert post_all(gateway.url, chosen, pauses=(1.5,)) == {"right": 200}
         assert figure(gateway, "immich_bento_models_loaded") in (None, "0.0", "1.0")  # CLIP's alone
         assert 'immich_bento_models_loaded{runner="ocr"} 1.0' not in httpx.get(gateway.url + "/metrics").text
-        counted = [figure(gateway, f'immich_bento_upstream_requests_total{{outcome="{outcome}"') for outcome in ("answered", "refused")]
+        counted = [
+            figure(gateway, f'immich_bento_upstream_requests_total{{outcome="{outcome}"')
+            for outcome in ("answered", "refused")
+        ]
         assert counted == [f"{sum(1 for case in chosen if case in some):.1f}" for some in (cases[2:5], cases[5:])]
         assert "Traceback" not in gateway.log
 
 
-# --- servers that do everything wrong ---------------------------------------------------------------------------------------
+# --- servers that do everything wrong
+# ---------------------------------------------------------------------------------------
 
 STATUS = {
     **dict.fromkeys(("good", "close", "slow"), 200),
-    **dict.fromkeys(("reset", "reset early", "half", "half head", "garbage", "empty", "not http", "500", "503", "404"), 502),
+    **dict.fromkeys(
+        ("reset", "reset early", "half", "half head", "garbage", "empty", "not http", "500", "503", "404"), 502
+    ),
     "hang": 504,
     "415": 415,
     "422": 422,
@@ -206,12 +226,17 @@ def test_1800_requests_to_servers_that_do_everything_wrong_end_as_documented_in_
     assert "Traceback" not in gateway.log
 
 
-def test_one_of_two_upstreams_is_killed_and_no_request_is_lost(gateway: Server, fakes: tuple[FakeUpstream, FakeUpstream]) -> None:
+def test_one_of_two_upstreams_is_killed_and_no_request_is_lost(
+    gateway: Server, fakes: tuple[FakeUpstream, FakeUpstream]
+) -> None:
     wait_for(lambda: all(upstream["up"] for upstream in httpx.get(gateway.url + "/upstreams").json()["upstreams"]))
     stays, dies = fakes
     before = len(stays.received), len(dies.received)
     cases = [
-        Case(multipart(clip_textual(), text="slow" if number % 3 == 0 else "good"), lambda response: response.status_code == 200)
+        Case(
+            multipart(clip_textual(), text="slow" if number % 3 == 0 else "good"),
+            lambda response: response.status_code == 200,
+        )
         for number in range(400)
     ]
 
@@ -254,6 +279,9 @@ def test_with_every_upstream_gone_all_is_told_at_once_and_mends_by_itself(
 
 def test_two_gateways_that_name_each_other_do_not_pass_a_request_round(gateway: Server) -> None:
     response = httpx.post(
-        gateway.url + "/predict", content=multipart(faces(), image=SCENE), headers={**HEADERS, "X-Immich-Bento-Hop": "1"}, timeout=10
+        gateway.url + "/predict",
+        content=multipart(faces(), image=SCENE),
+        headers={**HEADERS, "X-Immich-Bento-Hop": "1"},
+        timeout=10,
     )
     assert (response.status_code, "Another gateway" in response.json()["detail"]) == (502, True)

@@ -223,7 +223,9 @@ def test_an_unloaded_model_is_not_referred_to_any_more(depot: Depot) -> None:
     assert model() is None
 
 
-def test_a_model_that_fails_to_close_is_let_go_of_and_others_are_still_unloaded(depot: Depot, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_model_that_fails_to_close_is_let_go_of_and_others_are_still_unloaded(
+    depot: Depot, caplog: pytest.LogCaptureFixture
+) -> None:
     def close(model: FakeModel) -> None:
         if model.name == "a":
             raise RuntimeError("stuck")
@@ -237,7 +239,9 @@ def test_a_model_that_fails_to_close_is_let_go_of_and_others_are_still_unloaded(
     assert cache.loaded() == ()
 
 
-def test_memory_is_given_back_once_whenever_something_was_unloaded(depot: Depot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_given_back_once_whenever_something_was_unloaded(
+    depot: Depot, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given: list[int] = []
     monkeypatch.setattr(model_cache, "give_memory_back", lambda: given.append(len(depot.closed)))
     cache = depot.cache()

@@ -91,7 +91,11 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule()
     def unload_idle(self) -> None:
-        idle = {name for name in self.expected - self.pinned if not self.users.get(name) and self.depot.now - self.last_used[name] >= TTL}
+        idle = {
+            name
+            for name in self.expected - self.pinned
+            if not self.users.get(name) and self.depot.now - self.last_used[name] >= TTL
+        }
         assert set(self.cache.unload_idle()) == idle
         self.expected -= idle
 

@@ -55,7 +55,9 @@ def test_many_who_ask_at_once_share_one_load(depot: Depot, threads: ThreadPoolEx
     assert depot.tried == ["a"]
 
 
-def test_loading_one_model_blocks_neither_loading_nor_using_nor_unloading_another(depot: Depot, threads: ThreadPoolExecutor) -> None:
+def test_loading_one_model_blocks_neither_loading_nor_using_nor_unloading_another(
+    depot: Depot, threads: ThreadPoolExecutor
+) -> None:
     cache = depot.cache()
     use(cache, "idle")
     depot.now = TTL
@@ -79,7 +81,9 @@ def test_loading_one_model_blocks_neither_loading_nor_using_nor_unloading_anothe
     assert cache.loaded() == (), "slow was asked to go while it was being loaded"
 
 
-def test_closing_one_model_blocks_no_other_and_its_own_next_load_waits(depot: Depot, threads: ThreadPoolExecutor) -> None:
+def test_closing_one_model_blocks_no_other_and_its_own_next_load_waits(
+    depot: Depot, threads: ThreadPoolExecutor
+) -> None:
     cache = depot.cache()
     old = use(cache, "a")
     started, go = threading.Event(), threading.Event()
@@ -102,7 +106,9 @@ def test_closing_one_model_blocks_no_other_and_its_own_next_load_waits(depot: De
 
 
 @pytest.mark.parametrize("retry_after", [0.0, RETRY_AFTER])
-def test_those_who_waited_for_a_load_that_fails_fail_with_it(depot: Depot, threads: ThreadPoolExecutor, retry_after: float) -> None:
+def test_those_who_waited_for_a_load_that_fails_fail_with_it(
+    depot: Depot, threads: ThreadPoolExecutor, retry_after: float
+) -> None:
     cache = depot.cache(retry_after=retry_after)
     depot.broken["a"] = ModelUnavailable("No network.")
     go = threading.Event()
@@ -168,7 +174,9 @@ def test_a_model_taken_just_before_it_would_be_unloaded_stays(depot: Depot) -> N
         cache._slots["a"].lock = threading.Lock()
 
 
-def test_a_storm_of_leases_unloads_and_failures_never_shows_a_closed_model(depot: Depot, threads: ThreadPoolExecutor) -> None:
+def test_a_storm_of_leases_unloads_and_failures_never_shows_a_closed_model(
+    depot: Depot, threads: ThreadPoolExecutor
+) -> None:
     # ``Depot`` asserts that no model is loaded twice or closed twice; ``use`` that a leased model is open.
     names = ["a", "b", "c"]
     cache = depot.cache(ttl=1, retry_after=1)
@@ -202,7 +210,9 @@ def test_a_storm_of_leases_unloads_and_failures_never_shows_a_closed_model(depot
     sys.setswitchinterval(1e-5)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(model_cache, "give_memory_back", lambda: None)  # gc.collect() would be all that this test does
+            patch.setattr(
+                model_cache, "give_memory_back", lambda: None
+            )  # gc.collect() would be all that this test does
             results: list[Future[int]] = [threads.submit(worker, seed) for seed in range(8)]
             failed = sum(result.result(PATIENCE) for result in results)
     finally:

@@ -31,7 +31,10 @@ class EchoModel:
         assert not self.closed
         self.batches.append(len(jobs))
         self.before(jobs)
-        return [Failure(ErrorCode.UNREADABLE_PICTURE, job.text) if job.text.startswith("bad") else job.text.upper() for job in jobs]
+        return [
+            Failure(ErrorCode.UNREADABLE_PICTURE, job.text) if job.text.startswith("bad") else job.text.upper()
+            for job in jobs
+        ]
 
     def close(self) -> None:
         self.closed = True

@@ -1,4 +1,5 @@
-"""What the tests of search share: databases, each fresh, on one embedded server (and on that of TEST_DATABASE_URL, where it is set).
+"""What the tests of search share: databases, each fresh, on one embedded server (and on that of TEST_DATABASE_URL,
+where it is set).
 
 A database is copied from one that was migrated once for the session, which takes a tenth of a second. Fixtures:
 
@@ -6,7 +7,8 @@ A database is copied from one that was migrated once for the session, which take
     immich_database   beside the tables of Immich 2.5, which are empty
     fork_database     beside those of 1.134's fork
 
-TEST_DATABASE_URL: a role that may create databases, on a server with pgvector. Tests then run twice, as [embedded] and [server].
+TEST_DATABASE_URL: a role that may create databases, on a server with pgvector. Tests then run twice, as [embedded] and
+[server].
 """
 
 from __future__ import annotations

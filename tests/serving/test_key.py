@@ -18,7 +18,9 @@ from serving.key import require_key
 
 def headers(*pairs: tuple[str, str | bytes]) -> Headers:
     """As Starlette makes them of what was sent."""
-    return Headers(raw=[(name.lower().encode(), value if isinstance(value, bytes) else value.encode()) for name, value in pairs])
+    return Headers(
+        raw=[(name.lower().encode(), value if isinstance(value, bytes) else value.encode()) for name, value in pairs]
+    )
 
 
 def refused(sent: Headers, key: str | None) -> ServiceError:
@@ -42,7 +44,9 @@ def test_each_of_three_headers_may_carry_the_key(sent: tuple[str, str]) -> None:
 
 
 def test_one_right_key_among_wrong_ones_is_enough() -> None:
-    require_key(headers(("api-key", "old"), ("api-key", "s3cret"), ("authorization", "Bearer other")), SecretStr("s3cret"))
+    require_key(
+        headers(("api-key", "old"), ("api-key", "s3cret"), ("authorization", "Bearer other")), SecretStr("s3cret")
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,7 +94,8 @@ def test_a_key_beyond_ascii_is_compared_by_its_utf_8() -> None:
 
 
 @given(
-    key=st.text(st.characters(min_codepoint=33, codec="utf-8"), min_size=1).filter(str.strip), sent=st.text(st.characters(codec="utf-8"))
+    key=st.text(st.characters(min_codepoint=33, codec="utf-8"), min_size=1).filter(str.strip),
+    sent=st.text(st.characters(codec="utf-8")),
 )
 def test_only_the_key_itself_opens(key: str, sent: str) -> None:
     given_headers = headers(("api-key", sent))

@@ -93,7 +93,8 @@ def test_the_announced_size_is_taken_where_there_is_one(header: str | None, expe
 
 
 @pytest.mark.parametrize(
-    ("header", "code"), [("101", ErrorCode.BODY_TOO_LARGE), ("-1", ErrorCode.INVALID_REQUEST), ("1e3", ErrorCode.INVALID_REQUEST)]
+    ("header", "code"),
+    [("101", ErrorCode.BODY_TOO_LARGE), ("-1", ErrorCode.INVALID_REQUEST), ("1e3", ErrorCode.INVALID_REQUEST)],
 )
 def test_a_body_announced_too_large_is_refused_unread(header: str, code: ErrorCode) -> None:
     with pytest.raises(ServiceError) as error:
@@ -204,7 +205,10 @@ def test_a_whole_body_is_read_with_the_same_bounds() -> None:
         return await read_body(request(chunks, **kwargs), limit=10, silence=0.05)
 
     assert asyncio.run(read_whole([b"12345", b"", b"67890"])) == b"1234567890"
-    for chunks, silent, code in (([b"12345", b"678901"], False, ErrorCode.BODY_TOO_LARGE), ([b"123"], True, ErrorCode.BODY_TIMEOUT)):
+    for chunks, silent, code in (
+        ([b"12345", b"678901"], False, ErrorCode.BODY_TOO_LARGE),
+        ([b"123"], True, ErrorCode.BODY_TIMEOUT),
+    ):
         with pytest.raises(ServiceError) as error:
             asyncio.run(read_whole(chunks, silent=silent))
         assert error.value.code is code

@@ -24,7 +24,9 @@ def get_root(runners: FakeRunners | None, accept: str | None = BROWSER) -> httpx
     api.runners = runners
 
     async def send() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=create_app(api)), base_url="http://test") as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=create_app(api)), base_url="http://test"
+        ) as client:
             del client.headers["accept"]
             return await client.get("/", headers={} if accept is None else {"accept": accept})
 
@@ -51,14 +53,17 @@ class _Outline(HTMLParser):
 
 
 @pytest.mark.parametrize(
-    "accept", [None, "", "*/*", "application/json", "text/*", "text/plain, */*;q=0.8", "text/html;q=0", "text/html; q=0.0"]
+    "accept",
+    [None, "", "*/*", "application/json", "text/*", "text/plain, */*;q=0.8", "text/html;q=0", "text/html; q=0.0"],
 )
 def test_everyone_else_gets_immichs_json(accept: str | None) -> None:
     response = get_root(FakeRunners(), accept)
     assert (response.text, response.headers["content-type"]) == ('{"message":"Immich ML"}', "application/json")
 
 
-@pytest.mark.parametrize("accept", ["text/html", BROWSER, "TEXT/HTML;charset=utf-8", "application/json;q=0.5, text/html;q=0.4"])
+@pytest.mark.parametrize(
+    "accept", ["text/html", BROWSER, "TEXT/HTML;charset=utf-8", "application/json;q=0.5, text/html;q=0.4"]
+)
 def test_who_asks_for_html_gets_the_page(accept: str) -> None:
     response = get_root(FakeRunners(), accept)
     assert response.headers["content-type"] == "text/html; charset=utf-8"
@@ -96,7 +101,9 @@ class _Silent(FakeRunners):
 
 
 @pytest.mark.parametrize("runners", [None, _Away(), _Silent()], ids=["starting", "away", "silent"])
-def test_the_page_comes_even_while_no_runner_answers(runners: FakeRunners | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_comes_even_while_no_runner_answers(
+    runners: FakeRunners | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("serving.status_page._PATIENCE", 0.05)
     response = get_root(runners)
     assert response.status_code == 200

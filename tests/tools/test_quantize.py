@@ -1,4 +1,6 @@
-"""``python -m tools.quantize``: what it takes, what it refuses, and what lies beside the graph afterwards. nncf itself is not run here."""
+"""``python -m tools.quantize``: what it takes, what it refuses, and what lies beside the graph afterwards. nncf itself
+is not run here.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +93,9 @@ def test_the_twin_lies_beside_the_graph_with_what_was_measured(
 
 
 @pytest.mark.usefixtures("seen")
-def test_no_more_pictures_than_asked_for_are_used_and_too_few_are_refused(entry: ModelEntry, config: Settings, pictures: Path) -> None:
+def test_no_more_pictures_than_asked_for_are_used_and_too_few_are_refused(
+    entry: ModelEntry, config: Settings, pictures: Path
+) -> None:
     _, made = quantize(entry, pictures, config, count=17)
     assert made.calibrated_on + made.measured_on == 17
     with pytest.raises(QuantizationRefused, match="at least 16"):
@@ -108,7 +112,9 @@ def test_a_twin_that_answers_otherwise_is_not_stored(
     assert not list((config.cache_folder / "clip").rglob("*int8*"))
 
 
-def test_faces_and_a_missing_nncf_are_refused(entry: ModelEntry, config: Settings, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faces_and_a_missing_nncf_are_refused(
+    entry: ModelEntry, config: Settings, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(QuantizationRefused, match="only CLIP"):
         quantize(load_catalog(None).find(Task.FACES, "buffalo_s"), pictures, config)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

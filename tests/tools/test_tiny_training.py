@@ -1,4 +1,6 @@
-"""How cn-clip-tiny is made: emoji and their texts, the pruned vocabulary, augmentation, training that goes on, recall."""
+"""How cn-clip-tiny is made: emoji and their texts, the pruned vocabulary, augmentation, training that goes on,
+recall.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +106,9 @@ def test_augmented_pictures_are_in_range_and_each_is_changed_in_its_own_way() ->
 
 
 def test_an_empty_picture_becomes_an_even_ground() -> None:
-    images = augment(torch.zeros(32, 4, ARTWORK_SIDE, ARTWORK_SIDE, dtype=torch.uint8), SIDE, torch.Generator().manual_seed(1))
+    images = augment(
+        torch.zeros(32, 4, ARTWORK_SIDE, ARTWORK_SIDE, dtype=torch.uint8), SIDE, torch.Generator().manual_seed(1)
+    )
     spread = images.flatten(2).std(2).amax(1)
     assert float(spread.median()) < 1e-6  # but for those that got noise
 
@@ -129,7 +133,9 @@ def test_a_model_that_answers_all_alike_finds_nothing() -> None:
 
 def test_training_goes_on_where_it_was_stopped_and_ends_in_a_model_of_less_than_12_mb(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    artwork = Artwork(rng.integers(0, 256, (256, ARTWORK_SIDE, ARTWORK_SIDE, 4), dtype=np.uint8), rng.integers(0, 3, 256))
+    artwork = Artwork(
+        rng.integers(0, 256, (256, ARTWORK_SIDE, ARTWORK_SIDE, 4), dtype=np.uint8), rng.integers(0, 3, 256)
+    )
     texts = labelled_texts(ANNOTATIONS, EMOJI)
     tokenizer = pruned_tokenizer(cn_clip_tokenizer(), [text.text for text in texts])
     checkpoint = tmp_path / "checkpoint.pt"
@@ -141,10 +147,14 @@ def test_training_goes_on_where_it_was_stopped_and_ends_in_a_model_of_less_than_
     assert second["step"] > first["step"] >= 1
     assert second["spent"] > first["spent"]
     assert not torch.equal(first["learner"]["prototypes"], second["learner"]["prototypes"])
-    train(artwork, data, tokenizer, checkpoint, seconds=second["spent"] + 0.01)  # of which JOINT_SHARE is over: the texts alone
+    train(
+        artwork, data, tokenizer, checkpoint, seconds=second["spent"] + 0.01
+    )  # of which JOINT_SHARE is over: the texts alone
     third = torch.load(checkpoint, weights_only=True)
     assert third["step"] > second["step"]
     assert torch.equal(second["averaged"]["module.prototypes"], third["averaged"]["module.prototypes"])
-    assert not torch.equal(second["averaged"]["module.clip.text_projection"], third["averaged"]["module.clip.text_projection"])
+    assert not torch.equal(
+        second["averaged"]["module.clip.text_projection"], third["averaged"]["module.clip.text_projection"]
+    )
     export(averaged_clip(third), tokenizer, tmp_path / "weights")
     assert sorted(path.name for path in tmp_path.rglob("*.onnx")) == ["model.onnx", "model.onnx"]

@@ -1,4 +1,6 @@
-"""``python -m tools.bench NAME``: run one benchmark and print its tables, or JSON. ``python -m tools.bench --url …`` stands for ``compare``."""
+"""``python -m tools.bench NAME``: run one benchmark and print its tables, or JSON. ``python -m tools.bench --url …``
+stands for ``compare``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from tools.bench import batching, compare, interactive, memory, overview, parts, ping, routing, scaling, start, tasks, transport
+from tools.bench import (
+    batching,
+    compare,
+    interactive,
+    memory,
+    overview,
+    parts,
+    ping,
+    routing,
+    scaling,
+    start,
+    tasks,
+    transport,
+)
 from tools.bench.report import Neighbours, machine, to_json, to_text
 from tools.bench.search import quality as search_quality
 from tools.bench.search import speed as search_speed
@@ -38,8 +53,12 @@ def parser() -> argparse.ArgumentParser:
     names = top.add_subparsers(dest="name", metavar="NAME")
     for name, module in BENCHMARKS.items():
         summary = (module.__doc__ or "").split("\n", 1)[0]
-        sub = names.add_parser(name, help=summary, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-        sub.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON to FILE too; without FILE, print it alone")
+        sub = names.add_parser(
+            name, help=summary, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        sub.add_argument(
+            "--json", nargs="?", const="-", metavar="FILE", help="write JSON to FILE too; without FILE, print it alone"
+        )
         module.add_options(sub)
     return top
 
@@ -66,5 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":  # processes that the benchmarks spawn import this module too
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # servers that were started are stopped on the way out
+    signal.signal(
+        signal.SIGTERM, lambda number, frame: sys.exit(128 + number)
+    )  # servers that were started are stopped on the way out
     sys.exit(main())

@@ -31,7 +31,9 @@ Boxes = NDArray[np.float64]
 
 def measure(ours: Target, peer: Target) -> tuple[list[Table], list[Verdict]]:
     """Cosines, faces and character accuracy of ours against the peer's."""
-    image, text = (cosines(*(vectors(_answers(one.url, bodies(task))) for one in (ours, peer))) for task in ("clip", "text"))
+    image, text = (
+        cosines(*(vectors(_answers(one.url, bodies(task))) for one in (ours, peer))) for task in ("clip", "text")
+    )
     found = faces_alike(*(_answers(one.url, bodies("face")) for one in (ours, peer)))
     read, peer_read = (accuracy(one.url) for one in (ours, peer))
     rows: list[tuple[Cell, ...]] = [
@@ -52,7 +54,9 @@ def measure(ours: Target, peer: Target) -> tuple[list[Table], list[Verdict]]:
         at_least("faces: least cosine of embeddings", found.least_cosine, LEAST_COSINE),
         at_least("OCR: character accuracy, ours less the peer's", read - peer_read, 0),
     ]
-    return [Table("Agreement with the peer", ("", "found"), tuple((name, _five_digits(value)) for name, value in rows))], verdicts
+    return [
+        Table("Agreement with the peer", ("", "found"), tuple((name, _five_digits(value)) for name, value in rows))
+    ], verdicts
 
 
 def image_cosines(ours: Target, peer: Target) -> NDArray[np.float64]:
@@ -104,7 +108,9 @@ def faces_alike(ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, Any]]
 
 
 def boxes(faces: Sequence[dict[str, Any]]) -> Boxes:
-    return np.array([[face["boundingBox"][side] for side in ("x1", "y1", "x2", "y2")] for face in faces], np.float64).reshape(-1, 4)
+    return np.array(
+        [[face["boundingBox"][side] for side in ("x1", "y1", "x2", "y2")] for face in faces], np.float64
+    ).reshape(-1, 4)
 
 
 def overlaps(one: Boxes, other: Boxes) -> NDArray[np.float64]:
@@ -122,7 +128,11 @@ def accuracy(url: str) -> float:
     """Mean character accuracy (1 less the edit distance by length) over the rendered pages."""
     pages = mixed_pages()
     answers = _answers(url, [request("ocr", page.data) for page in pages])
-    return float(np.mean([character_accuracy(answer["ocr"]["text"], page.lines) for answer, page in zip(answers, pages, strict=True)]))
+    return float(
+        np.mean(
+            [character_accuracy(answer["ocr"]["text"], page.lines) for answer, page in zip(answers, pages, strict=True)]
+        )
+    )
 
 
 def _answers(url: str, requests: Sequence[bytes]) -> list[dict[str, Any]]:

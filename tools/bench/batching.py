@@ -1,8 +1,9 @@
 """Our batcher against BentoML's own, over one and the same fake model.
 
-The model sleeps FIXED + PER_PICTURE * n in a thread, as a runner's would compute. BentoML's CorkDispatcher is built and called as its
-ServiceAppFactory does it for ``batchable=True``, with a max_latency far above any batch (below that it answers 503).
-Both run in this process, in turns, each phase on a new batcher that was warmed up; figures are medians over the rounds.
+The model sleeps FIXED + PER_PICTURE * n in a thread, as a runner's would compute. BentoML's CorkDispatcher is built and
+called as its ServiceAppFactory does it for ``batchable=True``, with a max_latency far above any batch (below that it
+answers 503). Both run in this process, in turns, each phase on a new batcher that was warmed up; figures are medians
+over the rounds.
 """
 
 from __future__ import annotations
@@ -37,13 +38,19 @@ MAX_LATENCY_MS = 600_000
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--fixed-ms", type=float, default=10, help="what a call of the model costs, whatever its size (10)")
-    parser.add_argument("--per-picture-ms", type=float, default=45, help="what each picture adds (45: faces on two cores)")
+    parser.add_argument(
+        "--fixed-ms", type=float, default=10, help="what a call of the model costs, whatever its size (10)"
+    )
+    parser.add_argument(
+        "--per-picture-ms", type=float, default=45, help="what each picture adds (45: faces on two cores)"
+    )
     parser.add_argument("--max-batch", type=int, default=8, help="MAX_BATCH of the service (8)")
     parser.add_argument("--rounds", type=int, default=3, help="alternations (3)")
     parser.add_argument("--callers", type=int, nargs="+", default=[1, 4, 16], help="closed-loop callers (1 4 16)")
     parser.add_argument("--seconds", type=float, default=5, help="of load per number of callers (5)")
-    parser.add_argument("--saturate", type=float, default=10, help="seconds of saturation by 16 callers before lone requests (10)")
+    parser.add_argument(
+        "--saturate", type=float, default=10, help="seconds of saturation by 16 callers before lone requests (10)"
+    )
     parser.add_argument("--lone", type=int, default=10, help="lone requests after that (10)")
     parser.add_argument("--pause", type=float, default=1, help="seconds between lone requests (1)")
     parser.add_argument("--plot", type=Path, help="write a chart of the lone requests to this SVG file")
@@ -57,7 +64,9 @@ async def our_batcher(model: Callable[[Sequence[int]], Sequence[int]], max_batch
 
 @asynccontextmanager
 async def bentoml_batcher(model: Callable[[Sequence[int]], Sequence[int]], max_batch: int) -> AsyncIterator[Submit]:
-    """As ``_bentoml_impl.server.app.ServiceAppFactory`` (1.4.39) does in ``__init__``, ``batch_infer`` and ``_to_thread``."""
+    """As ``_bentoml_impl.server.app.ServiceAppFactory`` (1.4.39) does in ``__init__``, ``batch_infer`` and
+    ``_to_thread``.
+    """
 
     def fallback() -> Any:
         raise RuntimeError("the dispatcher gave this request up")
@@ -176,7 +185,10 @@ def _tables(medians: dict[tuple[str, ...], float], options: argparse.Namespace) 
 
     loads = [f"{callers} callers" for callers in options.callers]
     after = "lone, after saturation"
-    model = f"model: {options.fixed_ms:g} ms + {options.per_picture_ms:g} ms a picture, batches of at most {options.max_batch}"
+    model = (
+        f"model: {options.fixed_ms:g} ms + {options.per_picture_ms:g} ms a picture, batches of at most "
+        f"{options.max_batch}"
+    )
     columns = ("ours", "BentoML", "BentoML / ours")
     return [
         Table(
@@ -188,7 +200,8 @@ def _tables(medians: dict[tuple[str, ...], float], options: argparse.Namespace) 
                 row(f"after {options.saturate:g} s of 16 callers, p50 of {options.lone}", after, "p50"),
                 row(f"after {options.saturate:g} s of 16 callers, worst", after, "worst"),
             ),
-            f"The model itself takes {options.fixed_ms + options.per_picture_ms:g} ms. Lone requests come {options.pause:g} s apart.",
+            f"The model itself takes {options.fixed_ms + options.per_picture_ms:g} ms. Lone requests come "
+            f"{options.pause:g} s apart.",
         ),
         Table(
             "Under load (closed loop)",
@@ -196,7 +209,12 @@ def _tables(medians: dict[tuple[str, ...], float], options: argparse.Namespace) 
             tuple(
                 row(f"{load}, {label}", load, figure)
                 for load in loads
-                for label, figure in (("requests/s", "per_s"), ("p50, ms", "p50"), ("p95, ms", "p95"), ("CPU, ms per s", "cpu"))
+                for label, figure in (
+                    ("requests/s", "per_s"),
+                    ("p50, ms", "p50"),
+                    ("p95, ms", "p95"),
+                    ("CPU, ms per s", "cpu"),
+                )
             ),
             "CPU is that of the whole process: event loop, batcher and callers; the model only sleeps.",
         ),
@@ -205,7 +223,8 @@ def _tables(medians: dict[tuple[str, ...], float], options: argparse.Namespace) 
 
 def _chart(medians: dict[tuple[str, ...], float], options: argparse.Namespace) -> str:
     series = {
-        name: [medians["lone, after saturation", f"request {number}", name] for number in range(1, options.lone + 1)] for name in BATCHERS
+        name: [medians["lone, after saturation", f"request {number}", name] for number in range(1, options.lone + 1)]
+        for name in BATCHERS
     }
     return bar_chart(
         f"A lone request after {options.saturate:g} s of 16 callers",

@@ -1,4 +1,6 @@
-"""Bar and line charts as SVG text, for the pages in docs/. Written by hand: a plotting library would weigh more than all the rest."""
+"""Bar and line charts as SVG text, for the pages in docs/. Written by hand: a plotting library would weigh more than
+all the rest.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +28,15 @@ def bar_chart(title: str, subtitle: str, series: Mapping[str, Sequence[float]], 
         for group, value in enumerate(values):
             height = _PLOT_HEIGHT * value / top
             x, y = _LEFT + pitch * (group + 0.1) + bar * place, _HEIGHT - _BOTTOM - height
-            parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{bar:.1f}" height="{height:.1f}" fill="{_color(place)}"/>')
+            parts.append(
+                f'<rect x="{x:.1f}" y="{y:.1f}" width="{bar:.1f}" height="{height:.1f}" fill="{_color(place)}"/>'
+            )
     names = labels or [str(group + 1) for group in range(groups)]
     size = 12 if groups * max(map(len, names)) < 80 else 9
-    parts += [_text(_LEFT + pitch * (at + 0.5), _HEIGHT - 12, name, anchor="middle", size=size) for at, name in enumerate(names)]
+    parts += [
+        _text(_LEFT + pitch * (at + 0.5), _HEIGHT - 12, name, anchor="middle", size=size)
+        for at, name in enumerate(names)
+    ]
     return "\n".join([*parts, "</svg>", ""])
 
 
@@ -40,11 +47,17 @@ def line_chart(title: str, subtitle: str, series: Mapping[str, Sequence[tuple[fl
     width = _WIDTH - _LEFT - _RIGHT
     parts = _frame(title, subtitle, top)
     parts += [
-        _text(_LEFT + width * step / 4, _HEIGHT - 12, f"{right * step / 4:g}", anchor="end" if step == 4 else "middle") for step in range(5)
+        _text(_LEFT + width * step / 4, _HEIGHT - 12, f"{right * step / 4:g}", anchor="end" if step == 4 else "middle")
+        for step in range(5)
     ]
     for place, (name, line) in enumerate(series.items()):
-        drawn = " ".join(f"{_LEFT + width * x / right:.1f},{_HEIGHT - _BOTTOM - _PLOT_HEIGHT * y / top:.1f}" for x, y in line)
-        parts += [*_key(place, name, len(series)), f'<polyline points="{drawn}" fill="none" stroke="{_color(place)}" stroke-width="2"/>']
+        drawn = " ".join(
+            f"{_LEFT + width * x / right:.1f},{_HEIGHT - _BOTTOM - _PLOT_HEIGHT * y / top:.1f}" for x, y in line
+        )
+        parts += [
+            *_key(place, name, len(series)),
+            f'<polyline points="{drawn}" fill="none" stroke="{_color(place)}" stroke-width="2"/>',
+        ]
     return "\n".join([*parts, "</svg>", ""])
 
 
@@ -59,7 +72,10 @@ def _frame(title: str, subtitle: str, top: float) -> list[str]:
     ]
     for step in range(5):
         value, y = top * step / 4, _HEIGHT - _BOTTOM - _PLOT_HEIGHT * step / 4
-        parts += [f'<path d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}" stroke="#ddd"/>', _text(_LEFT - 6, y + 4, f"{value:g}", anchor="end")]
+        parts += [
+            f'<path d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}" stroke="#ddd"/>',
+            _text(_LEFT - 6, y + 4, f"{value:g}", anchor="end"),
+        ]
     return parts
 
 

@@ -1,4 +1,5 @@
-"""A lean HTTP/1.1 client on asyncio, so that thousands of timed requests cost the generator little: no redirects, no pools, no TLS.
+"""A lean HTTP/1.1 client on asyncio, so that thousands of timed requests cost the generator little: no redirects, no
+pools, no TLS.
 
 Requests carry the headers of Node's undici, which Immich sends with.
 """
@@ -43,7 +44,9 @@ class Client:
     async def __aenter__(self) -> Client:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -52,7 +55,9 @@ class Client:
             self._streams[1].close()
             self._streams = None
 
-    async def ask(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Answer:
+    async def ask(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
         """The answer, read to its last byte. Raises ``RequestFailed`` where there is none."""
         try:
             return await asyncio.wait_for(self._ask(method, path, body, headers or {}), TIMEOUT)
@@ -76,7 +81,9 @@ class Client:
         reader, writer = self._streams
         own = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         length = f"content-length: {len(body)}\r\n" if body is not None else ""
-        writer.write(f"{method} {path} HTTP/1.1\r\nhost: {self._host}:{self._port}\r\n{_UNDICI}{own}{length}\r\n".encode())
+        writer.write(
+            f"{method} {path} HTTP/1.1\r\nhost: {self._host}:{self._port}\r\n{_UNDICI}{own}{length}\r\n".encode()
+        )
         if body is not None:
             writer.write(body)
         await writer.drain()

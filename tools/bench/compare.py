@@ -1,9 +1,11 @@
-"""Loads one Immich-compatible server, or two in turns: throughput, latencies, failures, CPU, memory and ratios, task by task.
+"""Loads one Immich-compatible server, or two in turns: throughput, latencies, failures, CPU, memory and ratios, task by
+task.
 
-The two are loaded A B A B … in one run; figures are medians over the rounds, ratios medians of the rounds' own ratios. Closed loop by
-default (--concurrency callers, each waiting for its answer); --open sends at a fixed mean rate, and counts latency from when a request
-was due, so that a server that stalls cannot slow its own test down ("coordinated omission"). CPU and memory (PSS) are summed over all
-processes of a server; they are found by the listening port, or given by --pid and --peer-pid.
+The two are loaded A B A B … in one run; figures are medians over the rounds, ratios medians of the rounds' own ratios.
+Closed loop by default (--concurrency callers, each waiting for its answer); --open sends at a fixed mean rate, and
+counts latency from when a request was due, so that a server that stalls cannot slow its own test down ("coordinated
+omission"). CPU and memory (PSS) are summed over all processes of a server; they are found by the listening port, or
+given by --pid and --peer-pid.
 """
 
 from __future__ import annotations
@@ -23,7 +25,17 @@ from tools.bench.processes import ProcessTree, tree_of
 from tools.bench.report import Cell, Table, progress
 from tools.bench.workload import TASKS, bodies
 
-COLUMNS = ("requests/s", "p50, ms", "p95, ms", "p99, ms", "requests", "failures", "CPU, ms per request", "PSS, MB", "generator's CPU, %")
+COLUMNS = (
+    "requests/s",
+    "p50, ms",
+    "p95, ms",
+    "p99, ms",
+    "requests",
+    "failures",
+    "CPU, ms per request",
+    "PSS, MB",
+    "generator's CPU, %",
+)
 """Titles of the fields of ``Figures``, in order."""
 
 
@@ -60,13 +72,23 @@ Rounds = Mapping[str, Sequence[Figures]]
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", required=True, help="the server to measure, http://host:port")
     parser.add_argument("--peer", help="another Immich-compatible server to alternate with")
-    parser.add_argument("--tasks", type=_tasks, default=list(TASKS), help=f"comma separated, of {','.join(TASKS)} (all)")
-    parser.add_argument("--concurrency", type=_numbers, default=[1, 4, 16], help="closed-loop callers, comma separated (1,4,16)")
+    parser.add_argument(
+        "--tasks", type=_tasks, default=list(TASKS), help=f"comma separated, of {','.join(TASKS)} (all)"
+    )
+    parser.add_argument(
+        "--concurrency", type=_numbers, default=[1, 4, 16], help="closed-loop callers, comma separated (1,4,16)"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="alternations (5)")
-    parser.add_argument("--seconds", type=float, default=5, help="of load per round, and to the end of the pictures' turn (5)")
+    parser.add_argument(
+        "--seconds", type=float, default=5, help="of load per round, and to the end of the pictures' turn (5)"
+    )
     parser.add_argument("--requests", type=int, help="requests per round, in place of --seconds")
-    parser.add_argument("--open", type=float, metavar="RATE", help="open loop: requests per second, in place of --concurrency")
-    parser.add_argument("--fixed", action="store_true", help="open loop: evenly spaced requests in place of Poisson arrivals")
+    parser.add_argument(
+        "--open", type=float, metavar="RATE", help="open loop: requests per second, in place of --concurrency"
+    )
+    parser.add_argument(
+        "--fixed", action="store_true", help="open loop: evenly spaced requests in place of Poisson arrivals"
+    )
     parser.add_argument("--pid", type=int, help="first process of --url, where its port does not tell (a container)")
     parser.add_argument("--peer-pid", type=int, help="first process of --peer")
     parser.add_argument("--plot", type=Path, help="write a chart to this SVG file")
@@ -90,7 +112,9 @@ def run(options: argparse.Namespace) -> list[Table]:
     return tables(results)
 
 
-def compare(task: str, targets: Sequence[Target], loadings: Sequence[Loading], *, rounds: int) -> dict[tuple[str, str], Rounds]:
+def compare(
+    task: str, targets: Sequence[Target], loadings: Sequence[Loading], *, rounds: int
+) -> dict[tuple[str, str], Rounds]:
     """Figures by (task, load). Each server answers every body once beforehand: models are loaded and shapes met.
 
     Raises ``RuntimeError`` where it does not.
@@ -105,7 +129,10 @@ def compare(task: str, targets: Sequence[Target], loadings: Sequence[Loading], *
             for target in targets:
                 found[target.name].append(one_round(target, requests, loading, seed=number))
         results[task, loading.label] = found
-        progress(f"{task}, load {loading.label}: " + ", ".join(f"{name} {medians(done).per_second:.3g}/s" for name, done in found.items()))
+        progress(
+            f"{task}, load {loading.label}: "
+            + ", ".join(f"{name} {medians(done).per_second:.3g}/s" for name, done in found.items())
+        )
     return results
 
 
@@ -121,7 +148,15 @@ def one_round(target: Target, requests: Sequence[bytes], loading: Loading, *, se
     if loading.rate is None:
         run_load = partial(closed_loop, target.url, requests, callers=loading.callers, extent=loading.extent)
     else:
-        run_load = partial(open_loop, target.url, requests, rate=loading.rate, extent=loading.extent, poisson=loading.poisson, seed=seed)
+        run_load = partial(
+            open_loop,
+            target.url,
+            requests,
+            rate=loading.rate,
+            extent=loading.extent,
+            poisson=loading.poisson,
+            seed=seed,
+        )
     return measured(run_load, target.tree)[1]
 
 
@@ -140,7 +175,9 @@ def tables(results: Mapping[tuple[str, str], Rounds]) -> list[Table]:
     compared = {key: tuple(by_server.values()) for key, by_server in results.items() if len(by_server) == 2}
     if compared:
         found.append(ratio_table(compared))
-    detail = tuple((task, load, name, at + 1, *_cells(one)) for task, load, name, rounds in every for at, one in enumerate(rounds))
+    detail = tuple(
+        (task, load, name, at + 1, *_cells(one)) for task, load, name, rounds in every for at, one in enumerate(rounds)
+    )
     return [*found, Table("Every round", (*head, "round", *COLUMNS), detail, detail=True)]
 
 
@@ -150,9 +187,21 @@ def ratio_table(compared: Mapping[tuple[str, str], Sequence[Sequence[Figures]]])
     for key, (ours, peer) in compared.items():
         faster = ratios(ours, peer, "per_second")
         spread = f"{min(faster):.2f} to {max(faster):.2f}" if faster else "-"
-        rows.append((*key, median(faster), spread, *(median(ratios(ours, peer, name)) for name in ("p50", "p95", "p99", "cpu", "pss"))))
+        rows.append(
+            (
+                *key,
+                median(faster),
+                spread,
+                *(median(ratios(ours, peer, name)) for name in ("p50", "p95", "p99", "cpu", "pss")),
+            )
+        )
     columns = ("task", "load", "throughput", "of the rounds", "p50", "p95", "p99", "CPU per request", "PSS")
-    return Table("Ours / peer", columns, tuple(rows), "Medians of the rounds' ratios. Throughput: more is better; the rest: less.")
+    return Table(
+        "Ours / peer",
+        columns,
+        tuple(rows),
+        "Medians of the rounds' ratios. Throughput: more is better; the rest: less.",
+    )
 
 
 def plot(results: Mapping[tuple[str, str], Rounds]) -> str:
@@ -163,7 +212,12 @@ def plot(results: Mapping[tuple[str, str], Rounds]) -> str:
         values = [median(ratios(ours, peer, "per_second")) for ours, peer in servers]
         series = {"ours": [0.0 if math.isnan(value) else value for value in values], "peer": [1.0] * len(values)}
         return bar_chart("Throughput, peer = 1", "task and load; medians of the rounds' ratios", series, labels)
-    return bar_chart("Throughput", "requests per second, by task and load", {"ours": [medians(s[0]).per_second for s in servers]}, labels)
+    return bar_chart(
+        "Throughput",
+        "requests per second, by task and load",
+        {"ours": [medians(s[0]).per_second for s in servers]},
+        labels,
+    )
 
 
 def _cells(figures: Figures) -> tuple[Cell, ...]:

@@ -1,8 +1,9 @@
-"""Two runners that do nothing, behind one gateway: what a job's way to a runner and back costs. For ``bench/transport.py``.
+"""Two runners that do nothing, behind one gateway: what a job's way to a runner and back costs. For
+``bench/transport.py``.
 
-``POST /bentoml`` and ``POST /ours`` hand the body, as an ``ImageJob``, to a runner in a process of its own and return the length of the
-vector that comes back: by BentoML's API and client, and by ``JobApp`` and ``JobClient``. Served by ``bentoml serve
-bench.connections:Gateway``.
+``POST /bentoml`` and ``POST /ours`` hand the body, as an ``ImageJob``, to a runner in a process of its own and return
+the length of the vector that comes back: by BentoML's API and client, and by ``JobApp`` and ``JobClient``. Served by
+``bentoml serve bench.connections:Gateway``.
 """
 
 from __future__ import annotations

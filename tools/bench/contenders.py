@@ -23,9 +23,15 @@ REFERENCE = (sys.executable, "-m", "tools.bench.reference")
 
 def add_server_options(parser: argparse.ArgumentParser) -> None:
     """Options of every benchmark that starts servers of its own."""
-    parser.add_argument("--models", type=Path, help="cache folder with clip/ViT-B-16 (default: the service's own, else random weights)")
-    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="a setting for ours, besides; may be repeated")
-    parser.add_argument("--no-arena", action="store_true", help="run the peer without ONNX Runtime's arena, as Immich's container does")
+    parser.add_argument(
+        "--models", type=Path, help="cache folder with clip/ViT-B-16 (default: the service's own, else random weights)"
+    )
+    parser.add_argument(
+        "--env", action="append", default=[], metavar="NAME=VALUE", help="a setting for ours, besides; may be repeated"
+    )
+    parser.add_argument(
+        "--no-arena", action="store_true", help="run the peer without ONNX Runtime's arena, as Immich's container does"
+    )
 
 
 def environment(options: argparse.Namespace) -> dict[str, str]:
@@ -46,7 +52,8 @@ def our_server(
 ) -> Server:
     """This service, not yet started: without search (the peer has none), with models that stay.
 
-    ``folder``: for its logs. ``cache``: for what it keeps, such as compiled models; None: in ``folder``. ``cores``: all that it may use.
+    ``folder``: for its logs. ``cache``: for what it keeps, such as compiled models; None: in ``folder``. ``cores``: all
+    that it may use.
     """
     settings = {
         **weights(options.models).environment,
@@ -68,8 +75,12 @@ def peer_server(options: argparse.Namespace, folder: Path, cores: Sequence[int] 
 
 
 @contextmanager
-def ours(options: argparse.Namespace, extra: Mapping[str, str] | None = None, cores: Sequence[int] = ()) -> Iterator[Target]:
-    """This service, ready to answer. Models that it compiles are kept for the next run, as they are for a user's next start."""
+def ours(
+    options: argparse.Namespace, extra: Mapping[str, str] | None = None, cores: Sequence[int] = ()
+) -> Iterator[Target]:
+    """This service, ready to answer. Models that it compiles are kept for the next run, as they are for a user's next
+    start.
+    """
     with (
         TemporaryDirectory(prefix="immich-bento-bench-") as folder,
         our_server(options, Path(folder), extra, cache=KEPT.expanduser(), cores=cores) as server,
@@ -80,7 +91,10 @@ def ours(options: argparse.Namespace, extra: Mapping[str, str] | None = None, co
 @contextmanager
 def peer(options: argparse.Namespace, cores: Sequence[int] = ()) -> Iterator[Target]:
     """``tools/bench/reference.py``, ready to answer."""
-    with TemporaryDirectory(prefix="immich-bento-bench-") as folder, peer_server(options, Path(folder), cores) as server:
+    with (
+        TemporaryDirectory(prefix="immich-bento-bench-") as folder,
+        peer_server(options, Path(folder), cores) as server,
+    ):
         yield target("peer", server)
 
 

@@ -40,7 +40,9 @@ class Figures:
 
 
 def figures(load: Load, *, server_cpu: float, generator_cpu: float, pss: float) -> Figures:
-    """Figures of ``load``. ``server_cpu`` and ``generator_cpu``: seconds of CPU during the load. ``pss``: MB after it."""
+    """Figures of ``load``. ``server_cpu`` and ``generator_cpu``: seconds of CPU during the load. ``pss``: MB after
+    it.
+    """
     latencies = load.all_latencies
     return Figures(
         per_second=load.per_second,
@@ -72,7 +74,9 @@ def medians(rounds: Sequence[Figures]) -> Figures:
 
 
 def ratios(ours: Sequence[Figures], peer: Sequence[Figures], name: str) -> list[float]:
-    """The figure ``name`` of ours divided by the peer's in the same round; rounds without both, or with a peer's of 0, are left out."""
+    """The figure ``name`` of ours divided by the peer's in the same round; rounds without both, or with a peer's of 0,
+    are left out.
+    """
     pairs = [(getattr(a, name), getattr(b, name)) for a, b in zip(ours, peer, strict=True)]
     return [a / b for a, b in pairs if not math.isnan(a) and not math.isnan(b) and b]
 

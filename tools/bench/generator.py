@@ -1,8 +1,9 @@
-"""The load generator: closed loop (callers who each wait for their answer) and open loop (so many requests per second, come what may).
+"""The load generator: closed loop (callers who each wait for their answer) and open loop (so many requests per second,
+come what may).
 
-In a closed loop a slow server is asked less often, which hides its slow answers ("coordinated omission", Gil Tene). The open loop sends on
-a schedule made beforehand and counts each latency from when the request was due, not from when it was sent; a server that
-cannot keep up shows latencies that grow with the length of the run.
+In a closed loop a slow server is asked less often, which hides its slow answers ("coordinated omission", Gil Tene). The
+open loop sends on a schedule made beforehand and counts each latency from when the request was due, not from when it
+was sent; a server that cannot keep up shows latencies that grow with the length of the run.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from tools.bench.load import Load
 class Extent:
     """How long a load lasts: ``requests`` if given, else ``seconds``, rounded up to whole rounds through the bodies.
 
-    Whole rounds, because pages and photos differ in cost: a slow and a fast server would otherwise be asked different mixtures.
+    Whole rounds, because pages and photos differ in cost: a slow and a fast server would otherwise be asked different
+    mixtures.
     """
 
     seconds: float = 5.0
@@ -47,11 +49,17 @@ class Supply:
     def _finished(self) -> bool:
         if self.extent.requests is not None:
             return self.given >= self.extent.requests
-        return self.given > 0 and self.given % len(self.bodies) == 0 and time.perf_counter() - self.started >= self.extent.seconds
+        return (
+            self.given > 0
+            and self.given % len(self.bodies) == 0
+            and time.perf_counter() - self.started >= self.extent.seconds
+        )
 
 
 async def closed_loop(url: str, bodies: Sequence[bytes], *, callers: int, extent: Extent) -> Load:
-    """``callers`` callers share one supply of ``bodies``; everyone finishes the request it has begun. Latencies by caller."""
+    """``callers`` callers share one supply of ``bodies``; everyone finishes the request it has begun. Latencies by
+    caller.
+    """
     failures: list[str] = []
     supply = Supply(bodies, extent)
 
@@ -72,14 +80,18 @@ async def closed_loop(url: str, bodies: Sequence[bytes], *, callers: int, extent
 
 
 def due_times(rate: float, *, poisson: bool, seed: int = 0) -> Iterator[float]:
-    """When requests are due, in seconds from the start: every ``1 / rate`` s, or with exponential gaps of that mean (Poisson arrivals)."""
+    """When requests are due, in seconds from the start: every ``1 / rate`` s, or with exponential gaps of that mean
+    (Poisson arrivals).
+    """
     chance, due = random.Random(seed), 0.0
     while True:
         yield due
         due += chance.expovariate(rate) if poisson else 1 / rate
 
 
-async def open_loop(url: str, bodies: Sequence[bytes], *, rate: float, extent: Extent, poisson: bool = True, seed: int = 0) -> Load:
+async def open_loop(
+    url: str, bodies: Sequence[bytes], *, rate: float, extent: Extent, poisson: bool = True, seed: int = 0
+) -> Load:
     """``rate`` requests per second on connections of their own making; latencies count from when each was due.
 
     Lasts ``extent.requests`` requests or ``extent.seconds`` of schedule, and until all are answered.
@@ -99,7 +111,9 @@ async def open_loop(url: str, bodies: Sequence[bytes], *, rate: float, extent: E
         idle.append(client)
 
     pending = []
-    for number, (due, body) in enumerate(zip(due_times(rate, poisson=poisson, seed=seed), itertools.cycle(bodies), strict=False)):
+    for number, (due, body) in enumerate(
+        zip(due_times(rate, poisson=poisson, seed=seed), itertools.cycle(bodies), strict=False)
+    ):
         if number >= extent.requests if extent.requests is not None else due >= extent.seconds:
             break
         await asyncio.sleep(max(0.0, started + due - time.perf_counter()))

@@ -1,6 +1,8 @@
-"""Text queries (somebody waits before a search box) while 16 callers saturate CLIP, faces and OCR, and what they cost that bulk work.
+"""Text queries (somebody waits before a search box) while 16 callers saturate CLIP, faces and OCR, and what they cost
+that bulk work.
 
-Bulk load alone and with queries by turns. Queries arrive at random (Poisson) at a mean --rate and are timed from when they were due.
+Bulk load alone and with queries by turns. Queries arrive at random (Poisson) at a mean --rate and are timed from when
+they were due.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ def run(options: argparse.Namespace) -> list[Table]:
 
 def bulk() -> list[bytes]:
     """Requests of CLIP, faces and OCR by turns."""
-    return list(itertools.chain.from_iterable(zip(*(bodies(task)[:8] for task in ("clip", "face", "ocr")), strict=True)))
+    return list(
+        itertools.chain.from_iterable(zip(*(bodies(task)[:8] for task in ("clip", "face", "ocr")), strict=True))
+    )
 
 
 def measure(targets: Sequence[Target], options: argparse.Namespace) -> tuple[list[Table], list[Verdict]]:
@@ -58,32 +62,55 @@ def measure(targets: Sequence[Target], options: argparse.Namespace) -> tuple[lis
         idle, alone, busy, queries = _rounds(target, options)
         share = median([with_queries / without for with_queries, without in zip(busy, alone, strict=True)])
         p50, p95, p99 = (milliseconds(queries, percentile) for percentile in (50, 95, 99))
-        rows.append((target.name, milliseconds(idle, 50), len(queries), p50, p95, p99, median(alone), median(busy), share))
+        rows.append(
+            (target.name, milliseconds(idle, 50), len(queries), p50, p95, p99, median(alone), median(busy), share)
+        )
         verdicts = verdicts or [
             at_most(f"text query while {options.callers} callers saturate: p95, ms", p95, TARGET_MS),
             at_least("bulk throughput with queries / without", share, TARGET_SHARE),
         ]
-    columns = ("server", "idle p50, ms", "queries", "p50, ms", "p95, ms", "p99, ms", "bulk/s alone", "bulk/s with queries", "share")
-    note = f"{options.rate:g} queries per second; bulk: CLIP, faces and OCR by turns. share: median of {options.rounds} rounds."
+    columns = (
+        "server",
+        "idle p50, ms",
+        "queries",
+        "p50, ms",
+        "p95, ms",
+        "p99, ms",
+        "bulk/s alone",
+        "bulk/s with queries",
+        "share",
+    )
+    note = (
+        f"{options.rate:g} queries per second; bulk: CLIP, faces and OCR by turns. share: median of {options.rounds} "
+        "rounds."
+    )
     return [Table(f"Text queries under {options.callers} bulk callers", columns, tuple(rows), note)], verdicts
 
 
 def _rounds(target: Target, options: argparse.Namespace) -> tuple[list[float], list[float], list[float], list[float]]:
-    """Latencies of queries on an idle server; bulk per second alone, and with queries, by round; latencies of the queries."""
+    """Latencies of queries on an idle server; bulk per second alone, and with queries, by round; latencies of the
+    queries.
+    """
     work, texts = bulk(), bodies("text")
     warm_up(target, [*work, *texts])
-    idle = _complete(asyncio.run(closed_loop(target.url, texts, callers=1, extent=Extent(requests=len(texts))))).all_latencies
+    idle = _complete(
+        asyncio.run(closed_loop(target.url, texts, callers=1, extent=Extent(requests=len(texts))))
+    ).all_latencies
     alone, busy, queries = [], [], []
     for number in range(options.rounds):
         extent = Extent(options.seconds + _HEAD_START)
-        alone.append(_complete(asyncio.run(closed_loop(target.url, work, callers=options.callers, extent=extent))).per_second)
+        alone.append(
+            _complete(asyncio.run(closed_loop(target.url, work, callers=options.callers, extent=extent))).per_second
+        )
         load, asked = asyncio.run(_both(target.url, work, texts, options, seed=number))
         busy.append(_complete(load).per_second)
         queries += _complete(asked).all_latencies
     return idle, alone, busy, queries
 
 
-async def _both(url: str, work: Sequence[bytes], texts: Sequence[bytes], options: argparse.Namespace, *, seed: int) -> tuple[Load, Load]:
+async def _both(
+    url: str, work: Sequence[bytes], texts: Sequence[bytes], options: argparse.Namespace, *, seed: int
+) -> tuple[Load, Load]:
     async def queries() -> Load:
         await asyncio.sleep(_HEAD_START)
         return await open_loop(url, texts, rate=options.rate, extent=Extent(options.seconds), seed=seed)

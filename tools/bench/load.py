@@ -30,7 +30,9 @@ class Connection:
         self._http.close()
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes, float]:
-        """Status, body and seconds from before sending to the last byte of the answer. Raises ``OSError``, ``HTTPException``."""
+        """Status, body and seconds from before sending to the last byte of the answer. Raises ``OSError``,
+        ``HTTPException``.
+        """
         started = time.perf_counter()
         self._http.request(method, path, body, HEADERS if body is not None else {})
         response = self._http.getresponse()
@@ -65,7 +67,8 @@ class Load:
 
 
 def closed_loop(url: str, bodies: Sequence[Sequence[bytes]], seconds: float) -> Load:
-    """``len(bodies)`` callers, each sending its own bodies in turn and the next when the last is answered, for ``seconds``.
+    """``len(bodies)`` callers, each sending its own bodies in turn and the next when the last is answered, for
+    ``seconds``.
 
     Everyone finishes the request it has begun. Runs in threads of this process; can be sent to another process.
     """

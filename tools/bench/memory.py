@@ -1,7 +1,9 @@
-"""Memory of ours and of the peer: idle, with all models, after unloading; and over thousands of pictures of mixed sizes.
+"""Memory of ours and of the peer: idle, with all models, after unloading; and over thousands of pictures of mixed
+sizes.
 
-PSS summed over all processes of a server. The long load is OCR and faces by turns, of pictures with short sides from 200 to 2400 pixels
-in many shapes, after a warm-up of 200; growth compares the last tenth of the samples with the first tenth after the warm-up.
+PSS summed over all processes of a server. The long load is OCR and faces by turns, of pictures with short sides from
+200 to 2400 pixels in many shapes, after a warm-up of 200; growth compares the last tenth of the samples with the first
+tenth after the warm-up.
 """
 
 from __future__ import annotations
@@ -45,11 +47,18 @@ Samples = list[tuple[float, float]]
 def add_options(parser: argparse.ArgumentParser) -> None:
     contenders.add_server_options(parser)
     parser.add_argument("--mixed", type=int, default=200, help="mixed requests after which memory is looked at (200)")
-    parser.add_argument("--requests", type=int, default=2000, help="OCR requests, and as many of faces, of mixed sizes (2000)")
+    parser.add_argument(
+        "--requests", type=int, default=2000, help="OCR requests, and as many of faces, of mixed sizes (2000)"
+    )
     parser.add_argument("--warm-up", type=int, default=200, help="such requests before the growth is counted (200)")
     parser.add_argument("--shapes", type=int, default=100, help="different pictures of each task in that load (100)")
     parser.add_argument("--callers", type=int, default=8, help="closed-loop callers (8)")
-    parser.add_argument("--peer-requests", type=int, default=0, help="the same load on the peer, so many requests of each task (0: none)")
+    parser.add_argument(
+        "--peer-requests",
+        type=int,
+        default=0,
+        help="the same load on the peer, so many requests of each task (0: none)",
+    )
     parser.add_argument("--plot", type=Path, help="write a chart of memory over time to this SVG file")
 
 
@@ -74,7 +83,8 @@ def measure(options: argparse.Namespace) -> tuple[list[Table], list[Verdict]]:
         title = f"Memory over {options.requests} OCR and {options.requests} face requests of mixed sizes"
         options.plot.write_text(line_chart(title, "PSS of all processes, MB, by minutes after the warm-up", minutes))
     rows: list[tuple[Cell, ...]] = [
-        (step.format(options.mixed), mine, theirs, mine / theirs) for step, mine, theirs in zip(_STEPS, our_steps, peer_steps, strict=True)
+        (step.format(options.mixed), mine, theirs, mine / theirs)
+        for step, mine, theirs in zip(_STEPS, our_steps, peer_steps, strict=True)
     ]
     grown = [(name, len(samples), *growth(samples)) for name, samples in lines.items()]
     tables = [
@@ -104,7 +114,9 @@ def steps(target: Target, options: argparse.Namespace) -> list[float]:
     sizes = [_pss(target)]
     _one_of_each(target)
     sizes.append(_pss(target))
-    load = asyncio.run(closed_loop(target.url, bodies("mixed"), callers=options.callers, extent=Extent(requests=options.mixed)))
+    load = asyncio.run(
+        closed_loop(target.url, bodies("mixed"), callers=options.callers, extent=Extent(requests=options.mixed))
+    )
     _refuse_failures(load)
     sizes.append(_pss(target))
     time.sleep(_AT_REST)
@@ -125,7 +137,9 @@ def unload(target: Target) -> float:
                 raise RuntimeError(f"POST /restart_v2 was answered {answer.status}: {answer.body[:300]!r}")
             for _ in range(60):
                 metrics = (await client.ask("GET", "/metrics")).body.decode()
-                if not any(map(float, re.findall(r"^immich_bento_models_loaded\{[^}]*\} (\S+)", metrics, re.MULTILINE))):
+                if not any(
+                    map(float, re.findall(r"^immich_bento_models_loaded\{[^}]*\} (\S+)", metrics, re.MULTILINE))
+                ):
                     return
                 await asyncio.sleep(0.5)
         raise RuntimeError("The models were not unloaded within 30 s.")
@@ -142,7 +156,9 @@ def long_load(target: Target, requests: int, options: argparse.Namespace) -> Sam
         for seed, task in enumerate(("ocr", "face"))
     ]
     work = list(itertools.chain.from_iterable(zip(*made, strict=True)))
-    _refuse_failures(asyncio.run(closed_loop(target.url, work, callers=options.callers, extent=Extent(requests=options.warm_up))))
+    _refuse_failures(
+        asyncio.run(closed_loop(target.url, work, callers=options.callers, extent=Extent(requests=options.warm_up)))
+    )
 
     async def load() -> tuple[Load, Samples]:
         sampler = asyncio.ensure_future(_sample(_tree(target)))
@@ -169,7 +185,9 @@ async def _sample(tree: ProcessTree, every: float = 1.0) -> Samples:
 
 
 def growth(samples: Samples) -> tuple[float, float, float, float]:
-    """MB in the first and in the last tenth of ``samples`` (means), the peak, and the growth from the first to the last in percent."""
+    """MB in the first and in the last tenth of ``samples`` (means), the peak, and the growth from the first to the last
+    in percent.
+    """
     sizes = [size for _, size in samples]
     tenth = max(1, len(sizes) // 10)
     first, last = statistics.fmean(sizes[:tenth]), statistics.fmean(sizes[-tenth:])

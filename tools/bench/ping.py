@@ -1,8 +1,9 @@
-"""How soon ``GET /ping`` is answered while every runner is saturated. Immich gives a server up after 2 s without an answer.
+"""How soon ``GET /ping`` is answered while every runner is saturated. Immich gives a server up after 2 s without an
+answer.
 
-Pings come at a fixed rate, each on a connection of its own, as Immich's do (it pings every 30 s and closes idle connections after 4), and
-are timed from the moment that they were due. The load comes from another process: eight callers each of OCR (1440-px pages), faces and CLIP
-(t1.jpg).
+Pings come at a fixed rate, each on a connection of its own, as Immich's do (it pings every 30 s and closes idle
+connections after 4), and are timed from the moment that they were due. The load comes from another process: eight
+callers each of OCR (1440-px pages), faces and CLIP (t1.jpg).
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ def run(options: argparse.Namespace) -> list[Table]:
         end = time.perf_counter() + options.idle_seconds
         idle = _pings(server.url, options.rate, lambda: time.perf_counter() >= end)
         # The pings begin when the load is there, and end before its last requests do.
-        pending = other_process.submit(closed_loop, server.url, [task_bodies for _, task_bodies in callers], options.seconds + 2)
+        pending = other_process.submit(
+            closed_loop, server.url, [task_bodies for _, task_bodies in callers], options.seconds + 2
+        )
         time.sleep(2)
         psutil.cpu_percent()
         end = time.perf_counter() + options.seconds
@@ -65,7 +68,8 @@ def run(options: argparse.Namespace) -> list[Table]:
     if load.failures:
         raise RuntimeError(f"{len(load.failures)} requests of the load failed, the first with {load.failures[0]}")
     per_second = {
-        task: sum(len(done) for (owner, _), done in zip(callers, load.latencies, strict=True) if owner == task) / load.seconds
+        task: sum(len(done) for (owner, _), done in zip(callers, load.latencies, strict=True) if owner == task)
+        / load.seconds
         for task in bodies
     }
     meanwhile = ", ".join(f"{task} {rate:.1f}/s" for task, rate in per_second.items())

@@ -46,7 +46,9 @@ class ProcessTree:
 
 
 def process_pss(process: psutil.Process) -> float:
-    """MB of one process. ``smaps_rollup`` is summed up by the kernel; psutil adds up the long ``smaps`` where that is missing."""
+    """MB of one process. ``smaps_rollup`` is summed up by the kernel; psutil adds up the long ``smaps`` where that is
+    missing.
+    """
     try:
         lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
     except FileNotFoundError:
@@ -59,8 +61,8 @@ def process_pss(process: psutil.Process) -> float:
 def tree_of(url: str, pid: int | None = None) -> ProcessTree | None:
     """The processes of the server at ``url``: those of ``pid`` if given, else of whoever listens there.
 
-    The first process is the topmost that can be seen to hold the listening socket: its workers inherit that. None: the server is not
-    on this machine, or its processes are hidden from us.
+    The first process is the topmost that can be seen to hold the listening socket: its workers inherit that. None: the
+    server is not on this machine, or its processes are hidden from us.
     """
     if pid is not None:
         return ProcessTree(pid)
@@ -68,14 +70,23 @@ def tree_of(url: str, pid: int | None = None) -> ProcessTree | None:
     if not _is_local(address.hostname or ""):
         return None
     try:
-        found = next((holder.pid for holder in psutil.net_connections("tcp") if holder.pid and _listens(holder, address.port or 80)), None)
+        found = next(
+            (
+                holder.pid
+                for holder in psutil.net_connections("tcp")
+                if holder.pid and _listens(holder, address.port or 80)
+            ),
+            None,
+        )
         if found is None:
             return None
         process = psutil.Process(found)
     except (psutil.AccessDenied, psutil.NoSuchProcess):
         return None
     with contextlib.suppress(psutil.AccessDenied, psutil.NoSuchProcess):
-        while (parent := process.parent()) and any(_listens(one, address.port or 80) for one in parent.net_connections("tcp")):
+        while (parent := process.parent()) and any(
+            _listens(one, address.port or 80) for one in parent.net_connections("tcp")
+        ):
             process = parent
     return ProcessTree(process.pid)
 

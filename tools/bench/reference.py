@@ -1,13 +1,15 @@
-"""The peer that this project's ratios are against: Immich's machine-learning protocol served the plain way, so that anyone can repeat them.
+"""The peer that this project's ratios are against: Immich's machine-learning protocol served the plain way, so that
+anyone can repeat them.
 
-One process: Starlette under uvicorn, models called in a pool of one thread per core, one picture a call. Pictures are decoded whole by
-Pillow. Models are ONNX Runtime in fp32 with its defaults (threads, memory arena), loaded by the first request that needs them and kept.
-Faces are insightface's own SCRFD and ArcFace classes, all faces of a picture in one call. OCR is rapidocr's own detector, on the picture
-shrunk to the resolution that is asked for, and its recogniser, six lines a call, without the classifier of upside-down lines; rapidocr
-itself switches the arena off. Immich's own server is built this way, of the same two packages. Nothing is slowed down to look worse,
-and nothing is tuned.
+One process: Starlette under uvicorn, models called in a pool of one thread per core, one picture a call. Pictures are
+decoded whole by Pillow. Models are ONNX Runtime in fp32 with its defaults (threads, memory arena), loaded by the first
+request that needs them and kept. Faces are insightface's own SCRFD and ArcFace classes, all faces of a picture in one
+call. OCR is rapidocr's own detector, on the picture shrunk to the resolution that is asked for, and its recogniser, six
+lines a call, without the classifier of upside-down lines; rapidocr itself switches the arena off. Immich's own server
+is built this way, of the same two packages. Nothing is slowed down to look worse, and nothing is tuned.
 
-The weights are those that the service would use: the same settings (environment) name them and ``models.locate`` finds them.
+The weights are those that the service would use: the same settings (environment) name them and ``models.locate`` finds
+them.
 
     python -m tools.bench.reference --port 3013 [--no-arena]
 
@@ -61,7 +63,12 @@ class Reference:
         """``task``: visual, textual, facial-recognition or ocr."""
         with self._loading:
             if task not in self._loaded:
-                load = {"visual": self._clip_image, "textual": self._clip_text, "facial-recognition": self._faces, "ocr": self._ocr}[task]
+                load = {
+                    "visual": self._clip_image,
+                    "textual": self._clip_text,
+                    "facial-recognition": self._faces,
+                    "ocr": self._ocr,
+                }[task]
                 self._loaded[task] = load()
         return self._loaded[task](given, asked)
 
@@ -144,24 +151,35 @@ class Reference:
         from rapidocr import RapidOCR
 
         files = locate(self._entry(Task.OCR, self._config.ocr_model), self._config)
-        weights = {"Det.model_path": str(files["detection/model.onnx"]), "Rec.model_path": str(files["recognition/model.onnx"])}
+        weights = {
+            "Det.model_path": str(files["detection/model.onnx"]),
+            "Rec.model_path": str(files["recognition/model.onnx"]),
+        }
         engine = RapidOCR(params={**weights, "Global.use_vertical_padding": False, "Global.log_level": "error"})
 
-        detect = engine._load_det_model()  # rapidocr alone would search the whole picture, at four times the cost of 736 pixels
+        detect = (
+            engine._load_det_model()
+        )  # rapidocr alone would search the whole picture, at four times the cost of 736 pixels
 
         def predict(pixels: Pixels, asked: Mapping[str, Any]) -> dict[str, Any]:
             side = asked["detection"].get("options", {}).get("maxResolution", 736)
             least = asked["recognition"].get("options", {}).get("minScore", 0.8)
             scale = side / min(pixels.shape[:2])
             size = round(pixels.shape[1] * scale), round(pixels.shape[0] * scale)
-            small = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))  # as Immich's server does
+            small = np.asarray(
+                Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
+            )  # as Immich's server does
             found = detect(np.ascontiguousarray(small[:, :, ::-1]))
             if found.boxes is None:
                 return {"text": [], "box": [], "boxScore": [], "textScore": []}
             found.boxes = np.asarray(found.boxes, np.float32) / scale
             picture = np.ascontiguousarray(pixels[:, :, ::-1])
             read = engine.recognize_txt(engine.crop_text_regions(picture, found.boxes))
-            kept = [at for at, (text, score) in enumerate(zip(read.txts, read.scores, strict=True)) if text.strip() and score >= least]
+            kept = [
+                at
+                for at, (text, score) in enumerate(zip(read.txts, read.scores, strict=True))
+                if text.strip() and score >= least
+            ]
             corners = found.boxes[kept] / np.array(pixels.shape[1::-1], np.float32)
             return {
                 "text": [read.txts[at] for at in kept],
@@ -232,11 +250,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tools.bench.reference", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--port", type=int, default=int(os.environ.get("IMMICH_PORT", "3013")), help="on loopback (IMMICH_PORT, or 3013)")
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=int(os.environ.get("IMMICH_PORT", "3013")),
+        help="on loopback (IMMICH_PORT, or 3013)",
+    )
     parser.add_argument("--no-arena", action="store_true", help="without ONNX Runtime's memory arena")
     options = parser.parse_args()
     ort.set_default_logger_severity(3)  # w600k_mbf declares (1, 512) and warns at every batch
-    uvicorn.run(application(Settings(), arena=not options.no_arena), host="127.0.0.1", port=options.port, log_level="warning")
+    uvicorn.run(
+        application(Settings(), arena=not options.no_arena), host="127.0.0.1", port=options.port, log_level="warning"
+    )
 
 
 if __name__ == "__main__":

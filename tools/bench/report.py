@@ -42,7 +42,9 @@ def milliseconds(seconds: Sequence[float], percentile: float) -> float:
 
 
 def machine() -> dict[str, Cell]:
-    """Where and on what this runs, and how busy it was just before (mean length of the run queue in the last minute)."""
+    """Where and on what this runs, and how busy it was just before (mean length of the run queue in the last
+    minute).
+    """
     return {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
@@ -55,7 +57,9 @@ def machine() -> dict[str, Cell]:
 
 
 class Neighbours:
-    """How much of the machine other processes take from now on. A benchmark that shares its cores measures its neighbours too."""
+    """How much of the machine other processes take from now on. A benchmark that shares its cores measures its
+    neighbours too.
+    """
 
     def __init__(self) -> None:
         self._started, self._busy, self._ours = time.perf_counter(), _busy_seconds(), _our_seconds()
@@ -82,7 +86,9 @@ def _cpu() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    model = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine()
+    )
     flags = next((line.split() for line in lines if line.startswith("flags")), [])
     known = {"avx512f": "AVX-512", "avx512_bf16": "AVX512-BF16", "avx512_vnni": "VNNI", "amx_bf16": "AMX-BF16"}
     return ", ".join([model, *(name for flag, name in known.items() if flag in flags)])
@@ -115,12 +121,26 @@ def _markdown(table: Table) -> str:
 
     def line(row: Sequence[str]) -> str:
         first, *rest = (
-            text.ljust(width) if at == 0 else text.rjust(width) for at, (text, width) in enumerate(zip(row, widths, strict=True))
+            text.ljust(width) if at == 0 else text.rjust(width)
+            for at, (text, width) in enumerate(zip(row, widths, strict=True))
         )
         return "| " + " | ".join([first, *rest]) + " |"
 
-    rule = "|" + "|".join("-" * (width + 2) if at == 0 else "-" * (width + 1) + ":" for at, width in enumerate(widths)) + "|"
-    return "\n".join([f"## {table.title}", "", line(cells[0]), rule, *map(line, cells[1:]), *(["", table.note] if table.note else [])])
+    rule = (
+        "|"
+        + "|".join("-" * (width + 2) if at == 0 else "-" * (width + 1) + ":" for at, width in enumerate(widths))
+        + "|"
+    )
+    return "\n".join(
+        [
+            f"## {table.title}",
+            "",
+            line(cells[0]),
+            rule,
+            *map(line, cells[1:]),
+            *(["", table.note] if table.note else []),
+        ]
+    )
 
 
 def _cell(value: Cell) -> str:

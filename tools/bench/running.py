@@ -29,10 +29,14 @@ def requests_by_task() -> dict[str, list[bytes]]:
 
 @contextmanager
 def service(environment: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """The service with a tiny CLIP of 512 numbers (in place of ViT-B-16), buffalo_s and PP-OCRv6_small, ready to answer."""
+    """The service with a tiny CLIP of 512 numbers (in place of ViT-B-16), buffalo_s and PP-OCRv6_small, ready to
+    answer.
+    """
     with tempfile.TemporaryDirectory(prefix="immich-bento-bench-") as folder:
         tiny_clip_folder(Path(folder) / "models" / "clip" / CLIP_MODEL)
-        with Server(Path(folder), {"CLIP_MODEL": CLIP_MODEL, "IMMICH_LOG_LEVEL": "warning", **(environment or {})}) as running:
+        with Server(
+            Path(folder), {"CLIP_MODEL": CLIP_MODEL, "IMMICH_LOG_LEVEL": "warning", **(environment or {})}
+        ) as running:
             yield running
 
 

@@ -1,7 +1,7 @@
 """How throughput of ours grows with the number of cores, the size of the pictures, and the size of batches.
 
-Cores: servers pinned to the first 1, 2, … cores from their start (ours, and the peer), 4 callers. Sizes: short sides of 360 to 2880 pixels,
-4 callers. Batches: MAX_BATCH 1 to 16, 16 callers.
+Cores: servers pinned to the first 1, 2, … cores from their start (ours, and the peer), 4 callers. Sizes: short sides of
+360 to 2880 pixels, 4 callers. Batches: MAX_BATCH 1 to 16, 16 callers.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=4, help="of load per point and round (4)")
     parser.add_argument("--requests", type=int, help="requests per point and round, in place of --seconds")
     parser.add_argument("--rounds", type=int, default=1, help="loads per point, of which the median counts (1)")
-    parser.add_argument("--plot", type=Path, help="write charts to SVG files called this, with -cores, -sizes and -batches before .svg")
+    parser.add_argument(
+        "--plot", type=Path, help="write charts to SVG files called this, with -cores, -sizes and -batches before .svg"
+    )
 
 
 def run(options: argparse.Namespace) -> list[Table]:
@@ -60,10 +62,14 @@ def by_cores(options: argparse.Namespace) -> tuple[str, str, Throughput]:
     for count in counts:
         with ExitStack() as running:
             cores = usable[:count]
-            targets = [running.enter_context(start(options, cores=cores)) for start in (contenders.ours, contenders.peer)]
+            targets = [
+                running.enter_context(start(options, cores=cores)) for start in (contenders.ours, contenders.peer)
+            ]
             for task in TASKS:
                 for target in targets:
-                    found[f"{task}, {target.name}"].append((count, _throughput(target, bodies(task)[:PICTURES], options, callers=4)))
+                    found[f"{task}, {target.name}"].append(
+                        (count, _throughput(target, bodies(task)[:PICTURES], options, callers=4))
+                    )
     return "Requests per second by cores", "cores", found
 
 
@@ -73,7 +79,9 @@ def by_sizes(options: argparse.Namespace) -> tuple[str, str, Throughput]:
     with contenders.ours(options) as target:
         for task in TASKS:
             for size in SIZES:
-                found[task].append((size, _throughput(target, bodies(task, short_side=size)[:PICTURES], options, callers=4)))
+                found[task].append(
+                    (size, _throughput(target, bodies(task, short_side=size)[:PICTURES], options, callers=4))
+                )
     return "Requests per second by the pictures' short side", "pixels of the short side", found
 
 

@@ -1,7 +1,9 @@
-"""How long a start takes: to ``/ping``, and to the first answers of CLIP, cold (nothing compiled or checked before) and warm.
+"""How long a start takes: to ``/ping``, and to the first answers of CLIP, cold (nothing compiled or checked before) and
+warm.
 
-Cold is a start with empty caches, warm the next one with what the first left there (compiled models, checked digests). The weights are
-in the machine's page cache both times. The first requests are sent from the moment of the start, again and again until they are answered.
+Cold is a start with empty caches, warm the next one with what the first left there (compiled models, checked digests).
+The weights are in the machine's page cache both times. The first requests are sent from the moment of the start, again
+and again until they are answered.
 """
 
 from __future__ import annotations
@@ -47,7 +49,11 @@ def measure(options: argparse.Namespace) -> tuple[list[Table], list[Verdict]]:
             times["peer"].append(timed_start(contenders.peer_server(options, Path(folder, "peer"))))
     found = {name: tuple(median([one[part] for one in rounds]) for part in range(3)) for name, rounds in times.items()}
     rows: list[tuple[Cell, ...]] = [(name, *medians) for name, medians in found.items()]
-    table = Table("Seconds from the start, medians", ("", "to /ping", "to the first CLIP picture", "to the first CLIP text"), tuple(rows))
+    table = Table(
+        "Seconds from the start, medians",
+        ("", "to /ping", "to the first CLIP picture", "to the first CLIP text"),
+        tuple(rows),
+    )
     warm = found["ours, warm"]
     return [table], [
         at_most("start to /ping, warm cache, s", warm[0], TARGET_PING),
@@ -77,10 +83,14 @@ async def _first_answers(server: Server, started: float) -> Times:
                     return time.perf_counter() - started
                 except RequestFailed as error:
                     if time.perf_counter() - started > _PATIENCE:
-                        raise RuntimeError(f"No answer {_PATIENCE:.0f} s after the start: {error}\n{server.log}") from error
+                        raise RuntimeError(
+                            f"No answer {_PATIENCE:.0f} s after the start: {error}\n{server.log}"
+                        ) from error
                     await asyncio.sleep(0.02)
 
-    ping, picture, query = await asyncio.gather(first(_ping), first(lambda c: c.predict(image)), first(lambda c: c.predict(text)))
+    ping, picture, query = await asyncio.gather(
+        first(_ping), first(lambda c: c.predict(image)), first(lambda c: c.predict(text))
+    )
     return ping, picture, query
 
 

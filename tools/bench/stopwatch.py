@@ -1,4 +1,6 @@
-"""Where the CPU time of a program goes: functions that already exist, wrapped, so that the program itself carries no clocks."""
+"""Where the CPU time of a program goes: functions that already exist, wrapped, so that the program itself carries no
+clocks.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from runners.engine import Session
 
 
 class Stopwatch:
-    """CPU seconds of the process by part. A part that is called within another is taken out of it. For one thread that calls."""
+    """CPU seconds of the process by part. A part that is called within another is taken out of it. For one thread that
+    calls.
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}

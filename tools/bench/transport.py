@@ -1,9 +1,10 @@
-"""What a ``/predict`` costs beyond its model: gateway, runner and back, for a 400 kB picture; and what BentoML's own way would cost.
+"""What a ``/predict`` costs beyond its model: gateway, runner and back, for a 400 kB picture; and what BentoML's own
+way would cost.
 
-The tiny CLIP on a preview of 400 kB. The whole is timed over HTTP, one caller; the model's own ``run`` of the same job (decoding is nearly
-all of it) in this process, in turns with the service. Their difference is the transport: HTTP, multipart, pickling, the Unix socket,
-batcher and threads, JSON. The second table compares BentoML's own API and client with ``JobApp`` and ``JobClient`` on a pair of runners
-that do nothing.
+The tiny CLIP on a preview of 400 kB. The whole is timed over HTTP, one caller; the model's own ``run`` of the same job
+(decoding is nearly all of it) in this process, in turns with the service. Their difference is the transport: HTTP,
+multipart, pickling, the Unix socket, batcher and threads, JSON. The second table compares BentoML's own API and client
+with ``JobApp`` and ``JobClient`` on a pair of runners that do nothing.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def _in_process(picture: bytes, folder: Path) -> Callable[[], float]:
     files = clip_files(tiny_clip_folder(folder))
     config = Settings(DEVICE="cpu")
     plan = plan_engine(config)
-    model = load_clip_image("cn-clip", files, lambda path: open_session(path, plan), max_pixels=config.max_picture_pixels)
+    model = load_clip_image(
+        "cn-clip", files, lambda path: open_session(path, plan), max_pixels=config.max_picture_pixels
+    )
     job = ImageJob(picture, CLIP_MODEL)
 
     def timed() -> float:
@@ -78,7 +81,8 @@ def _transport(picture: bytes, options: argparse.Namespace) -> Table:
         f"Transport of a picture of {len(picture) / 1000:.0f} kB, one caller",
         ("", "p50, ms", "p95, ms"),
         (*((name, *figures) for name, figures in totals.items()), ("transport: whole less model", p50, p95)),
-        f"Transport: at p50 the median over {options.rounds} rounds of the difference of medians; at p95 the whole's less the model's p50. "
+        f"Transport: at p50 the median over {options.rounds} rounds of the difference of medians; at p95 the whole's "
+        "less the model's p50. "
         f"Target: at most {TARGET_MS} ms at the median: {'met' if p50 <= TARGET_MS else 'NOT MET'}.",
     )
 
@@ -86,7 +90,10 @@ def _transport(picture: bytes, options: argparse.Namespace) -> Table:
 def _connections(picture: bytes, options: argparse.Namespace) -> Table:
     with tempfile.TemporaryDirectory(prefix="immich-bento-bench-") as folder:
         command = (sys.executable, "-m", "bentoml", "serve", "tools.bench.connections:Gateway")
-        with Server(Path(folder), {"IMMICH_LOG_LEVEL": "warning"}, command) as server, Connection(server.url) as connection:
+        with (
+            Server(Path(folder), {"IMMICH_LOG_LEVEL": "warning"}, command) as server,
+            Connection(server.url) as connection,
+        ):
 
             def way(path: str) -> Callable[[], float]:
                 def timed() -> float:
@@ -98,7 +105,9 @@ def _connections(picture: bytes, options: argparse.Namespace) -> Table:
                 return timed
 
             timings = alternate(
-                {"BentoML's API and client": way("/bentoml"), "ours": way("/ours")}, rounds=options.rounds, requests=options.requests
+                {"BentoML's API and client": way("/bentoml"), "ours": way("/ours")},
+                rounds=options.rounds,
+                requests=options.requests,
             )
     bentos, ours = timings.values()
     return Table(

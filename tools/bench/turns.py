@@ -21,7 +21,9 @@ def median_difference(one: list[list[float]], other: list[list[float]]) -> float
 
 
 def alternate(ways: Mapping[str, Callable[[], float]], *, rounds: int, requests: int) -> dict[str, list[list[float]]]:
-    """Seconds by way and round. Every round begins with another way; each way's first call in a round is not counted."""
+    """Seconds by way and round. Every round begins with another way; each way's first call in a round is not
+    counted.
+    """
     timings: dict[str, list[list[float]]] = {name: [] for name in ways}
     names = list(ways)
     for number in range(rounds):

@@ -1,8 +1,10 @@
-"""The weights that both servers are measured with: a user's own CLIP where there is one, else CN-CLIP's ViT-B-16 with random weights.
+"""The weights that both servers are measured with: a user's own CLIP where there is one, else CN-CLIP's ViT-B-16 with
+random weights.
 
-How long a model takes does not depend on what its weights are, only on their number; whether its answers mean anything does. Random
-weights are made once, by the converter's own steps, which need torch and cn-clip (`make bench` installs both); without those the
-comparison falls back to cn-clip-tiny, and says so. Faces and OCR are real: packages ship buffalo_s and PP-OCRv6_small.
+How long a model takes does not depend on what its weights are, only on their number; whether its answers mean anything
+does. Random weights are made once, by the converter's own steps, which need torch and cn-clip (`make bench` installs
+both); without those the comparison falls back to cn-clip-tiny, and says so. Faces and OCR are real: packages ship
+buffalo_s and PP-OCRv6_small.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ class Weights:
 
 
 def weights(folder: Path | None = None) -> Weights:
-    """Weights for both servers. ``folder``: a cache folder (``clip/<name>/…``); None: MACHINE_LEARNING_CACHE_FOLDER or its default.
+    """Weights for both servers. ``folder``: a cache folder (``clip/<name>/…``); None: MACHINE_LEARNING_CACHE_FOLDER or
+    its default.
 
     A first call without CLIP there writes 750 MB to ``~/.cache/immich-bento-bench``, in about a minute.
     Raises ``FileNotFoundError`` where a ``folder`` is given and has no CLIP model.
@@ -39,11 +42,15 @@ def weights(folder: Path | None = None) -> Weights:
     if _is_clip(given / CLIP):
         return _with_clip(given.resolve(), CLIP, f"{CLIP} in {given}")
     if folder is not None:
-        raise FileNotFoundError(f"{given / CLIP} holds no CLIP model: convert one there (python -m models convert), or leave --models out.")
+        raise FileNotFoundError(
+            f"{given / CLIP} holds no CLIP model: convert one there (python -m models convert), or leave --models out."
+        )
     made = Path("~/.cache/immich-bento-bench/clip").expanduser()
     if _is_clip(made / CLIP) or _can_make():
         return _with_clip(_made(made), CLIP, f"{CLIP} with random weights")
-    return _with_clip(None, TINY, f"{TINY}, since torch and cn-clip are not installed: CLIP's figures say nothing about a real model")
+    return _with_clip(
+        None, TINY, f"{TINY}, since torch and cn-clip are not installed: CLIP's figures say nothing about a real model"
+    )
 
 
 def _with_clip(root: Path | None, name: str, note: str) -> Weights:

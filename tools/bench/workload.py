@@ -11,8 +11,10 @@ from tools.immich_client import clip_textual, clip_visual, faces, multipart, ocr
 TASKS = ("clip", "text", "face", "ocr", "mixed")
 
 _QUERIES = (
-    "海边的日落", "雪地里的一只猫", "a child on a bicycle", "生日蛋糕和蜡烛", "营业执照", "red car in front of an old house",
-    "爷爷奶奶在公园里散步", "concert at night", "山顶上的全家福", "screenshot of a chat", "湖面上的倒影", "a dog asleep on the sofa",
+    "海边的日落", "雪地里的一只猫", "a child on a bicycle", "生日蛋糕和蜡烛", "营业执照",
+    "red car in front of an old house",
+    "爷爷奶奶在公园里散步", "concert at night", "山顶上的全家福", "screenshot of a chat", "湖面上的倒影",
+    "a dog asleep on the sofa",
 )  # fmt: skip
 
 
@@ -32,7 +34,8 @@ def request(task: str, picture: bytes) -> bytes:
 
 
 def bodies(task: str, *, short_side: int | None = None) -> list[bytes]:
-    """The requests of ``task``, 8 to 32 of them, to be sent in turn. ``short_side``: pixels of the pictures, in place of 1440.
+    """The requests of ``task``, 8 to 32 of them, to be sent in turn. ``short_side``: pixels of the pictures, in place
+    of 1440.
 
     ``ocr``: pages and photos by turns, half of each. ``mixed``: one each of CLIP, faces, OCR and text by turns.
     """

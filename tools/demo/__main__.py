@@ -1,4 +1,6 @@
-"""``make demo``: start the service, index sample pictures, search five times, and leave it running. ``make demo-stop`` ends it."""
+"""``make demo``: start the service, index sample pictures, search five times, and leave it running. ``make demo-stop``
+ends it.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def main(arguments: list[str]) -> int:
     console = Console()
     try:
         if arguments == ["stop"]:
-            console.print(f"The demo is stopped; what it made is in {_short(FOLDER)}." if stop() else "The demo does not run.")
+            console.print(
+                f"The demo is stopped; what it made is in {_short(FOLDER)}." if stop() else "The demo does not run."
+            )
             return 0
         if arguments:
             console.print("usage: python -m tools.demo [stop]")
@@ -56,12 +60,17 @@ def main(arguments: list[str]) -> int:
 def _show(console: Console) -> int:
     service = running()
     if service is None:
-        console.print("Starting the service. The first time it makes a database; half a minute on a small machine ...", soft_wrap=True)
+        console.print(
+            "Starting the service. The first time it makes a database; half a minute on a small machine ...",
+            soft_wrap=True,
+        )
         service = start()
     else:
         wait_until_ready(service)
         console.print(f"The demo's service runs already, on {service.url}.")
-    console.print(f"{make(service.pictures)} sample pictures are in {_short(service.pictures)}. Indexing those that are new ...")
+    console.print(
+        f"{make(service.pictures)} sample pictures are in {_short(service.pictures)}. Indexing those that are new ..."
+    )
     _index(service)
     console.print(_searched(service))
     console.print(Text(_where(service)), soft_wrap=True)
@@ -77,7 +86,14 @@ def _index(service: Running) -> None:
 
 def _searched(service: Running) -> Table:
     """A row for each hit. Raises ``DemoFailed``."""
-    table = Table("query", Column("found, best first", no_wrap=True), "score", "because", title="Five searches", title_justify="left")
+    table = Table(
+        "query",
+        Column("found, best first", no_wrap=True),
+        "score",
+        "because",
+        title="Five searches",
+        title_justify="left",
+    )
     with httpx.Client(base_url=service.url, headers={"api-key": service.key}, timeout=60, trust_env=False) as client:
         for search in SEARCHES:
             answer = client.get("/search", params={"q": search.query, "mode": search.mode, "limit": _SHOWN})
@@ -104,7 +120,8 @@ def _where(service: Running) -> str:
     return (
         f"The service goes on at {service.url}, with the key {service.key}. Ask it yourself:\n\n"
         f"  curl -G -H 'api-key: {service.key}' --data-urlencode 'q=ocr:发票' {service.url}/search\n\n"
-        "Drawings are found by meaning because the model that comes along, cn-clip-tiny, knows emoji and not photos; docs/models.md has\n"
+        "Drawings are found by meaning because the model that comes along, cn-clip-tiny, knows emoji and not photos; "
+        "docs/models.md has\n"
         f"better ones. `make demo-stop` ends it. Its files, the log among them, are in {_short(FOLDER)}."
     )
 

@@ -1,4 +1,6 @@
-"""Drawings that cn-clip-tiny, which knows emoji and not photos, can tell apart: 256 pixels on white, made of a few shapes each."""
+"""Drawings that cn-clip-tiny, which knows emoji and not photos, can tell apart: 256 pixels on white, made of a few
+shapes each.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +30,17 @@ class _Scaled:
 
     def oval(self, x: float, y: float, width: float, height: float, colour: str) -> None:
         """Centred on x, y."""
-        self._pen.ellipse([_SCALE * v for v in (x - width / 2, y - height / 2, x + width / 2, y + height / 2)], fill=colour)
+        self._pen.ellipse(
+            [_SCALE * v for v in (x - width / 2, y - height / 2, x + width / 2, y + height / 2)], fill=colour
+        )
 
     def area(self, colour: str, *points: tuple[float, float]) -> None:
         self._pen.polygon([(_SCALE * x, _SCALE * y) for x, y in points], fill=colour)
 
     def line(self, colour: str, width: float, *points: tuple[float, float]) -> None:
-        self._pen.line([(_SCALE * x, _SCALE * y) for x, y in points], fill=colour, width=round(_SCALE * width), joint="curve")
+        self._pen.line(
+            [(_SCALE * x, _SCALE * y) for x, y in points], fill=colour, width=round(_SCALE * width), joint="curve"
+        )
 
     def half(self, x: float, y: float, width: float, height: float, colour: str) -> None:
         """The upper half of an oval centred on x, y."""
@@ -71,7 +77,10 @@ def _heart(pen: _Scaled) -> None:
 
 def _star(pen: _Scaled) -> None:
     points = [
-        (128 + (112 if n % 2 == 0 else 46) * math.sin(n * math.pi / 5), 134 - (112 if n % 2 == 0 else 46) * math.cos(n * math.pi / 5))
+        (
+            128 + (112 if n % 2 == 0 else 46) * math.sin(n * math.pi / 5),
+            134 - (112 if n % 2 == 0 else 46) * math.cos(n * math.pi / 5),
+        )
         for n in range(10)
     ]
     pen.area("#fdd835", *points)

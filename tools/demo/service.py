@@ -1,4 +1,6 @@
-"""The demo's service: found if it runs, started if it does not, with everything of its own in one folder of the working tree."""
+"""The demo's service: found if it runs, started if it does not, with everything of its own in one folder of the working
+tree.
+"""
 
 from __future__ import annotations
 
@@ -96,9 +98,12 @@ def running() -> Running | None:
 def start() -> Running:
     """Start the service and wait until it answers and searches. Raises ``DemoFailed``."""
     own = ROOT / ".env"
-    if own.exists() and re.search(r"^\s*(export\s+)?DATABASE_URL\s*=", own.read_text(errors="replace"), re.MULTILINE | re.IGNORECASE):
+    if own.exists() and re.search(
+        r"^\s*(export\s+)?DATABASE_URL\s*=", own.read_text(errors="replace"), re.MULTILINE | re.IGNORECASE
+    ):
         raise DemoFailed(
-            f"{own} sets DATABASE_URL, and the demo's pictures should not land in that database. Move the file away for the demo."
+            f"{own} sets DATABASE_URL, and the demo's pictures should not land in that database. Move the file away "
+            "for the demo."
         )
     FOLDER.mkdir(exist_ok=True)
     FOLDER.chmod(0o755)  # PostgreSQL runs as another user where this is root
@@ -123,7 +128,9 @@ def start() -> Running:
 
 
 def _check_that_postgresql_can_run() -> None:
-    """Raises ``DemoFailed`` at once with what the service would otherwise say in its log for as long as it is waited for."""
+    """Raises ``DemoFailed`` at once with what the service would otherwise say in its log for as long as it is waited
+    for.
+    """
     try:
         EmbeddedServer(_search_folder()).check()
     except ServiceError as error:
@@ -140,7 +147,9 @@ def wait_until_ready(service: Running) -> None:
             if client.get("/readyz").status_code == 200 and client.get("/stats").status_code == 200:
                 return
         time.sleep(0.3)
-    raise DemoFailed(f"The service was not ready in {_READY_SECONDS:g} s; {service.log} says more:\n{_last_lines(service.log)}")
+    raise DemoFailed(
+        f"The service was not ready in {_READY_SECONDS:g} s; {service.log} says more:\n{_last_lines(service.log)}"
+    )
 
 
 def _client(service: Running) -> httpx.Client:
@@ -170,7 +179,9 @@ def _setting_names() -> set[str]:
 
 
 def _search_folder() -> Path:
-    """In the working tree, unless this is root and the tree lies where the user that PostgreSQL then runs as cannot enter."""
+    """In the working tree, unless this is root and the tree lies where the user that PostgreSQL then runs as cannot
+    enter.
+    """
     user = server_user()
     if user is not None and closed_to(user, FOLDER):
         return Path("/var/lib/immich-bento-demo")

@@ -1,4 +1,6 @@
-"""``python -m tools.quantize MODEL --pictures DIR``: make an int8 twin of a CLIP model's image half, for PRECISION=int8."""
+"""``python -m tools.quantize MODEL --pictures DIR``: make an int8 twin of a CLIP model's image half, for
+PRECISION=int8.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,12 @@ def main() -> int:
     """Run the command and return its exit code: 0 done, 1 refused."""
     parser = argparse.ArgumentParser(prog="python -m tools.quantize", description=__doc__)
     parser.add_argument("name", metavar="MODEL")
-    parser.add_argument("--pictures", type=Path, required=True, metavar="DIR", help="pictures like yours, to calibrate on")
-    parser.add_argument("--count", type=int, default=300, help="pictures that are used, a fifth of them to measure (300)")
+    parser.add_argument(
+        "--pictures", type=Path, required=True, metavar="DIR", help="pictures like yours, to calibrate on"
+    )
+    parser.add_argument(
+        "--count", type=int, default=300, help="pictures that are used, a fifth of them to measure (300)"
+    )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     settings = Settings()
@@ -28,7 +34,10 @@ def main() -> int:
     except (QuantizationRefused, ServiceError, CatalogError) as error:
         print(error, file=sys.stderr)
         return 1
-    measured = f"cosine to fp32 over {made.measured_on} other pictures: mean {made.mean_cosine:.4f}, least {made.least_cosine:.4f}"
+    measured = (
+        f"cosine to fp32 over {made.measured_on} other pictures: mean {made.mean_cosine:.4f}, least "
+        f"{made.least_cosine:.4f}"
+    )
     print(f"{entry.name}: quantized on {made.calibrated_on} pictures ({twin}); {measured}. PRECISION=int8 uses it.")
     return 0
 

@@ -1,4 +1,6 @@
-"""Pictures of a folder, as a CLIP image graph sees them: by the service's own preprocessing, in an order that mixes the folder."""
+"""Pictures of a folder, as a CLIP image graph sees them: by the service's own preprocessing, in an order that mixes the
+folder.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
-"""A CLIP image graph to int8, weights and activations, after training: NNCF's quantization with SmoothQuant, on the user's pictures.
+"""A CLIP image graph to int8, weights and activations, after training: NNCF's quantization with SmoothQuant, on the
+user's pictures.
 
-Measured with CN-CLIP ViT-B-16 (random weights), CPU time a picture at batch 8 on AVX512-VNNI: bf16 97 ms, int8 62 ms, at a cosine to fp32
-of 0.9996 in the mean. Text is not worth it: a query is one text. Faces and OCR are left out: landmarks move too far already in bf16,
-and what OCR reads must be held to texts, which a folder of pictures does not have.
+Measured with CN-CLIP ViT-B-16 (random weights), CPU time a picture at batch 8 on AVX512-VNNI: bf16 97 ms, int8 62 ms,
+at a cosine to fp32 of 0.9996 in the mean. Text is not worth it: a query is one text. Faces and OCR are left out:
+landmarks move too far already in bf16, and what OCR reads must be held to texts, which a folder of pictures does not
+have.
 """
 
 from __future__ import annotations
@@ -68,12 +70,13 @@ class Quantized:
 def quantize(entry: ModelEntry, folder: Path, settings: Settings, *, count: int = 300) -> tuple[Path, Quantized]:
     """Make the int8 twin of ``entry``'s image half beside its graph, from at most ``count`` pictures below ``folder``.
 
-    Returns the twin's path and what was measured. Raises ``QuantizationRefused``; ``ModelUnavailable`` where the model is not here;
-    ``OSError``.
+    Returns the twin's path and what was measured. Raises ``QuantizationRefused``; ``ModelUnavailable`` where the model
+    is not here; ``OSError``.
     """
     if entry.task is not Task.CLIP:
         raise QuantizationRefused(
-            f"{entry.name} is a model for {entry.task.value}; only CLIP's image half is quantized, the others lose too much."
+            f"{entry.name} is a model for {entry.task.value}; only CLIP's image half is quantized, the others lose "
+            "too much."
         )
     _require_packages()
     files = locate(entry, settings.model_copy(update={"offline": True}), "visual")
@@ -82,7 +85,9 @@ def quantize(entry: ModelEntry, folder: Path, settings: Settings, *, count: int 
     pictures = find_pictures(folder)
     read = list(read_pictures(pictures, preprocessing, count))
     if len(read) < _FEWEST:
-        raise QuantizationRefused(f"{folder} has {len(read)} pictures that can be read; at least {_FEWEST} are needed, and 300 are better.")
+        raise QuantizationRefused(
+            f"{folder} has {len(read)} pictures that can be read; at least {_FEWEST} are needed, and 300 are better."
+        )
     held_out = round(len(read) * _HELD_OUT)
     batch = _batch(np.stack(read), graph, preprocessing)
     with tempfile.TemporaryDirectory(dir=graph.parent, prefix="quantize-") as temporary:
@@ -92,7 +97,8 @@ def quantize(entry: ModelEntry, folder: Path, settings: Settings, *, count: int 
         cosines = _cosines(graph, work / QUANTIZED, batch[-held_out:])
         if not cosines.mean() >= LEAST_COSINE:  # NaN, too
             raise QuantizationRefused(
-                f"{entry.name} in int8 answers with a mean cosine of {cosines.mean():.4f} to fp32; {LEAST_COSINE} is due. Nothing was "
+                f"{entry.name} in int8 answers with a mean cosine of {cosines.mean():.4f} to fp32; {LEAST_COSINE} is "
+                "due. Nothing was "
                 "stored. More pictures, of more kinds, may help."
             )
         done = _described(graph, work / WEIGHTS, cosines, len(batch) - held_out)
@@ -131,7 +137,10 @@ def _batch(pixels: NDArray[np.uint8], graph: Path, preprocessing: Preprocessing)
 def _cosines(graph: Path, twin: Path, batch: NDArray[Any]) -> NDArray[np.float64]:
     """Cosine of each row's vector in int8 to that in fp32, as the service computes both."""
     vectors = []
-    for session in (open_session(graph, _REFERENCE), OpenVinoSession(twin, threads=_REFERENCE.threads, precision="int8")):
+    for session in (
+        open_session(graph, _REFERENCE),
+        OpenVinoSession(twin, threads=_REFERENCE.threads, precision="int8"),
+    ):
         name = session.inputs[0].name
         rows = [session.run({name: batch[row : row + 1]})[0].astype(np.float64) for row in range(len(batch))]
         session.close()
@@ -155,4 +164,6 @@ def _described(graph: Path, weights: Path, cosines: NDArray[np.float64], calibra
 
 def _require_packages() -> None:
     if importlib.util.find_spec("nncf") is None:
-        raise QuantizationRefused(f"Quantizing needs nncf, which serving does not. Install: {sys.executable} -m pip install nncf")
+        raise QuantizationRefused(
+            f"Quantizing needs nncf, which serving does not. Install: {sys.executable} -m pip install nncf"
+        )

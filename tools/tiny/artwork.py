@@ -1,9 +1,11 @@
-"""Open emoji artwork as small pictures: fetched by npm, rendered by resvg, kept in a cache folder outside the repository.
+"""Open emoji artwork as small pictures: fetched by npm, rendered by resvg, kept in a cache folder outside the
+repository.
 
-Pictures are (size, size, 4) uint8 RGBA, straight alpha. An emoji is written as its code points in lower-case hexadecimal, joined by ``-``,
-without the variation selector fe0f: ``1f469-200d-1f680``.
+Pictures are (size, size, 4) uint8 RGBA, straight alpha. An emoji is written as its code points in lower-case
+hexadecimal, joined by ``-``, without the variation selector fe0f: ``1f469-200d-1f680``.
 
-Colour sets are rendered twice: as they are, and with a black line around every shape, since the set that is held out is drawn in outlines.
+Colour sets are rendered twice: as they are, and with a black line around every shape, since the set that is held out is
+drawn in outlines.
 """
 
 from __future__ import annotations
@@ -73,7 +75,8 @@ class Artwork:
 
 
 def fetch_packages(cache: Path) -> Path:
-    """Install the npm packages below ``cache``, and return their ``node_modules``. Does nothing where that was done before.
+    """Install the npm packages below ``cache``, and return their ``node_modules``. Does nothing where that was done
+    before.
 
     Raises ``subprocess.CalledProcessError`` where npm fails.
     """
@@ -81,7 +84,17 @@ def fetch_packages(cache: Path) -> Path:
     stamp = cache / "packages.txt"
     if not stamp.is_file() or stamp.read_text() != "\n".join(wanted):
         cache.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--no-audit", "--no-fund", "--no-save", "--ignore-scripts", "--prefix", str(cache), *wanted]
+        command = [
+            "npm",
+            "install",
+            "--no-audit",
+            "--no-fund",
+            "--no-save",
+            "--ignore-scripts",
+            "--prefix",
+            str(cache),
+            *wanted,
+        ]
         subprocess.run(command, check=True)
         stamp.write_text("\n".join(wanted))
     return cache / "node_modules"
@@ -93,7 +106,9 @@ def code_points(text: str) -> str:
 
 
 def is_variant(emoji: str) -> bool:
-    """Whether ``emoji`` differs from another in nothing but skin tone or the direction it faces, or is a country's flag."""
+    """Whether ``emoji`` differs from another in nothing but skin tone or the direction it faces, or is a country's
+    flag.
+    """
     points = [int(point, 16) for point in emoji.split("-")]
     skin_tone = any(0x1F3FB <= point <= 0x1F3FF for point in points)
     flag = any(0x1F1E6 <= point <= 0x1F1FF or point >= 0xE0000 for point in points)
@@ -110,8 +125,13 @@ def training_artwork(modules: Path, emoji: list[str], cache: Path) -> Artwork:
     """Every picture of ``emoji`` in all sets but the held-out one. Rendered once, then read from ``cache``."""
     index = {code: number for number, code in enumerate(emoji)}
     icon_names = _icon_names(modules, index)
-    parts = [_cached(cache / f"{icons.name}-{SIDE}.npz", lambda icons=icons: _render_set(modules, icons, icon_names)) for icons in SETS]
-    parts.append(_cached(cache / f"noto-font-{SIDE}.npz", lambda: _render_font(modules / FONT.rsplit("@", 1)[0], index)))
+    parts = [
+        _cached(cache / f"{icons.name}-{SIDE}.npz", lambda icons=icons: _render_set(modules, icons, icon_names))
+        for icons in SETS
+    ]
+    parts.append(
+        _cached(cache / f"noto-font-{SIDE}.npz", lambda: _render_font(modules / FONT.rsplit("@", 1)[0], index))
+    )
     return Artwork(np.concatenate([part.pixels for part in parts]), np.concatenate([part.emoji for part in parts]))
 
 
@@ -145,14 +165,19 @@ def _svg(icons: dict[str, Any], name: str, *, line: float = 0) -> str:
     width, height = (icon.get(side, icons.get(side, 16)) for side in ("width", "height"))
     body = icon["body"]
     if line:
-        body = f'<g stroke="#000" stroke-linejoin="round" stroke-linecap="round" stroke-width="{width * line:.3f}">{body}</g>'
+        stroke = f'stroke="#000" stroke-linejoin="round" stroke-linecap="round" stroke-width="{width * line:.3f}"'
+        body = f"<g {stroke}>{body}</g>"
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">{body}</svg>'
 
 
 def _rendered(svg: str, side: int) -> NDArray[np.uint8]:
     import resvg_py  # type: ignore[import-not-found,unused-ignore]
 
-    png = bytes(resvg_py.svg_to_bytes(svg_string=svg.replace("currentColor", "#000"), width=side, height=side, skip_system_fonts=True))
+    png = bytes(
+        resvg_py.svg_to_bytes(
+            svg_string=svg.replace("currentColor", "#000"), width=side, height=side, skip_system_fonts=True
+        )
+    )
     image = Image.open(io.BytesIO(png)).convert("RGBA")
     if image.size != (side, side):  # an icon that is not square
         square = Image.new("RGBA", (side, side))
@@ -175,7 +200,9 @@ def _render_set(modules: Path, icon_set: IconSet, icon_names: dict[str, int]) ->
 
 
 def _render_font(package: Path, index: dict[str, int]) -> Artwork:
-    """Emoji of one code point, from the files that a font is split into; each says in the style sheet what it covers."""
+    """Emoji of one code point, from the files that a font is split into; each says in the style sheet what it
+    covers.
+    """
     pixels, emoji = [], []
     for weight in FONT_WEIGHTS:
         for path, covered in _font_files(package, weight):

@@ -1,4 +1,6 @@
-"""Pictures of one drawing style made to vary towards others: moved, recoloured, outlined, drawn in lines alone. In batches, in torch."""
+"""Pictures of one drawing style made to vary towards others: moved, recoloured, outlined, drawn in lines alone. In
+batches, in torch.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def _uniform(count: int, low: float, high: float, generator: torch.Generator) ->
 
 
 def _moved(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Turned by up to 15 degrees, 0.65 to 1.1 times the size and a little out of the middle. Empty beyond the border."""
+    """Turned by up to 15 degrees, 0.65 to 1.1 times the size and a little out of the middle. Empty beyond the
+    border.
+    """
     count = len(images)
     angle = _uniform(count, -0.26, 0.26, generator)
     across = _uniform(count, 0.91, 1.5, generator)
@@ -61,7 +65,9 @@ def _recoloured(colour: Tensor, alpha: Tensor, generator: torch.Generator) -> Te
 
 
 def _outlined(alpha: Tensor, generator: torch.Generator) -> Tensor:
-    """Alpha grown by 1 to 2 pixels for three tenths of the pictures. What is grown has no colour yet: a black line around the shape."""
+    """Alpha grown by 1 to 2 pixels for three tenths of the pictures. What is grown has no colour yet: a black line
+    around the shape.
+    """
     chosen = _chance(len(alpha), 0.3, generator)
     wide = _chance(len(alpha), 0.3, generator)
     thin_ring = functional.max_pool2d(alpha, 3, 1, 1)

@@ -1,7 +1,8 @@
 """How often cn-clip-tiny finds an emoji of a set that it never saw, by its name: ``python -m tools.tiny.evaluate``.
 
-Queries are CLDR's short names, of which no two are alike; candidates all of OpenMoji's pictures of the emoji learned (no skin tones,
-directions and country flags), as PNG of 256 pixels on white. Both go through the service's own preprocessing and inference.
+Queries are CLDR's short names, of which no two are alike; candidates all of OpenMoji's pictures of the emoji learned
+(no skin tones, directions and country flags), as PNG of 256 pixels on white. Both go through the service's own
+preprocessing and inference.
 """
 
 from __future__ import annotations
@@ -83,12 +84,18 @@ def embed(held_out: HeldOut, folder: Path, plan: EnginePlan) -> tuple[Float32, d
     image_model = load_clip_image("cn-clip", files, open_here, max_pixels=10**8)
     text_model = load_clip_text(NAME, "cn-clip", files, open_here)
     jobs = [ImageJob(data, NAME) for data in held_out.pictures]
-    pictures = [result for start in range(0, len(jobs), _BATCH) for result in image_model.run(jobs[start : start + _BATCH])]
+    pictures = [
+        result for start in range(0, len(jobs), _BATCH) for result in image_model.run(jobs[start : start + _BATCH])
+    ]
     texts = {}
     for language, names in held_out.names.items():
         queries = [TextJob(name, NAME) for name in names]
         texts[language] = _vectors(
-            [result for start in range(0, len(queries), _BATCH) for result in text_model.run(queries[start : start + _BATCH])]
+            [
+                result
+                for start in range(0, len(queries), _BATCH)
+                for result in text_model.run(queries[start : start + _BATCH])
+            ]
         )
     image_model.close()
     text_model.close()

@@ -1,6 +1,8 @@
-"""Make cn-clip-tiny's folder of the training checkpoint: ``python -m tools.tiny.export``. Ends with a check against torch.
+"""Make cn-clip-tiny's folder of the training checkpoint: ``python -m tools.tiny.export``. Ends with a check against
+torch.
 
-The graphs are those of any CN-CLIP (``models.convert``), weights in half precision; the vocabulary is the training's own, pruned one.
+The graphs are those of any CN-CLIP (``models.convert``), weights in half precision; the vocabulary is the training's
+own, pruned one.
 """
 
 from __future__ import annotations
@@ -47,14 +49,18 @@ def main() -> None:
 def averaged_clip(checkpoint: Mapping[str, Any]) -> Any:
     """The model of a training checkpoint, with the running average of its weights."""
     prefix = "module.clip."
-    weights = {name.removeprefix(prefix): value for name, value in checkpoint["averaged"].items() if name.startswith(prefix)}
+    weights = {
+        name.removeprefix(prefix): value for name, value in checkpoint["averaged"].items() if name.startswith(prefix)
+    }
     clip = architecture(len(weights["bert.embeddings.word_embeddings.weight"])).build()
     clip.load_state_dict(weights)
     return clip
 
 
 def export(clip: Any, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write all six files to ``folder``. Raises ``ValueError`` where a graph differs from torch, or the folder is too large."""
+    """Write all six files to ``folder``. Raises ``ValueError`` where a graph differs from torch, or the folder is too
+    large.
+    """
     write_configuration(folder, SIDE)
     tokenizer.save(str(folder / "textual/tokenizer.json"), pretty=False)
     tokens = np.array([tokenizer.encode(text).ids for text in _TEXTS], np.int64)

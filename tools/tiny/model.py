@@ -18,7 +18,9 @@ EMBEDDING_SIZE = 512
 
 
 def architecture(vocabulary: int) -> Architecture:
-    """RN50 and RBT3, narrow and short, with a vocabulary of this size. As in CN-CLIP's own vocabulary, piece 0 is [PAD]."""
+    """RN50 and RBT3, narrow and short, with a vocabulary of this size. As in CN-CLIP's own vocabulary, piece 0 is
+    [PAD].
+    """
     vision = {"image_resolution": SIDE, "vision_layers": (2, 2, 3, 2), "vision_width": 24}
     text = {
         "vocab_size": vocabulary,

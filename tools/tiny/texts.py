@@ -1,4 +1,6 @@
-"""What emoji are called: CLDR's names and keywords in Chinese (simplified and traditional) and English, and the vocabulary they need."""
+"""What emoji are called: CLDR's names and keywords in Chinese (simplified and traditional) and English, and the
+vocabulary they need.
+"""
 
 from __future__ import annotations
 
@@ -50,14 +52,17 @@ def read_annotations(modules: Path) -> Annotations:
 
 
 def emoji_to_learn(modules: Path, annotations: Annotations) -> list[str]:
-    """Every emoji but variants (``is_variant``) that has a name in all languages and a picture in Twemoji or Noto, sorted."""
+    """Every emoji but variants (``is_variant``) that has a name in all languages and a picture in Twemoji or Noto,
+    sorted.
+    """
     drawn = drawn_in(modules, "twemoji").keys() | drawn_in(modules, "noto").keys()
     named = set.intersection(*(set(annotations[language]) for language in LANGUAGES))
     return sorted(code for code in drawn & named if not is_variant(code) and code not in "0123456789")
 
 
 def labelled_texts(annotations: Annotations, emoji: list[str]) -> list[LabelledText]:
-    """Every name and keyword once, with all the emoji that it is a name or keyword of, and names in sentences that people search by.
+    """Every name and keyword once, with all the emoji that it is a name or keyword of, and names in sentences that
+    people search by.
 
     Half of what is shown are names, four tenths keywords, a tenth sentences.
     """
@@ -70,16 +75,25 @@ def labelled_texts(annotations: Annotations, emoji: list[str]) -> list[LabelledT
             meanings[annotation.name][number] = _NAME_WEIGHT
             for keyword in annotation.keywords:
                 meanings[keyword].setdefault(number, 1.0)
-    sentences = {template.format(name): meanings[name] for name in sorted(names) for template in TEMPLATES if _fits(template, name)}
+    sentences = {
+        template.format(name): meanings[name]
+        for name in sorted(names)
+        for template in TEMPLATES
+        if _fits(template, name)
+    }
     shares = {True: 0.5 / len(names), False: 0.4 / (len(meanings) - len(names))}
     texts = [_labelled(text, weights, shares[text in names]) for text, weights in meanings.items()]
-    return texts + [_labelled(text, weights, 0.1 / len(sentences)) for text, weights in sentences.items() if text not in meanings]
+    return texts + [
+        _labelled(text, weights, 0.1 / len(sentences)) for text, weights in sentences.items() if text not in meanings
+    ]
 
 
 def pruned_tokenizer(full: Tokenizer, texts: Iterable[str]) -> Tokenizer:
-    """CN-CLIP's tokenizer with the word pieces that ``texts`` use, single ASCII letters and digits, and the special tokens.
+    """CN-CLIP's tokenizer with the word pieces that ``texts`` use, single ASCII letters and digits, and the special
+    tokens.
 
-    Texts like these are cut as before; in others, a long English word falls to smaller pieces and a rare character to [UNK].
+    Texts like these are cut as before; in others, a long English word falls to smaller pieces and a rare character to
+    [UNK].
     """
     used = Counter(piece for text in texts for piece in full.encode(text).tokens)
     known = full.get_vocab()
@@ -96,7 +110,10 @@ def pruned_tokenizer(full: Tokenizer, texts: Iterable[str]) -> Tokenizer:
 
 def _read_language(modules: Path, language: str) -> dict[str, Annotation]:
     found = {}
-    for package, key in (("cldr-annotations-full", "annotations"), ("cldr-annotations-derived-full", "annotationsDerived")):
+    for package, key in (
+        ("cldr-annotations-full", "annotations"),
+        ("cldr-annotations-derived-full", "annotationsDerived"),
+    ):
         content = json.loads((modules / package / key / language / "annotations.json").read_text(encoding="utf-8"))
         for characters, annotation in content[key]["annotations"].items():
             if "tts" in annotation:

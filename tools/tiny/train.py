@@ -1,9 +1,11 @@
-"""Train cn-clip-tiny on the CPU: ``python -m tools.tiny.train --hours 2``. Stopped and started again, it goes on where it was.
+"""Train cn-clip-tiny on the CPU: ``python -m tools.tiny.train --hours 2``. Stopped and started again, it goes on where
+it was.
 
-Both halves learn to name the emoji: a picture's or a text's vector is compared with one learned vector (a prototype) per emoji, and a
-softmax over all of them says which it is. Contrasting the pairs of a batch alone hardly moves at this size; prototypes do what a batch of
-all emoji would. A second, smaller term ranks the batch's pictures for each prototype, which is what a search does. A third one draws texts
-and prototypes together: without it both halves name emoji well and yet do not find each other, since a softmax leaves most directions free.
+Both halves learn to name the emoji: a picture's or a text's vector is compared with one learned vector (a prototype)
+per emoji, and a softmax over all of them says which it is. Contrasting the pairs of a batch alone hardly moves at this
+size; prototypes do what a batch of all emoji would. A second, smaller term ranks the batch's pictures for each
+prototype, which is what a search does. A third one draws texts and prototypes together: without it both halves name
+emoji well and yet do not find each other, since a softmax leaves most directions free.
 
 The learning rate follows the time spent, not the steps made, so that a slow machine ends as surely as a fast one.
 """
@@ -107,7 +109,12 @@ class _Run:
         now = time.monotonic()
         self.step, self.spent, self._last = self.step + 1, self.spent + now - self._last, now
         if self.step % 20 == 0:
-            log.info("%5d %5.0f s  %s", self.step, self.spent, "  ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+            log.info(
+                "%5d %5.0f s  %s",
+                self.step,
+                self.spent,
+                "  ".join(f"{name} {value:.3f}" for name, value in figures.items()),
+            )
         if self.spent - self._saved > 120:
             self.save()
 
@@ -131,10 +138,14 @@ class _Run:
 
 
 def main() -> None:
-    """Fetch, render, train, and leave ``checkpoint.pt`` in the cache folder; ``tools.tiny.export`` makes the model of it."""
+    """Fetch, render, train, and leave ``checkpoint.pt`` in the cache folder; ``tools.tiny.export`` makes the model of
+    it.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", type=float, default=2.0, help="time to train for, all runs together (2)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the learning itself; another one makes the pictures (1)")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="CPU threads of the learning itself; another one makes the pictures (1)"
+    )
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help=f"artwork and checkpoint ({DEFAULT_CACHE})")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -145,12 +156,26 @@ def main() -> None:
     texts = labelled_texts(annotations, emoji)
     tokenizer = pruned_tokenizer(cn_clip_tokenizer(), [text.text for text in texts])
     artwork = training_artwork(modules, emoji, options.cache)
-    log.info("%d emoji, %d pictures, %d texts, %d word pieces", len(emoji), len(artwork.emoji), len(texts), tokenizer.get_vocab_size())
-    train(artwork, text_data(texts, tokenizer, len(emoji)), tokenizer, options.cache / "checkpoint.pt", seconds=options.hours * 3600)
+    log.info(
+        "%d emoji, %d pictures, %d texts, %d word pieces",
+        len(emoji),
+        len(artwork.emoji),
+        len(texts),
+        tokenizer.get_vocab_size(),
+    )
+    train(
+        artwork,
+        text_data(texts, tokenizer, len(emoji)),
+        tokenizer,
+        options.cache / "checkpoint.pt",
+        seconds=options.hours * 3600,
+    )
 
 
 def train(artwork: Artwork, texts: TextData, tokenizer: Tokenizer, checkpoint: Path, *, seconds: float) -> None:
-    """Train until ``seconds`` have been spent, those of earlier runs included; writes ``checkpoint`` every two minutes and at the end."""
+    """Train until ``seconds`` have been spent, those of earlier runs included; writes ``checkpoint`` every two minutes
+    and at the end.
+    """
     torch.manual_seed(0)
     learner = Learner(tokenizer.get_vocab_size(), texts.emoji.shape[1])
     averaged = AveragedModel(learner, multi_avg_fn=get_ema_multi_avg_fn(0.99), use_buffers=True)
@@ -175,7 +200,9 @@ def _train_both(run: _Run, artwork: Artwork, texts: TextData, end: float) -> Non
 
 
 def _train_texts(run: _Run, texts: TextData, start: float, end: float) -> None:
-    """The averaged model's text half alone, onto prototypes that rest: they find pictures well before texts have learned them by heart."""
+    """The averaged model's text half alone, onto prototypes that rest: they find pictures well before texts have
+    learned them by heart.
+    """
     learner = run.state["averaged"].module.eval()  # no dropout: there is nothing to generalise in a list of names
     prototypes = functional.normalize(learner.prototypes.detach(), dim=-1)
     generator = torch.Generator().manual_seed(run.step)
@@ -191,12 +218,16 @@ def _train_texts(run: _Run, texts: TextData, start: float, end: float) -> None:
 
 
 def _fit_projection(clip: Any, prototypes: Tensor, texts: TextData) -> None:
-    """Turn the text half's projection to what prototypes need: it has 128 directions of the 512, and least squares knows which."""
+    """Turn the text half's projection to what prototypes need: it has 128 directions of the 512, and least squares
+    knows which.
+    """
     names = texts.shares == texts.shares.max()  # what is shown most
     with torch.no_grad():
         projection = clip.text_projection.clone()
         clip.text_projection.copy_(torch.eye(*projection.shape))
-        states = torch.cat([clip.encode_text(tokens)[:, : len(projection)] for tokens in texts.tokens[names].split(256)])
+        states = torch.cat(
+            [clip.encode_text(tokens)[:, : len(projection)] for tokens in texts.tokens[names].split(256)]
+        )
         clip.text_projection.copy_(torch.linalg.lstsq(states, texts.emoji[names] @ prototypes).solution)
 
 
@@ -210,7 +241,9 @@ def _step(optimizer: torch.optim.Optimizer, loss: Tensor, parameters: Iterable[T
 
 
 def text_data(texts: list[LabelledText], tokenizer: Tokenizer, emoji: int) -> TextData:
-    """Texts as tensors. ``emoji``: how many there are. Raises ``ValueError`` where the tokenizer does not pad to the model's length."""
+    """Texts as tensors. ``emoji``: how many there are. Raises ``ValueError`` where the tokenizer does not pad to the
+    model's length.
+    """
     tokens = torch.from_numpy(np.array([tokenizer.encode(text.text).ids for text in texts]))
     if tokens.shape[1] != CONTEXT_LENGTH:
         raise ValueError(f"The tokenizer gives {tokens.shape[1]} tokens a text, not {CONTEXT_LENGTH}.")
@@ -221,8 +254,12 @@ def text_data(texts: list[LabelledText], tokenizer: Tokenizer, emoji: int) -> Te
     return TextData(tokens, meanings, torch.tensor([text.share for text in texts]), unknown)
 
 
-def _batches(artwork: Artwork, texts: TextData, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Pictures, their emoji, tokens and their meanings, without end; each batch is made in a thread while the one before is learned."""
+def _batches(
+    artwork: Artwork, texts: TextData, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Pictures, their emoji, tokens and their meanings, without end; each batch is made in a thread while the one
+    before is learned.
+    """
     pixels, emoji = torch.from_numpy(artwork.pixels).permute(0, 3, 1, 2), torch.from_numpy(artwork.emoji)
 
     def make(chosen: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

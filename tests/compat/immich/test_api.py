@@ -53,7 +53,9 @@ def post(api: ImmichApi, body: bytes, headers: dict[str, str] | None = None) -> 
 
 def get(api: ImmichApi, path: str) -> httpx.Response:
     async def send() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=create_app(api)), base_url="http://test") as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=create_app(api)), base_url="http://test"
+        ) as client:
             return await client.get(path)
 
     return asyncio.run(send())
@@ -82,7 +84,9 @@ def test_clip_textual_passes_text_and_language_and_has_no_size() -> None:
     assert runners.jobs == [TextJob("雪地里的狗", "ViT-B-32__openai", "zh-CN")]
 
 
-@pytest.mark.parametrize("textual", [{"modelName": "ViT-B-32__openai"}, {"modelName": "ViT-B-32__openai", "options": {}}])
+@pytest.mark.parametrize(
+    "textual", [{"modelName": "ViT-B-32__openai"}, {"modelName": "ViT-B-32__openai", "options": {}}]
+)
 def test_options_may_be_missing_or_empty(textual: dict[str, Any]) -> None:
     api, runners = make_api()
     assert post(api, multipart({"clip": {"textual": textual}}, text="dog")).status_code == 200
@@ -93,7 +97,13 @@ def test_faces_have_corner_boxes_rounded_but_float() -> None:
     api, runners = make_api()
     response = post(api, multipart(faces("buffalo_l", 0.7), image=picture()))
     found = response.json()["facial-recognition"]
-    assert found == [{"boundingBox": {"x1": 1.0, "y1": 3.0, "x2": 30.0, "y2": 40.0}, "embedding": "[0.6,0.8]", "score": pytest.approx(0.9)}]
+    assert found == [
+        {
+            "boundingBox": {"x1": 1.0, "y1": 3.0, "x2": 30.0, "y2": 40.0},
+            "embedding": "[0.6,0.8]",
+            "score": pytest.approx(0.9),
+        }
+    ]
     assert b'"x1":1.0' in response.content
     assert runners.jobs[0].options == FaceOptions(0.7)  # type: ignore[union-attr]
 
@@ -114,7 +124,11 @@ def test_the_older_ocr_dialect_is_answered_in_its_own_form() -> None:
     api, runners = make_api()
     answer = post(api, multipart({"ocr": {"recognition": {"modelName": "ocr"}}}, image=picture())).json()
     assert answer["ocr"] == "发票 A-1"
-    assert answer["result"] == {"texts": ["发票 A-1"], "scores": ["0.99"], "boxes": [{"x1": 10.0, "y1": 5.0, "x2": 50.0, "y2": 15.0}]}
+    assert answer["result"] == {
+        "texts": ["发票 A-1"],
+        "scores": ["0.99"],
+        "boxes": [{"x1": 10.0, "y1": 5.0, "x2": 50.0, "y2": 15.0}],
+    }
     assert runners.jobs[0].model == "PP-OCRv6_small"
 
 
@@ -185,7 +199,9 @@ def test_neither_image_nor_text_is_400_and_no_entries_422() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"not a picture", picture()[:300][:20], b"\x89PNG\r\n\x1a\n"], ids=["empty", "text", "cut", "png magic"]
+    "data",
+    [b"", b"not a picture", picture()[:300][:20], b"\x89PNG\r\n\x1a\n"],
+    ids=["empty", "text", "cut", "png magic"],
 )
 def test_what_is_no_picture_is_415(data: bytes) -> None:
     api, runners = make_api()
@@ -234,7 +250,9 @@ def test_before_the_runners_are_there_requests_are_503() -> None:
 class TestClipModel:
     """CLIP_MODEL answers every name of its own size, and no other."""
 
-    @pytest.mark.parametrize("asked", ["ViT-B-32__openai", "RN101__yfcc15m", "immich-app/ViT-B-16__openai", "ViT-B-16::openai", "ViT-B-16"])
+    @pytest.mark.parametrize(
+        "asked", ["ViT-B-32__openai", "RN101__yfcc15m", "immich-app/ViT-B-16__openai", "ViT-B-16::openai", "ViT-B-16"]
+    )
     def test_names_of_its_size_are_answered(self, asked: str) -> None:
         api, runners = make_api(clip_model="ViT-B-16")
         assert post(api, multipart(clip_visual(asked), image=picture())).status_code == 200
@@ -261,7 +279,9 @@ def test_recognition_model_and_ocr_model_answer_whatever_was_asked() -> None:
 
 def test_every_answer_carries_its_request_id() -> None:
     api, _ = make_api()
-    assert post(api, multipart({}, image=picture()), {**HEADERS, "x-request-id": "abc"}).headers["x-request-id"] == "abc"
+    assert (
+        post(api, multipart({}, image=picture()), {**HEADERS, "x-request-id": "abc"}).headers["x-request-id"] == "abc"
+    )
     assert len(post(api, b"junk").headers["x-request-id"]) == 16
 
 

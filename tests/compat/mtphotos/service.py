@@ -20,7 +20,13 @@ from tests.compat.fake_runners import FakeRunners
 CATALOG = load_catalog()
 KEY = {"api-key": "s3cret"}
 PICTURE_ROUTES = ["/ocr", "/clip/img", "/represent"]
-_PLAIN: dict[str, Any] = {"api_auth_key": "s3cret", "clip_model": "", "recognition_model": "", "ocr_model": "", "detection_threshold": 0.65}
+_PLAIN: dict[str, Any] = {
+    "api_auth_key": "s3cret",
+    "clip_model": "",
+    "recognition_model": "",
+    "ocr_model": "",
+    "detection_threshold": 0.65,
+}
 """What must not come from the environment of the tests."""
 
 

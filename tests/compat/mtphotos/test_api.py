@@ -1,4 +1,6 @@
-"""mt-photos-ai's API over runners that compute nothing: the very bodies, the models, the log. Real models answer in tests/e2e."""
+"""mt-photos-ai's API over runners that compute nothing: the very bodies, the models, the log. Real models answer in
+tests/e2e.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,8 @@ class TestGoldenBodies:
         response = Service().upload("/ocr", picture())
         assert response.status_code == 200
         assert response.text == (
-            '{"result":{"texts":["发票 A-1"],"scores":["0.99"],"boxes":[{"x":"10.00","y":"5.00","width":"40.00","height":"10.00"}]}}'
+            '{"result":{"texts":["发票 A-1"],"scores":["0.99"],'
+            '"boxes":[{"x":"10.00","y":"5.00","width":"40.00","height":"10.00"}]}}'
         )
 
     def test_ocr_of_a_picture_without_text(self) -> None:
@@ -88,7 +91,9 @@ class TestGoldenBodies:
     def test_an_error(self) -> None:
         response = Service().ask("POST", "/restart", {})
         assert response.status_code == 401
-        assert response.text == ('{"result":[],"msg":"The key is missing. Send the service\'s API_AUTH_KEY in the header `api-key`."}')
+        assert response.text == (
+            '{"result":[],"msg":"The key is missing. Send the service\'s API_AUTH_KEY in the header `api-key`."}'
+        )
 
 
 def _answering(answer: Any) -> Any:
@@ -153,7 +158,9 @@ class TestModels:
         ]
 
     def test_settings_choose_others(self) -> None:
-        service = Service(clip_model="ViT-L-14", recognition_model="buffalo_s", ocr_model="PP-OCRv5_server", detection_threshold=0.4)
+        service = Service(
+            clip_model="ViT-L-14", recognition_model="buffalo_s", ocr_model="PP-OCRv5_server", detection_threshold=0.4
+        )
         data = picture()
         answers = [service.upload(path, data) for path in PICTURE_ROUTES]
         service.ask("POST", "/clip/txt", json={"text": "dog"})
@@ -204,7 +211,9 @@ def test_the_log_has_one_line_per_request_with_its_task_and_never_the_key(caplog
 
 def test_the_documentation_lists_every_route() -> None:
     service = Service()
-    served = {f"{method} {route.path}" for route in routes(service.mtphotos) for method in (route.methods or set()) - {"HEAD"}}
+    served = {
+        f"{method} {route.path}" for route in routes(service.mtphotos) for method in (route.methods or set()) - {"HEAD"}
+    }
     page = (Path(__file__).resolve().parents[3] / "docs/mt-photos.md").read_text()
     assert set(re.findall(r"^\| `([A-Z]+ /\S*)` \|", page, re.MULTILINE)) == served | {"GET /", "GET /ping"}
 

@@ -1,4 +1,6 @@
-"""What mt-photos-ai's API refuses: those without the key, and what cannot be read; each with a true status and the old body."""
+"""What mt-photos-ai's API refuses: those without the key, and what cannot be read; each with a true status and the old
+body.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,10 @@ class TestKey:
         assert service.upload("/ocr", b"x" * 1000).status_code == 413
 
     def test_immichs_route_needs_none(self) -> None:
-        assert Service().ask("POST", "/predict", {}, files={"entries": (None, "{}"), "text": (None, "dog")}).status_code == 200
+        assert (
+            Service().ask("POST", "/predict", {}, files={"entries": (None, "{}"), "text": (None, "dog")}).status_code
+            == 200
+        )
 
 
 class TestErrors:
@@ -77,7 +82,9 @@ class TestErrors:
 
     @pytest.mark.parametrize("path", PICTURE_ROUTES)
     @pytest.mark.parametrize("size", [(10_001, 1), (1, 10_001), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])
-    def test_sides_over_10000_are_refused_by_the_header_in_the_old_words(self, path: str, size: tuple[int, int]) -> None:
+    def test_sides_over_10000_are_refused_by_the_header_in_the_old_words(
+        self, path: str, size: tuple[int, int]
+    ) -> None:
         service = Service()
         response = service.upload(path, png_header(*size))
         assert (response.status_code, response.text) == (413, '{"result":[],"msg":"height or width out of range"}')
@@ -97,7 +104,10 @@ class TestErrors:
     def test_a_body_without_the_file_is_400_and_one_that_is_no_form_422(self, path: str) -> None:
         service = Service()
         response = service.ask("POST", path, files={"image": ("a.jpg", picture(), "image/jpeg")})
-        assert (response.status_code, response.json()) == (400, {"result": [], "msg": "The multipart body has no part `file`."})
+        assert (response.status_code, response.json()) == (
+            400,
+            {"result": [], "msg": "The multipart body has no part `file`."},
+        )
         assert service.ask("POST", path, content=picture()).status_code == 422
         assert service.ask("POST", path).status_code == 422
 
@@ -117,7 +127,18 @@ class TestErrors:
     @pytest.mark.parametrize(
         "body",
         [
-            *(b"", b"dog", b"{", b"[]", b'"dog"', b"{}", b'{"text":5}', b'{"text":null}', b'{"text":["dog"]}', b'{"text":"\\ud800"}'),
+            *(
+                b"",
+                b"dog",
+                b"{",
+                b"[]",
+                b'"dog"',
+                b"{}",
+                b'{"text":5}',
+                b'{"text":null}',
+                b'{"text":["dog"]}',
+                b'{"text":"\\ud800"}',
+            ),
             *(b'{"text":"\xff"}', b"[" * 60_000),
         ],
         ids=range(12),
@@ -147,7 +168,9 @@ class TestErrors:
             (RuntimeError("secret"), 500, "The service failed; its log has the details."),
         ],
     )
-    def test_what_fails_in_a_runner_has_its_status_and_the_old_body(self, path: str, error: Exception, status: int, message: str) -> None:
+    def test_what_fails_in_a_runner_has_its_status_and_the_old_body(
+        self, path: str, error: Exception, status: int, message: str
+    ) -> None:
         service = Service()
         service.runners.error = error
         response = service.upload(path, picture())
@@ -166,6 +189,8 @@ class TestErrors:
         response = service.upload(path, picture())
         assert (response.status_code, response.headers["retry-after"]) == (503, "5")
 
-    @pytest.mark.parametrize(("method", "path"), [("GET", "/ocr"), ("GET", "/check"), ("POST", "/face/check"), ("PUT", "/restart_v2")])
+    @pytest.mark.parametrize(
+        ("method", "path"), [("GET", "/ocr"), ("GET", "/check"), ("POST", "/face/check"), ("PUT", "/restart_v2")]
+    )
     def test_other_methods_are_405(self, method: str, path: str) -> None:
         assert Service().ask(method, path).status_code == 405

@@ -1,4 +1,6 @@
-"""Several upstreams: who is asked, who waits, what happens when one is slow, broken or gone. The upstreams are fakes on loopback."""
+"""Several upstreams: who is asked, who waits, what happens when one is slow, broken or gone. The upstreams are fakes on
+loopback.
+"""
 
 from __future__ import annotations
 
@@ -149,9 +151,13 @@ def test_idle_connections_are_dropped_before_a_server_drops_them() -> None:
         ("hang", ErrorCode.UPSTREAM_TIMEOUT, "0.3 s (UPSTREAM_TIMEOUT)"),
     ],
 )
-def test_what_goes_wrong_there_is_an_error_that_names_the_upstream_but_not_the_secret(behaviour: str, code: ErrorCode, told: str) -> None:
+def test_what_goes_wrong_there_is_an_error_that_names_the_upstream_but_not_the_secret(
+    behaviour: str, code: ErrorCode, told: str
+) -> None:
     async def scenario() -> ServiceError:
-        async with pool_of(upstream.url, timeout=0.3 if behaviour == "hang" else 5.0, header=("X-Secret", "hush")) as pool:
+        async with pool_of(
+            upstream.url, timeout=0.3 if behaviour == "hang" else 5.0, header=("X-Secret", "hush")
+        ) as pool:
             with pytest.raises(ServiceError) as caught:
                 await ask(pool)
             assert pool.any_up  # one failure is not yet a dead server
@@ -165,7 +171,9 @@ def test_what_goes_wrong_there_is_an_error_that_names_the_upstream_but_not_the_s
     assert "hush" not in repr(error) + repr(error.__cause__)
 
 
-@pytest.mark.parametrize(("status", "code"), [(400, "missing_input"), (413, "body_too_large"), (415, "unreadable_picture")])
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, "missing_input"), (413, "body_too_large"), (415, "unreadable_picture")]
+)
 def test_what_an_upstream_says_of_the_request_itself_is_passed_on(status: int, code: str) -> None:
     async def scenario() -> None:
         async with pool_of(*(upstream.url for upstream in upstreams)) as pool:
@@ -290,7 +298,11 @@ def test_a_request_is_tried_elsewhere_once_and_no_more() -> None:
         async with pool_of(*(upstream.url for upstream in upstreams)) as pool:
             assert await code_of(pool) == "upstream_unavailable"
 
-    with FakeUpstream(lambda _: "reset") as a, FakeUpstream(lambda _: "reset") as b, FakeUpstream(lambda _: "reset") as c:
+    with (
+        FakeUpstream(lambda _: "reset") as a,
+        FakeUpstream(lambda _: "reset") as b,
+        FakeUpstream(lambda _: "reset") as c,
+    ):
         upstreams = (a, b, c)
         asyncio.run(scenario())
         assert sum(len(upstream.received) for upstream in upstreams) == 2
@@ -387,6 +399,9 @@ def test_the_figures_count_what_became_of_requests(monkeypatch: pytest.MonkeyPat
 
     with FakeUpstream(lambda received: received.parts.get("text", b"good").decode()) as upstream:
         asyncio.run(scenario())
-        counts = {outcome: figure("requests_total", outcome=outcome) for outcome in ("answered", "refused", "failed", "late", "lost")}
+        counts = {
+            outcome: figure("requests_total", outcome=outcome)
+            for outcome in ("answered", "refused", "failed", "late", "lost")
+        }
     assert counts == {"answered": 1, "refused": 1, "failed": 1, "late": 1, "lost": 2}
     assert json.dumps(counts)

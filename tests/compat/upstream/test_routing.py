@@ -1,4 +1,6 @@
-"""Requests of which some tasks are answered here and others by another server: splitting, merging, falling back, keys, loops."""
+"""Requests of which some tasks are answered here and others by another server: splitting, merging, falling back, keys,
+loops.
+"""
 
 from __future__ import annotations
 
@@ -43,12 +45,21 @@ def post_all(
     runners = FakeRunners()
 
     async def scenario() -> tuple[list[httpx.Response], dict[str, Any]]:
-        api = ImmichApi(CATALOG, settings, ByteBudget(settings.queue_bytes, settings.queue_requests), runners, open_upstreams(settings))
+        api = ImmichApi(
+            CATALOG,
+            settings,
+            ByteBudget(settings.queue_bytes, settings.queue_requests),
+            runners,
+            open_upstreams(settings),
+        )
         await asyncio.sleep(0.05)  # the first look
         try:
             transport = httpx.ASGITransport(app=create_app(api))
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-                sent = [await client.post("/predict", content=body, headers={**HEADERS, **(headers or {})}) for body in bodies]
+                sent = [
+                    await client.post("/predict", content=body, headers={**HEADERS, **(headers or {})})
+                    for body in bodies
+                ]
                 return sent, (await client.get("/upstreams")).json()
         finally:
             if api.upstreams:
@@ -65,7 +76,9 @@ def post(body: bytes, headers: dict[str, str] | None = None, **overrides: Any) -
 
 def test_a_request_is_split_and_its_answers_merged_with_one_size(upstream: FakeUpstream) -> None:
     asked = {**clip_visual(), **faces("some-model", 0.123), **ocr("another-model")}
-    response, runners = post(multipart(asked, image=PICTURE), immich_api=upstream.url, route_faces="upstream", route_ocr="upstream")
+    response, runners = post(
+        multipart(asked, image=PICTURE), immich_api=upstream.url, route_faces="upstream", route_ocr="upstream"
+    )
     assert response.status_code == 200
     answer = response.json()
     assert (answer["imageWidth"], answer["imageHeight"]) == (100, 50)  # the fake says 1 and 1
@@ -80,7 +93,10 @@ def test_a_request_is_split_and_its_answers_merged_with_one_size(upstream: FakeU
 
 
 def test_a_request_that_goes_upstream_as_a_whole_is_passed_on_as_it_was_written(upstream: FakeUpstream) -> None:
-    raw = b'{ "clip" : {"textual":{"modelName":"unheard-of","options":{"language":null,"new":[1e400,0.10]}}, "later":{}} }'
+    raw = (
+        b'{ "clip" : {"textual":{"modelName":"unheard-of",'
+        b'"options":{"language":null,"new":[1e400,0.10]}}, "later":{}} }'
+    )
     response, runners = post(multipart(raw_entries=raw, text="雪地里的狗"), immich_api=upstream.url, **ALL_UPSTREAM)
     assert (response.status_code, runners.jobs) == (200, [])
     assert response.json() == {"clip": expected_vector({"text": "雪地里的狗".encode()})}
@@ -103,7 +119,9 @@ def test_local_and_upstream_tasks_run_at_the_same_time() -> None:
         async def scenario() -> tuple[int, int]:
             api = ImmichApi(CATALOG, settings, ByteBudget(2**20, 10), runners, open_upstreams(settings))
             assert api.upstreams is not None
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(app=create_app(api)), base_url="http://test") as client:
+            async with httpx.AsyncClient(
+                transport=httpx.ASGITransport(app=create_app(api)), base_url="http://test"
+            ) as client:
                 body = multipart({**clip_visual(), **faces()}, image=PICTURE)
                 request = asyncio.create_task(client.post("/predict", content=body, headers=HEADERS))
                 while not runners.running or not upstream.in_flight:
@@ -140,13 +158,17 @@ def test_what_is_malformed_does_not_reach_an_upstream(
 
 
 def test_a_local_task_asked_wrongly_fails_before_an_upstream_is_troubled(upstream: FakeUpstream) -> None:
-    response, _ = post(multipart({**clip_visual("nope"), **faces()}, image=PICTURE), immich_api=upstream.url, route_faces="upstream")
+    response, _ = post(
+        multipart({**clip_visual("nope"), **faces()}, image=PICTURE), immich_api=upstream.url, route_faces="upstream"
+    )
     assert (response.status_code, response.json()["code"], upstream.received) == (422, "unknown_model", [])
 
 
 def test_what_an_upstream_says_of_a_request_is_the_answer_also_of_a_mixed_one() -> None:
     with FakeUpstream(lambda received: "415") as upstream:
-        response, _ = post(multipart({**clip_visual(), **faces()}, image=PICTURE), immich_api=upstream.url, route_faces="upstream")
+        response, _ = post(
+            multipart({**clip_visual(), **faces()}, image=PICTURE), immich_api=upstream.url, route_faces="upstream"
+        )
     assert (response.status_code, response.json()) == (415, {"detail": "It says 415.", "code": "unreadable_picture"})
 
 
@@ -170,8 +192,15 @@ def test_while_upstreams_are_down_their_tasks_are_502_and_local_ones_go_on() -> 
 
 
 def test_with_fallback_they_are_answered_here_as_far_as_names_are_known_here() -> None:
-    bodies = [multipart({**clip_visual(), **faces()}, image=PICTURE), multipart(faces("known-to-the-other-only"), image=PICTURE)]
-    options: dict[str, Any] = {"immich_api": f"http://127.0.0.1:{free_port()}", "upstream_fallback": True, **ALL_UPSTREAM}
+    bodies = [
+        multipart({**clip_visual(), **faces()}, image=PICTURE),
+        multipart(faces("known-to-the-other-only"), image=PICTURE),
+    ]
+    options: dict[str, Any] = {
+        "immich_api": f"http://127.0.0.1:{free_port()}",
+        "upstream_fallback": True,
+        **ALL_UPSTREAM,
+    }
     (answered, unknown), runners, _ = post_all(bodies, **options)
     assert answered.status_code == 200
     assert set(answered.json()) == {"clip", "facial-recognition", "imageHeight", "imageWidth"}
@@ -181,22 +210,32 @@ def test_with_fallback_they_are_answered_here_as_far_as_names_are_known_here() -
 
 def test_fallback_is_for_servers_that_are_down_not_for_errors_that_they_answer() -> None:
     with FakeUpstream(lambda received: "500") as upstream:
-        response, runners = post(multipart(faces(), image=PICTURE), immich_api=upstream.url, upstream_fallback=True, route_faces="upstream")
+        response, runners = post(
+            multipart(faces(), image=PICTURE), immich_api=upstream.url, upstream_fallback=True, route_faces="upstream"
+        )
     assert (response.status_code, runners.jobs) == (502, [])
 
 
 def test_a_request_that_another_gateway_passed_on_is_not_passed_on_again(upstream: FakeUpstream) -> None:
     bodies = [multipart(faces(), image=PICTURE), multipart(clip_visual(), image=PICTURE)]
-    (looping, local), _, _ = post_all(bodies, {"X-Immich-Bento-Hop": "1"}, immich_api=upstream.url, route_faces="upstream")
+    (looping, local), _, _ = post_all(
+        bodies, {"X-Immich-Bento-Hop": "1"}, immich_api=upstream.url, route_faces="upstream"
+    )
     assert (looping.status_code, looping.json()["code"]) == (502, "upstream_unavailable")
     assert "Another gateway" in looping.json()["detail"]
     assert local.status_code == 200
     assert upstream.received == []
 
 
-def test_the_log_says_which_upstream_answered_and_what_was_asked_of_it(upstream: FakeUpstream, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_says_which_upstream_answered_and_what_was_asked_of_it(
+    upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level("INFO", logger="serving.exchange"):
-        post(multipart({**clip_textual("x"), **faces()}, image=PICTURE, text="a"), immich_api=upstream.url, **ALL_UPSTREAM)
+        post(
+            multipart({**clip_textual("x"), **faces()}, image=PICTURE, text="a"),
+            immich_api=upstream.url,
+            **ALL_UPSTREAM,
+        )
     (line,) = [record.fields for record in caplog.records if record.message == "POST /predict"]  # type: ignore[attr-defined]
     assert (line["task"], line["upstream"], line["status"]) == ("clip.textual+facial-recognition", upstream.name, 200)
 
@@ -268,7 +307,9 @@ def test_the_service_is_ready_unless_nothing_at_all_can_be_answered() -> None:
         ({"upstream_header": "Host: hush"}, "Host cannot be set"),
     ],
 )
-def test_settings_that_cannot_work_are_refused_in_one_sentence_without_secrets(settings: dict[str, str], told: str) -> None:
+def test_settings_that_cannot_work_are_refused_in_one_sentence_without_secrets(
+    settings: dict[str, str], told: str
+) -> None:
     with pytest.raises(ValidationError) as caught:
         Settings(_env_file=None, **settings)  # type: ignore[arg-type]
     (error,) = caught.value.errors()
@@ -277,7 +318,9 @@ def test_settings_that_cannot_work_are_refused_in_one_sentence_without_secrets(s
 
 
 def test_addresses_are_told_apart_and_their_last_slash_does_not_count() -> None:
-    settings = Settings(_env_file=None, immich_api=" http://a:1/, https://b/ml ,http://a:1", upstream_header=SecretStr("X-Key:  a: b "))
+    settings = Settings(
+        _env_file=None, immich_api=" http://a:1/, https://b/ml ,http://a:1", upstream_header=SecretStr("X-Key:  a: b ")
+    )
     assert settings.upstream_urls == ("http://a:1", "https://b/ml")
     assert settings.upstream_header_pair == ("X-Key", "a: b")
     assert "a: b" not in repr(settings)

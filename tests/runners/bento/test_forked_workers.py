@@ -1,4 +1,6 @@
-"""Workers forked from their watcher: what they take over from it, what they must not, and when they are started anew instead."""
+"""Workers forked from their watcher: what they take over from it, what they must not, and when they are started anew
+instead.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ print(json.dumps({"status": process.wait(), "pid": process.pid}), flush=True)
 
 def run_worker(body: str) -> tuple[list[str], dict[str, Any], str]:
     """Lines that the worker printed; its exit status and pid; and what was written to standard error."""
-    done = subprocess.run([sys.executable, "-c", WATCHER, body], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHER, body], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
     *lines, end, goodbye = done.stdout.splitlines()
     assert goodbye == "the watcher's exit handler"
     found: dict[str, Any] = json.loads(end)

@@ -55,7 +55,9 @@ def test_a_service_takes_jobs_of_its_own(shared: bool) -> None:
         mounted = [(app, path) for app, path, _ in service.mount_apps]
         assert (inner(service).jobs, JOBS) in mounted
         assert set(service.apis) == {"loaded", "unload", "device"}
-    assert len({id(inner(service).jobs) for service in services.values()}) == len({service.name for service in services.values()})
+    assert len({id(inner(service).jobs) for service in services.values()}) == len(
+        {service.name for service in services.values()}
+    )
 
 
 def test_connections_to_runners_are_not_closed_under_their_requests() -> None:
@@ -94,7 +96,10 @@ def test_the_model_that_answers_for_all_is_preloaded_in_place_of_the_names() -> 
 def test_models_are_preloaded_under_the_names_that_requests_come_under(caplog: pytest.LogCaptureFixture) -> None:
     """An alias would be a second model in memory beside the one that requests use."""
     wanted = {
-        "clip": {"visual": "ViT-B-32::openai, immich-app/ViT-B-32__openai, no-such-model", "textual": "ViT-B-32__openai"},
+        "clip": {
+            "visual": "ViT-B-32::openai, immich-app/ViT-B-32__openai, no-such-model",
+            "textual": "ViT-B-32__openai",
+        },
         "ocr": {"detection": "ocr", "recognition": "PP-OCRv6_small"},
     }
     assert _preloads(settings(preload=wanted), load_catalog()) == {

@@ -69,7 +69,9 @@ async def serving(app: ASGIApp, folder: Path, *, tcp: bool = False) -> AsyncIter
         listener.close()
 
 
-def by_a_client(app: ASGIApp, folder: Path, use: Callable[[JobClient], Awaitable[Any]], *, timeout: float = 10, tcp: bool = False) -> Any:
+def by_a_client(
+    app: ASGIApp, folder: Path, use: Callable[[JobClient], Awaitable[Any]], *, timeout: float = 10, tcp: bool = False
+) -> Any:
     async def run() -> Any:
         async with serving(app, folder, tcp=tcp) as address:
             client = JobClient(address, timeout=timeout)
@@ -102,7 +104,9 @@ def jobs(**runners: Any) -> JobApp:
 )
 def test_jobs_and_failures_arrive_as_they_were_sent(job: object, tcp: bool, tmp_path: Path) -> None:
     there = Echo()
-    back = by_a_client(CloseEachConnection(jobs(ocr=there)), tmp_path, lambda client: client.submit("ocr", job), tcp=tcp)
+    back = by_a_client(
+        CloseEachConnection(jobs(ocr=there)), tmp_path, lambda client: client.submit("ocr", job), tcp=tcp
+    )
     assert type(back) is type(there.last) is type(job)
     assert back == there.last == job
 
@@ -121,7 +125,9 @@ def test_results_arrive_with_their_arrays(number: int, tmp_path: Path) -> None:
     results = [
         Embedding(floats(512)),
         Faces(floats(number, 4), floats(number), floats(number, 512)),
-        TextLines(("行",) * number, floats(number, 4, 2), floats(number), floats(2 * number)[::2]),  # the last is not contiguous
+        TextLines(
+            ("行",) * number, floats(number, 4, 2), floats(number), floats(2 * number)[::2]
+        ),  # the last is not contiguous
     ]
 
     async def send_all(client: JobClient) -> list[Any]:
@@ -229,7 +235,10 @@ def test_the_connection_is_closed_after_each_answer_by_one_header() -> None:
     asyncio.run(CloseEachConnection(app)({"type": "http"}, receive, send))
     start, *body = written
     assert start["headers"] == [(b"content-type", b"text/plain"), (b"connection", b"close")]
-    assert body == [{"type": "http.response.body", "body": b"a", "more_body": True}, {"type": "http.response.body", "body": b"b"}]
+    assert body == [
+        {"type": "http.response.body", "body": b"a", "more_body": True},
+        {"type": "http.response.body", "body": b"b"},
+    ]
 
     written.clear()
     asyncio.run(CloseEachConnection(app)({"type": "lifespan"}, receive, send))

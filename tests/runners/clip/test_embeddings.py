@@ -1,4 +1,6 @@
-"""CLIP vectors: CN-CLIP against its own torch forward, Immich's layout against its formula, and what happens to bad jobs."""
+"""CLIP vectors: CN-CLIP against its own torch forward, Immich's layout against its formula, and what happens to bad
+jobs.
+"""
 
 from __future__ import annotations
 
@@ -102,8 +104,12 @@ def test_text_vectors_equal_cn_clips_torch_forward(cn_clip: tuple[Any, Path, int
 
 def test_openvino_gives_the_same_vectors(tmp_path: Path) -> None:
     folder = tiny_clip_folder(tmp_path)
-    ours = load_clip_image("cn-clip", clip_files(folder), open_in_openvino, max_pixels=10**8).run(jobs(png(picture(0)), png(picture(1))))
-    assert cosines(vectors(ours), vectors(image_model(folder).run(jobs(png(picture(0)), png(picture(1)))))).min() > 0.9999
+    ours = load_clip_image("cn-clip", clip_files(folder), open_in_openvino, max_pixels=10**8).run(
+        jobs(png(picture(0)), png(picture(1)))
+    )
+    assert (
+        cosines(vectors(ours), vectors(image_model(folder).run(jobs(png(picture(0)), png(picture(1)))))).min() > 0.9999
+    )
 
 
 @pytest.mark.parametrize("immich", [False, True], ids=["dynamic batch", "batch of one"])
@@ -112,7 +118,9 @@ def test_a_bad_picture_fails_alone_and_the_order_is_kept(tmp_path: Path, immich:
     first, second = png(picture(0)), png(picture(1))
     results = model.run(jobs(first, b"", second, second[: len(second) // 2]))
     assert [result.code for result in results if isinstance(result, Failure)] == [ErrorCode.UNREADABLE_PICTURE] * 2
-    np.testing.assert_allclose(vectors([results[0], results[2]]), vectors([*model.run(jobs(first)), *model.run(jobs(second))]), atol=1e-6)
+    np.testing.assert_allclose(
+        vectors([results[0], results[2]]), vectors([*model.run(jobs(first)), *model.run(jobs(second))]), atol=1e-6
+    )
 
 
 def test_a_batch_of_bad_pictures_and_an_empty_batch_run_no_graph(tmp_path: Path) -> None:
@@ -160,7 +168,9 @@ def test_texts_of_one_batch_keep_their_own_languages(tmp_path: Path) -> None:
 
 def test_cn_clip_tokens_reach_the_graph_as_int64(cn_clip: tuple[Any, Path, int]) -> None:
     seen = Recorder(open_on_cpu(cn_clip[1] / "textual/model.onnx"))
-    load_clip_text("ViT-B-16", "cn-clip", clip_files(cn_clip[1]), lambda _: seen).run([TextJob(text, "ViT-B-16") for text in TEXTS])
+    load_clip_text("ViT-B-16", "cn-clip", clip_files(cn_clip[1]), lambda _: seen).run(
+        [TextJob(text, "ViT-B-16") for text in TEXTS]
+    )
     np.testing.assert_array_equal(seen.calls[0]["text"], reference_tokens(TEXTS))
 
 

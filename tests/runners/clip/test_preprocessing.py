@@ -1,4 +1,6 @@
-"""Pictures to the pixels that CLIP takes: against cn_clip's transform, and against open_clip's resize modes done plainly."""
+"""Pictures to the pixels that CLIP takes: against cn_clip's transform, and against open_clip's resize modes done
+plainly.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ BICUBIC = Image.Resampling.BICUBIC
 def noise(width: int, height: int, mode: str = "RGB", seed: int = 0) -> Image.Image:
     """Smooth colour with fine noise on it."""
     generator = np.random.default_rng(seed)
-    coarse = Image.fromarray(generator.integers(0, 256, (7, 9, 4), dtype=np.uint8), "RGBA").resize((width, height), BICUBIC)
+    coarse = Image.fromarray(generator.integers(0, 256, (7, 9, 4), dtype=np.uint8), "RGBA").resize(
+        (width, height), BICUBIC
+    )
     fine = np.asarray(coarse).astype(np.int16) + generator.integers(-20, 21, (height, width, 4))
     picture = Image.fromarray(fine.clip(0, 255).astype(np.uint8))
     if mode == "PT":
@@ -54,18 +58,28 @@ def cn_clip(tmp_path: Path) -> Preprocessing:
 @pytest.mark.parametrize(
     ("width", "height", "mode", "file_format"),
     [
-        (640, 480, "RGB", "PNG"), (481, 1023, "RGB", "PNG"), (224, 224, "RGB", "PNG"), (1, 1, "RGB", "PNG"), (1, 1000, "RGB", "PNG"),
-        (9000, 1000, "RGB", "JPEG"), (223, 225, "RGB", "JPEG"), (300, 200, "L", "JPEG"), (333, 217, "CMYK", "JPEG"), (37, 53, "RGB", "BMP"),
-        (500, 301, "L", "PNG"), (301, 500, "LA", "PNG"), (640, 427, "RGBA", "PNG"), (401, 299, "RGBA", "WEBP"), (640, 480, "P", "GIF"),
-        (640, 480, "PT", "PNG"), (99, 77, "PT", "PNG"), (511, 511, "1", "PNG"), (600, 400, "CMYK", "TIFF"), (600, 400, "1", "TIFF"),
+        (640, 480, "RGB", "PNG"), (481, 1023, "RGB", "PNG"), (224, 224, "RGB", "PNG"), (1, 1, "RGB", "PNG"),
+        (1, 1000, "RGB", "PNG"),
+        (9000, 1000, "RGB", "JPEG"), (223, 225, "RGB", "JPEG"), (300, 200, "L", "JPEG"), (333, 217, "CMYK", "JPEG"),
+        (37, 53, "RGB", "BMP"),
+        (500, 301, "L", "PNG"), (301, 500, "LA", "PNG"), (640, 427, "RGBA", "PNG"), (401, 299, "RGBA", "WEBP"),
+        (640, 480, "P", "GIF"),
+        (640, 480, "PT", "PNG"), (99, 77, "PT", "PNG"), (511, 511, "1", "PNG"), (600, 400, "CMYK", "TIFF"),
+        (600, 400, "1", "TIFF"),
     ],
 )  # fmt: skip
-def test_pixels_equal_cn_clips_transform(cn_clip: Preprocessing, width: int, height: int, mode: str, file_format: str) -> None:
+def test_pixels_equal_cn_clips_transform(
+    cn_clip: Preprocessing, width: int, height: int, mode: str, file_format: str
+) -> None:
     options = {"lossless": True} if file_format == "WEBP" else {}
     data = encode(noise(width, height, mode), file_format, **options)
     with Image.open(io.BytesIO(data)) as image:
         # A JPEG large enough to be decoded at a smaller scale differs by design; the next test bounds by how much.
-        expected = reference_pixels(image, 224) if (file_format, width) != ("JPEG", 9000) else _scaled_reference(image, cn_clip)
+        expected = (
+            reference_pixels(image, 224)
+            if (file_format, width) != ("JPEG", 9000)
+            else _scaled_reference(image, cn_clip)
+        )
     assert largest_difference(cn_clip.pixels(data, max_pixels=10**8), expected) <= 1
 
 
@@ -84,7 +98,9 @@ def test_sixteen_bit_grey_keeps_its_shades(cn_clip: Preprocessing, mode: str) ->
     assert largest_difference(pixels[0, :, 0], np.linspace(0, 255, 224)) <= 2
 
 
-@pytest.mark.parametrize(("width", "height"), [(640, 480), (480, 640), (481, 643), (224, 224), (3000, 230), (231, 229), (5, 7)])
+@pytest.mark.parametrize(
+    ("width", "height"), [(640, 480), (480, 640), (481, 643), (224, 224), (3000, 230), (231, 229), (5, 7)]
+)
 def test_shortest_covers_the_square_and_keeps_the_middle(tmp_path: Path, width: int, height: int) -> None:
     picture = noise(width, height)
     short = min(width, height)
@@ -96,14 +112,18 @@ def test_shortest_covers_the_square_and_keeps_the_middle(tmp_path: Path, width: 
 
 def test_longest_fits_the_whole_picture_on_a_ground_of_the_fill_colour(tmp_path: Path) -> None:
     picture = noise(400, 100)
-    pixels = preprocessing(tmp_path, resize_mode="longest", fill_color=[10, 20, 30]).pixels(encode(picture, "PNG"), max_pixels=10**8)
+    pixels = preprocessing(tmp_path, resize_mode="longest", fill_color=[10, 20, 30]).pixels(
+        encode(picture, "PNG"), max_pixels=10**8
+    )
     assert (pixels[:84] == (10, 20, 30)).all()
     assert (pixels[140:] == (10, 20, 30)).all()
     assert largest_difference(pixels[84:140], np.asarray(picture.resize((224, 56), BICUBIC))) == 0
 
 
 def test_squash_uses_height_and_width_in_open_clips_order(tmp_path: Path) -> None:
-    pixels = preprocessing(tmp_path, resize_mode="squash", size=[32, 64]).pixels(encode(noise(99, 99), "PNG"), max_pixels=10**8)
+    pixels = preprocessing(tmp_path, resize_mode="squash", size=[32, 64]).pixels(
+        encode(noise(99, 99), "PNG"), max_pixels=10**8
+    )
     assert pixels.shape == (32, 64, 3)
 
 
@@ -139,7 +159,15 @@ def test_an_unreadable_and_a_too_large_picture_are_refused(cn_clip: Preprocessin
 
 @pytest.mark.parametrize(
     "fields",
-    [{"size": 0}, {"size": [1, 2, 3]}, {"size": None}, {"mean": [0.5]}, {"interpolation": "guess"}, {"resize_mode": "tile"}, {"mode": "L"}],
+    [
+        {"size": 0},
+        {"size": [1, 2, 3]},
+        {"size": None},
+        {"mean": [0.5]},
+        {"interpolation": "guess"},
+        {"resize_mode": "tile"},
+        {"mode": "L"},
+    ],
 )
 def test_a_configuration_that_cannot_be_followed_is_named(tmp_path: Path, fields: dict[str, Any]) -> None:
     with pytest.raises(ModelUnavailable, match=r"preprocess_cfg\.json"):

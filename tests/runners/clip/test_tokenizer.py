@@ -28,7 +28,18 @@ _ALPHABETS = (
     " \t\n\r\x00\x07\x1c\x85\u00a0\u00ad\u200b\u2028\u2029\u3000\ufeff\ufffd",
     "\u0301\u0308\u0e31\u093f\u3099각ひらガ한글ไทย",
 )
-_PHRASES = ("营业执照", "[CLS]", "[SEP][PAD]", "RE16-2024", "unaffable", "un" * 120, "皮卡丘", "ΑΣ ΣΑΣ.Σ", "don't", "\ue000\U000f0000")
+_PHRASES = (
+    "营业执照",
+    "[CLS]",
+    "[SEP][PAD]",
+    "RE16-2024",
+    "unaffable",
+    "un" * 120,
+    "皮卡丘",
+    "ΑΣ ΣΑΣ.Σ",
+    "don't",
+    "\ue000\U000f0000",
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +51,16 @@ def cn_clip_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> ClipTokenizer
 
 def test_tokens_of_12000_texts_equal_those_of_cn_clip(cn_clip_tokenizer: ClipTokenizer) -> None:
     generator = random.Random(20240611)
-    texts = ["", " ", "\x00", "一只猫", "字" * 500, "word " * 100, *_PHRASES, *(_random_text(generator) for _ in range(12_000))]
+    texts = [
+        "",
+        " ",
+        "\x00",
+        "一只猫",
+        "字" * 500,
+        "word " * 100,
+        *_PHRASES,
+        *(_random_text(generator) for _ in range(12_000)),
+    ]
     ids, mask = cn_clip_tokenizer.encode([(text, "zh-CN") for text in texts])
     expected = reference_tokens(texts)
     wrong = [texts[row] for row in np.flatnonzero((ids != expected).any(axis=1))]
@@ -90,7 +110,8 @@ def test_only_models_that_ask_for_it_are_canonicalised(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("tag", "token"),
-    [("de", "deu_Latn"), ("zh-CN", "zho_Hans"), ("zh-TW", "zho_Hant"), ("zh-Hant-HK", "zho_Hant"), ("pt_BR", "por_Latn"),
+    [("de", "deu_Latn"), ("zh-CN", "zho_Hans"), ("zh-TW", "zho_Hant"), ("zh-Hant-HK", "zho_Hant"),
+     ("pt_BR", "por_Latn"),
      ("sr-Cyrl", "srp_Cyrl"), ("EN-us", "eng_Latn"), ("ja", "jpn_Jpan"), ("tlh", "eng_Latn"), ("", "eng_Latn")],
 )  # fmt: skip
 def test_a_language_tag_finds_its_flores_token(tag: str, token: str) -> None:

@@ -1,4 +1,6 @@
-"""Graphs reduced to their best class answer alike under both engines, kept or not, and what cannot be reduced is refused."""
+"""Graphs reduced to their best class answer alike under both engines, kept or not, and what cannot be reduced is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -38,15 +40,22 @@ def test_the_best_class_and_its_value_are_those_of_the_whole_answer(
     engine: Literal["onnxruntime", "openvino"], shape: tuple[int | str, ...], tmp_path: Path
 ) -> None:
     path = softmax_graph(tmp_path / "model.onnx", list(shape))
-    x = np.random.default_rng(1).normal(size=[size if isinstance(size, int) else 4 + place for place, size in enumerate(shape)])
+    x = np.random.default_rng(1).normal(
+        size=[size if isinstance(size, int) else 4 + place for place, size in enumerate(shape)]
+    )
     x = x.astype(np.float32)
     (expected,) = open_session(path, EnginePlan("cpu", 1, engine=engine)).run({"x": x})
     for _ in range(2):  # the second time as it was kept
-        session = open_session(path, EnginePlan("cpu", 1, engine=engine, compiled=tmp_path / "compiled"), best_class=True)
+        session = open_session(
+            path, EnginePlan("cpu", 1, engine=engine, compiled=tmp_path / "compiled"), best_class=True
+        )
         assert session.metadata["character"] == METADATA["character"]
         assert session.metadata.get("classes") == (str(shape[-1]) if isinstance(shape[-1], int) else None)
         assert [(spec.name, spec.dtype) for spec in session.outputs] == [("best value", F32), ("best class", I32)]
-        assert all(spec.shape == tuple(size if isinstance(size, int) else None for size in shape[:-1]) for spec in session.outputs)
+        assert all(
+            spec.shape == tuple(size if isinstance(size, int) else None for size in shape[:-1])
+            for spec in session.outputs
+        )
         values, classes = session.run({"x": x})
         assert (values.dtype, classes.dtype) == (F32, I32)
         np.testing.assert_array_equal(values, expected.max(axis=-1))
@@ -61,8 +70,13 @@ def test_a_graph_of_two_outputs_has_no_best_class(engine: Literal["onnxruntime",
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_whole_graph_and_the_reduced_one_are_kept_apart(engine: Literal["onnxruntime", "openvino"], tmp_path: Path) -> None:
-    path, plan = softmax_graph(tmp_path / "model.onnx", ["n", 3]), EnginePlan("cpu", 1, engine=engine, compiled=tmp_path / "compiled")
+def test_the_whole_graph_and_the_reduced_one_are_kept_apart(
+    engine: Literal["onnxruntime", "openvino"], tmp_path: Path
+) -> None:
+    path, plan = (
+        softmax_graph(tmp_path / "model.onnx", ["n", 3]),
+        EnginePlan("cpu", 1, engine=engine, compiled=tmp_path / "compiled"),
+    )
     x = np.eye(3, dtype=np.float32)
     for best_class, outputs in ((True, 2), (False, 1), (True, 2)):
         assert len(open_session(path, plan, best_class=best_class).run({"x": x})) == outputs

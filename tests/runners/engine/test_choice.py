@@ -56,7 +56,9 @@ def test_auto_is_fp32_where_the_cpu_has_bf16_but_is_slow_at_it() -> None:
     made = choose("auto", "auto")
     assert (made.engine, made.precision) == ("openvino", "fp32")
     assert made.why == "bf16 is 0.56 times as fast as fp32 here"
-    assert choose("auto", "bf16") == choice.Choice("openvino", "bf16", "PRECISION=bf16, though bf16 is 0.56 times as fast as fp32 here")
+    assert choose("auto", "bf16") == choice.Choice(
+        "openvino", "bf16", "PRECISION=bf16, though bf16 is 0.56 times as fast as fp32 here"
+    )
 
 
 @pytest.mark.usefixtures("no_bf16")
@@ -104,9 +106,13 @@ def test_onnxruntime_has_one_precision(precision: choice.Precision) -> None:
 
 
 @pytest.mark.usefixtures("bf16")
-def test_one_line_in_the_log_says_what_computes_a_model_and_why(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_line_in_the_log_says_what_computes_a_model_and_why(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "runners.engine")
-    session = open_session(linear_graph(tmp_path / "linear.onnx"), EnginePlan("cpu", 2, engine="auto", precision="auto"))
+    session = open_session(
+        linear_graph(tmp_path / "linear.onnx"), EnginePlan("cpu", 2, engine="auto", precision="auto")
+    )
     assert isinstance(session, OpenVinoSession)
     (line,) = [record.getMessage() for record in caplog.records if record.name == "runners.engine"]
     assert "linear.onnx is computed by openvino in bf16 on the CPU (bf16 is 2.10 times as fast as fp32 here)" in line

@@ -58,7 +58,9 @@ def test_an_entry_is_found_again_with_what_was_said_of_it(models: CompiledModels
     assert [path.suffix for path in models.folder.iterdir()] == [".blob"]
 
 
-def test_another_model_another_version_and_a_changed_file_are_other_entries(models: CompiledModels, source: Path) -> None:
+def test_another_model_another_version_and_a_changed_file_are_other_entries(
+    models: CompiledModels, source: Path
+) -> None:
     models.write(source, FACTS, {}, content())
     assert models.open(source, {"version": "2"}) is None
     source.with_name("model.onnx.data").write_bytes(b"more weights")
@@ -108,7 +110,9 @@ def test_entries_that_nobody_uses_go(models: CompiledModels, source: Path) -> No
     assert models.open(source, {"version": "2"}) is not None
 
 
-def test_beyond_the_room_the_least_recently_used_goes(models: CompiledModels, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beyond_the_room_the_least_recently_used_goes(
+    models: CompiledModels, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(compiled, "_ROOM", 250_000)  # three entries of 66 kB and no fourth
     for number in range(3):
         models.write(source, {"version": str(number)}, {}, content())
@@ -155,7 +159,9 @@ def test_without_a_folder_a_graph_is_loaded_all_the_same(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kept_open_below", [64 * 2**20, 0], ids=["closed", "kept open"])
-def test_an_idle_session_rests_once_and_works_on(kept_open_below: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_session_rests_once_and_works_on(
+    kept_open_below: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(openvino, "_QUICK_TO_IMPORT", kept_open_below)
     session = load(linear_graph(tmp_path / "linear.onnx"), tmp_path / "compiled")
     x = np.ones((2, FEATURES), np.float32)
@@ -215,7 +221,8 @@ def megabytes():
 def run(width):
     session.run({session.inputs[0].name: np.zeros((1, 3, 48, width), np.float32)})
 settle_allocator()
-session = open_session(Path(sys.argv[1]), EnginePlan("cpu", 2, engine="openvino", precision="bf16", compiled=Path(sys.argv[2])))
+session = open_session(Path(sys.argv[1]), EnginePlan("cpu", 2, engine="openvino", precision="bf16",
+compiled=Path(sys.argv[2])))
 run(320)
 session.rest(idle_for=0)
 rested_after_one = megabytes()
@@ -225,7 +232,9 @@ worked = megabytes()
 session.rest(idle_for=0)
 print(rested_after_one, worked, megabytes())
 """
-    printed = subprocess.run([sys.executable, "-c", script, path, folder], cwd=ROOT, capture_output=True, text=True, check=False)
+    printed = subprocess.run(
+        [sys.executable, "-c", script, path, folder], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert printed.returncode == 0, printed.stderr
     rested_after_one, worked, rested = map(float, printed.stdout.split())
     assert worked > rested_after_one + 30

@@ -103,17 +103,24 @@ def test_this_build_of_onnxruntime_says_whether_it_has_cuda() -> None:
 @pytest.mark.skipif(_has_cuda_build(), reason="a build with CUDA has to be loaded to be asked")
 def test_a_process_that_plans_for_the_cpu_does_not_load_onnxruntime() -> None:
     script = (
-        "import sys, settings; from runners import engine; engine.plan_engine(settings.Settings()); print('onnxruntime' in sys.modules)"
+        "import sys, settings; from runners import engine; engine.plan_engine(settings.Settings()); "
+        "print('onnxruntime' in sys.modules)"
     )
     planned = subprocess.run(
-        [sys.executable, "-c", script], check=True, cwd=ROOT, env={**os.environ, "DEVICE": "auto"}, capture_output=True, text=True
+        [sys.executable, "-c", script],
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "DEVICE": "auto"},
+        capture_output=True,
+        text=True,
     )
     assert planned.stdout == "False\n"
 
 
 @pytest.mark.usefixtures("cuda")
 @pytest.mark.parametrize(
-    ("ids", "dealt"), [("0", [0, 0, 0, 0]), ("2", [2, 2, 2, 2]), ("0,1", [0, 1, 0, 1]), (" 3, 1 ,0,", [3, 1, 0, 3]), ("", [0, 0, 0, 0])]
+    ("ids", "dealt"),
+    [("0", [0, 0, 0, 0]), ("2", [2, 2, 2, 2]), ("0,1", [0, 1, 0, 1]), (" 3, 1 ,0,", [3, 1, 0, 3]), ("", [0, 0, 0, 0])],
 )
 def test_gpus_are_dealt_out_by_position(ids: str, dealt: list[int]) -> None:
     config = settings(device="cuda", device_ids=ids)

@@ -23,7 +23,11 @@ Array = NDArray[np.float32]
 
 
 def _model(
-    nodes: list[onnx.NodeProto], constants: dict[str, NDArray[Any]], shape: list[int | str], *, dtype: int = TensorProto.FLOAT
+    nodes: list[onnx.NodeProto],
+    constants: dict[str, NDArray[Any]],
+    shape: list[int | str],
+    *,
+    dtype: int = TensorProto.FLOAT,
 ) -> ov.Model:
     """A graph from ``x`` of ``shape`` to ``y``."""
     graph = helper.make_graph(
@@ -53,7 +57,9 @@ def _random(*shape: int, seed: int = 0) -> Array:
 
 
 def _head(channels: int, middle: int, last: int, scale: int) -> ov.Model:
-    """What DB's detector ends with: two transposed convolutions, each with a bias and an activation, and identities in between."""
+    """What DB's detector ends with: two transposed convolutions, each with a bias and an activation, and identities in
+    between.
+    """
     nodes = [
         helper.make_node("ConvTranspose", ["x", "w1"], ["a"], strides=[scale, scale], kernel_shape=[scale, scale]),
         helper.make_node("Identity", ["a"], ["b"]),
@@ -76,7 +82,9 @@ def _head(channels: int, middle: int, last: int, scale: int) -> ov.Model:
     channels=st.integers(1, 5), middle=st.integers(1, 6), last=st.integers(1, 7), scale=st.integers(1, 3),
     n=st.integers(1, 2), h=st.integers(1, 7), w=st.integers(1, 7),
 )  # fmt: skip
-def test_an_upsampling_head_answers_as_before(channels: int, middle: int, last: int, scale: int, n: int, h: int, w: int) -> None:
+def test_an_upsampling_head_answers_as_before(
+    channels: int, middle: int, last: int, scale: int, n: int, h: int, w: int
+) -> None:
     x = _random(n, channels, h, w, seed=3)
     expected = _run(_head(channels, middle, last, scale), x)
     model = _head(channels, middle, last, scale)
@@ -100,7 +108,9 @@ def test_an_upsampling_head_answers_as_before(channels: int, middle: int, last: 
 )
 def test_transposed_convolutions_of_other_kinds_are_left_alone(attributes: dict[str, Any]) -> None:
     weights = _random(3, 2, *attributes["kernel_shape"])
-    model = _model([helper.make_node("ConvTranspose", ["x", "w"], ["y"], **attributes)], {"w": weights}, ["n", 3, "h", "w"])
+    model = _model(
+        [helper.make_node("ConvTranspose", ["x", "w"], ["y"], **attributes)], {"w": weights}, ["n", 3, "h", "w"]
+    )
     assert rewrite(model) == 0
     assert "ConvolutionBackpropData" in _types(model)
 

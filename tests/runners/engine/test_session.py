@@ -114,7 +114,9 @@ def test_a_closed_session_says_so(linear: Session) -> None:
         linear.run({"x": rows(1)})
 
 
-@pytest.mark.parametrize("content", [b"", b"rubbish" * 50, b"<html>not found</html>", None], ids=["empty", "rubbish", "html", "missing"])
+@pytest.mark.parametrize(
+    "content", [b"", b"rubbish" * 50, b"<html>not found</html>", None], ids=["empty", "rubbish", "html", "missing"]
+)
 def test_what_is_no_graph_is_an_unavailable_model(tmp_path: Path, device: Device, content: bytes | None) -> None:
     path = tmp_path / "model.onnx"
     if content is not None:
@@ -172,7 +174,9 @@ print(*counts)
 
 def thread_counts(device: Device, path: Path) -> list[int]:
     command = [sys.executable, "-c", _COUNT_THREADS, device, str(path)]
-    done = subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command, cwd=ROOT, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True, check=True
+    )
     return [int(count) for count in done.stdout.split()]
 
 
@@ -208,7 +212,11 @@ def big_graph(path: Path) -> Path:
         "big",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2048])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2048])],
-        [helper.make_tensor("w", TensorProto.FLOAT, (2048, 2048), np.ones(2048 * 2048, np.float32).tobytes(), raw=True)],
+        [
+            helper.make_tensor(
+                "w", TensorProto.FLOAT, (2048, 2048), np.ones(2048 * 2048, np.float32).tobytes(), raw=True
+            )
+        ],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
     return path
@@ -229,6 +237,8 @@ def test_the_real_recogniser_reads_alike_under_both_engines_and_brings_its_alpha
         assert {"发", "票", "A", "z", "0", " "} <= set(alphabet)
         scores, classes = reduced.run({"x": x})
         np.testing.assert_allclose(scores, expected.max(axis=2), atol=1e-3)
-        np.testing.assert_allclose(np.take_along_axis(expected, classes[..., None], axis=2)[..., 0], expected.max(axis=2), atol=1e-3)
+        np.testing.assert_allclose(
+            np.take_along_axis(expected, classes[..., None], axis=2)[..., 0], expected.max(axis=2), atol=1e-3
+        )
         reduced.close()
     whole.close()

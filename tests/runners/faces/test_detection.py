@@ -39,8 +39,12 @@ class Variant:
         outputs = self._real.run(feeds)
         if not self._flat:
             return outputs
-        # insightface's own export: permute(2, 3, 0, 1).reshape(-1, k), which lays the pictures of a batch between each other.
-        return [output.reshape(shape[0], -1, 2, output.shape[-1]).swapaxes(0, 1).reshape(-1, output.shape[-1]) for output in outputs]
+        # insightface's own export: permute(2, 3, 0, 1).reshape(-1, k), which lays the pictures of a batch between each
+        # other.
+        return [
+            output.reshape(shape[0], -1, 2, output.shape[-1]).swapaxes(0, 1).reshape(-1, output.shape[-1])
+            for output in outputs
+        ]
 
     def close(self) -> None:
         self._real.close()
@@ -92,7 +96,11 @@ class Constant:
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         batch = len(feeds["in"])
-        arrays = [np.zeros((batch, (640 // stride) ** 2, k), np.float32) for k in (1, 4, 10) for stride in (8, 16, 32, 64, 128)]
+        arrays = [
+            np.zeros((batch, (640 // stride) ** 2, k), np.float32)
+            for k in (1, 4, 10)
+            for stride in (8, 16, 32, 64, 128)
+        ]
         arrays[4][:, -1] = 0.9
         arrays[9][:, -1] = 0.5
         arrays[14][:, -1] = 0.25
@@ -107,7 +115,9 @@ def test_a_graph_of_five_levels_is_decoded() -> None:
     np.testing.assert_array_equal(found.landmarks, np.full((1, 5, 2), 2 * (512 + 0.25 * 128)))
 
 
-@pytest.mark.parametrize(("outputs", "what"), [(6, "no landmarks"), (10, "no landmarks"), (1, "no SCRFD"), (12, "no SCRFD")])
+@pytest.mark.parametrize(
+    ("outputs", "what"), [(6, "no landmarks"), (10, "no landmarks"), (1, "no SCRFD"), (12, "no SCRFD")]
+)
 def test_a_graph_that_cannot_serve_recognition_is_refused(outputs: int, what: str) -> None:
     with pytest.raises(ModelUnavailable, match=what):
         Detector(Constant(outputs=outputs))
@@ -121,7 +131,9 @@ def test_a_graph_that_takes_no_picture_is_refused() -> None:
 def test_a_threshold_of_nothing_ends_with_the_best_faces_only() -> None:
     (found,) = Detector(opened(FILES["detection/model.onnx"])).detect([pixels(T1)], [0.0])
     assert len(found.scores) == MAX_FACES
-    assert_same(Detections(found.boxes[:6], found.scores[:6], found.landmarks[:6]), reference_detections(pixels(T1), 0.5))
+    assert_same(
+        Detections(found.boxes[:6], found.scores[:6], found.landmarks[:6]), reference_detections(pixels(T1), 0.5)
+    )
 
 
 @settings(deadline=None)
@@ -145,7 +157,10 @@ def test_boxes_that_stay_overlap_little_and_those_that_went_overlap_a_better_one
     kept = non_maximum_suppression(corners, scores, most).tolist()
 
     def overlap(i: int, j: int) -> float:
-        cells = [{(x, y) for x in range(int(a), int(c) + 1) for y in range(int(b), int(d) + 1)} for a, b, c, d in corners[[i, j]]]
+        cells = [
+            {(x, y) for x in range(int(a), int(c) + 1) for y in range(int(b), int(d) + 1)}
+            for a, b, c, d in corners[[i, j]]
+        ]
         return len(cells[0] & cells[1]) / len(cells[0] | cells[1])
 
     slack = 1e-6

@@ -105,7 +105,9 @@ def test_an_empty_batch_and_one_of_bad_pictures_only_are_answered() -> None:
     assert isinstance(answer, Failure)
 
 
-@pytest.mark.parametrize(("width", "height"), [(1, 1), (2, 1), (1, 3000), (3000, 1), (640, 640), (33_000, 3), (3, 33_000)])
+@pytest.mark.parametrize(
+    ("width", "height"), [(1, 1), (2, 1), (1, 3000), (3000, 1), (640, 640), (33_000, 3), (3, 33_000)]
+)
 @pytest.mark.parametrize("grey", [0, 128, 255])
 def test_a_blank_picture_of_any_shape_has_no_faces(width: int, height: int, grey: int) -> None:
     answer = only(face_model().run([job(png(np.full((height, width, 3), grey, np.uint8)))]))
@@ -159,7 +161,10 @@ def test_graphs_that_are_no_face_model_are_refused_by_name_and_freed() -> None:
         session.close = lambda: closed.append(path.name)  # type: ignore[method-assign]
         return session
 
-    swapped = {"detection/model.onnx": FILES["recognition/model.onnx"], "recognition/model.onnx": FILES["detection/model.onnx"]}
+    swapped = {
+        "detection/model.onnx": FILES["recognition/model.onnx"],
+        "recognition/model.onnx": FILES["detection/model.onnx"],
+    }
     with pytest.raises(ModelUnavailable, match=r"w600k_mbf\.onnx.*no SCRFD"):
         load_faces(swapped, watched, max_pixels=MAX_PIXELS)
     assert sorted(closed) == ["scrfd_500m_bnkps.onnx", "w600k_mbf.onnx"]
@@ -198,4 +203,6 @@ def test_serving_faces_does_not_import_insightface_or_what_it_brings() -> None:
 
     heavy = "{'insightface', 'scipy', 'skimage', 'onnx', 'torch', 'bentoml'}"
     code = f"import sys, runners.faces; print(sorted({heavy} & sys.modules.keys()))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

@@ -21,7 +21,13 @@ class Graph:
     metadata: Mapping[str, str] = {}
 
     def __init__(
-        self, *, batch_axis: int | None = None, side: int | None = 112, outputs: int = 1, flaw: str = "", dtype: Any = np.float32
+        self,
+        *,
+        batch_axis: int | None = None,
+        side: int | None = 112,
+        outputs: int = 1,
+        flaw: str = "",
+        dtype: Any = np.float32,
     ) -> None:
         self.inputs = (TensorSpec("in", np.dtype(dtype), (batch_axis, 3, side, side)),)
         self.outputs = (TensorSpec("out", np.dtype(dtype), (1, 3)),) * outputs

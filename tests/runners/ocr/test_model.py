@@ -33,7 +33,10 @@ def weights() -> Path:
     return Path(spec.origin).parent / "models"
 
 
-FILES = {"detection/model.onnx": weights() / "PP-OCRv6_det_small.onnx", "recognition/model.onnx": weights() / "PP-OCRv6_rec_small.onnx"}
+FILES = {
+    "detection/model.onnx": weights() / "PP-OCRv6_det_small.onnx",
+    "recognition/model.onnx": weights() / "PP-OCRv6_rec_small.onnx",
+}
 
 
 @pytest.fixture(scope="module")
@@ -86,14 +89,27 @@ def test_results_have_the_shapes_of_the_contract_and_lie_on_the_text(model: OcrM
     np.testing.assert_allclose(result.boxes[0], expected, atol=15)
 
 
-@pytest.mark.parametrize("large", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["small pictures", "large ones"])
+@pytest.mark.parametrize(
+    "large", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["small pictures", "large ones"]
+)
 def test_each_job_of_a_mixed_batch_is_answered_as_if_it_were_alone(model: OcrModel, large: bool) -> None:
     if large:
         clear, sides = mixed_pages()[5].data, (320, 736)
-        faint = png(page(["清晰的一行 clear"], size=(900, 300), look=Look(font_size=48, noise=90, blur=1.5, ink=(120, 120, 120))))
+        faint = png(
+            page(
+                ["清晰的一行 clear"], size=(900, 300), look=Look(font_size=48, noise=90, blur=1.5, ink=(120, 120, 120))
+            )
+        )
     else:
-        clear, sides = png(page(["清楚的一行", "another line", "12345"], size=(480, 300), look=Look(font_size=40, noise=12))), (160, 320)
-        faint = png(page(["清晰的一行 clear"], size=(480, 160), look=Look(font_size=40, noise=90, blur=1.2, ink=(120, 120, 120))))
+        clear, sides = (
+            png(page(["清楚的一行", "another line", "12345"], size=(480, 300), look=Look(font_size=40, noise=12))),
+            (160, 320),
+        )
+        faint = png(
+            page(
+                ["清晰的一行 clear"], size=(480, 160), look=Look(font_size=40, noise=90, blur=1.2, ink=(120, 120, 120))
+            )
+        )
     mixes = product((clear, faint), (0.3, 0.9), (0.0, 0.97), sides)
     jobs = [job(picture, OcrOptions(box, text, side)) for picture, box, text, side in mixes]
     together = model.run(jobs)
@@ -165,7 +181,9 @@ def test_a_picture_without_text_has_no_lines(model: OcrModel, size: tuple[int, i
     ],
     ids=["wide", "upright", "upright and longer"],
 )
-def test_text_anywhere_in_a_very_long_picture_is_found_once(model: OcrModel, size: tuple[int, int], lines: list[str]) -> None:
+def test_text_anywhere_in_a_very_long_picture_is_found_once(
+    model: OcrModel, size: tuple[int, int], lines: list[str]
+) -> None:
     """Cut into tiles for detection: lines lie on every cut, and none is lost, doubled or broken."""
     result = read(model, jpeg(page(lines, size=size, look=Look(font_size=60, line_pitch=2.1), margin=120)))
     assert character_accuracy(result.texts, lines) > 0.97, result.texts
@@ -186,10 +204,12 @@ def test_vertical_text_is_turned_before_it_is_read(model: OcrModel) -> None:
     assert character_accuracy(result.texts, ["turned sideways 12345"]) > 0.95, result.texts
 
 
-@pytest.mark.parametrize("pages", [slice(0, 2), pytest.param(slice(2, 4), marks=pytest.mark.slow)], ids=["two", "two more"])
+@pytest.mark.parametrize(
+    "pages", [slice(0, 2), pytest.param(slice(2, 4), marks=pytest.mark.slow)], ids=["two", "two more"]
+)
 def test_the_same_lines_are_read_as_by_rapidocr_itself(model: OcrModel, pages: slice, tmp_path: Path) -> None:
-    """At a size that needs no resizing, so that the same pixels reach the networks. Blanks aside: RapidOCR pads a line to the width of
-    its neighbours, which moves them."""
+    """At a size that needs no resizing, so that the same pixels reach the networks. Blanks aside: RapidOCR pads a line
+    to the width of its neighbours, which moves them."""
     pictures = []
     for rendered in mixed_pages()[pages]:
         with Image.open(io.BytesIO(rendered.data)) as image:
@@ -208,7 +228,9 @@ def without_blanks(text: str) -> str:
 
 
 def read_by_rapidocr(pictures: list[bytes], folder: Path) -> list[list[tuple[str, list[list[float]]]]]:
-    """Text and box of each line. In a process of its own: here ONNX Runtime's sessions share a pool of threads, which RapidOCR's refuse."""
+    """Text and box of each line. In a process of its own: here ONNX Runtime's sessions share a pool of threads, which
+    RapidOCR's refuse.
+    """
     paths = [folder / f"{number}.png" for number in range(len(pictures))]
     for path, data in zip(paths, pictures, strict=True):
         path.write_bytes(data)

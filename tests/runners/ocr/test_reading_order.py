@@ -31,7 +31,9 @@ def read(lines: list[Placed], *, turned: float = 0.0) -> list[str]:
     return [lines[index][0] for index in order]
 
 
-def column(name: str, left: float, top: float = 0, *, count: int = 6, width: float = 400, pitch: float = 60) -> list[Placed]:
+def column(
+    name: str, left: float, top: float = 0, *, count: int = 6, width: float = 400, pitch: float = 60
+) -> list[Placed]:
     return [(f"{name}{row} {WORDS}", left, top + row * pitch, width, 40) for row in range(count)]
 
 
@@ -58,7 +60,8 @@ def test_it_does_not_depend_on_the_order_lines_come_in(lines: list[Placed], rand
     shuffled = list(lines)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     one, other = (
-        [lines_[index] for index in reading_order(boxes_of(lines_), [line[0] for line in lines_])] for lines_ in (lines, shuffled)
+        [lines_[index] for index in reading_order(boxes_of(lines_), [line[0] for line in lines_])]
+        for lines_ in (lines, shuffled)
     )
     assert one == other
 
@@ -118,7 +121,9 @@ def test_a_form_of_labels_and_values_is_read_row_by_row() -> None:
         ("Field of business:", "Paper and pens"),
     ]
     lines: list[Placed] = [
-        cell for row, (label, value) in enumerate(fields) for cell in ((label, 0, row * 70, 300, 40), (value, 400, row * 70, 450, 40))
+        cell
+        for row, (label, value) in enumerate(fields)
+        for cell in ((label, 0, row * 70, 300, 40), (value, 400, row * 70, 450, 40))
     ]
     assert read(lines[::-1]) == [text for text, *_ in lines]
 

@@ -19,8 +19,25 @@ from rapidocr.utils.process_img import get_rotate_crop_image
 from errors import ModelUnavailable
 from runners.engine.best_class import CLASS, VALUE
 from runners.engine.session import TensorSpec
-from runners.ocr.detection import MAX_PIXELS, MAX_TILE_PIXELS, STRIDE, detection_size, padded_size, text_probabilities, tile_size
-from runners.ocr.recognition import LINE_HEIGHT, MAX_CHUNK_WIDTH, MAX_LINE_WIDTH, cut_line, decode, load_alphabet, padded_width, read_lines
+from runners.ocr.detection import (
+    MAX_PIXELS,
+    MAX_TILE_PIXELS,
+    STRIDE,
+    detection_size,
+    padded_size,
+    text_probabilities,
+    tile_size,
+)
+from runners.ocr.recognition import (
+    LINE_HEIGHT,
+    MAX_CHUNK_WIDTH,
+    MAX_LINE_WIDTH,
+    cut_line,
+    decode,
+    load_alphabet,
+    padded_width,
+    read_lines,
+)
 
 FLOAT = np.dtype(np.float32)
 
@@ -100,13 +117,22 @@ def test_pictures_of_all_proportions_make_few_shapes_and_those_of_cameras_are_no
 
 @pytest.mark.parametrize(
     ("picture", "resolution", "expected"),
-    [((1440, 1920), 736, (736, 992)), ((300, 400), 736, (736, 992)), ((9000, 1000), 736, (6624, 736)), ((1, 1), 736, (736, 736))],
+    [
+        ((1440, 1920), 736, (736, 992)),
+        ((300, 400), 736, (736, 992)),
+        ((9000, 1000), 736, (6624, 736)),
+        ((1, 1), 736, (736, 736)),
+    ],
 )
-def test_the_short_side_becomes_max_resolution_as_in_immich(picture: tuple[int, int], resolution: int, expected: tuple[int, int]) -> None:
+def test_the_short_side_becomes_max_resolution_as_in_immich(
+    picture: tuple[int, int], resolution: int, expected: tuple[int, int]
+) -> None:
     assert detection_size(*picture, resolution) == expected
 
 
-@pytest.mark.parametrize("size", [(736, 992), (736, 1024), (1056, 736), (736, 6624), (6624, 736), (2016, 2976), (32, 100_000)])
+@pytest.mark.parametrize(
+    "size", [(736, 992), (736, 1024), (1056, 736), (736, 6624), (6624, 736), (2016, 2976), (32, 100_000)]
+)
 def test_tiles_join_to_the_whole_picture(size: tuple[int, int]) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
     detector = Detector()

@@ -34,6 +34,8 @@ def gradient(width: int = WIDTH, height: int = HEIGHT) -> Image.Image:
 def python(script: str, *paths: Path) -> str:
     """What ``script`` prints, run in a new process."""
     command = [sys.executable, "-c", script, *map(str, paths)]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout

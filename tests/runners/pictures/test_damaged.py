@@ -108,7 +108,9 @@ def test_a_file_cut_short_anywhere_is_refused_or_read(name: str) -> None:
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """A valid file with some bytes changed, left out, put in or repeated; more of it near the start, where the headers are."""
+    """A valid file with some bytes changed, left out, put in or repeated; more of it near the start, where the headers
+    are.
+    """
     data = bytearray(SAMPLES[draw(st.sampled_from(sorted(SAMPLES)))])
     for _ in range(draw(st.integers(1, 6))):
         end = draw(st.sampled_from([64, 200, len(data)]))
@@ -117,7 +119,9 @@ def damaged(draw: st.DrawFn) -> bytes:
         if change == "set":
             data[at : at + 1] = bytes([draw(st.integers(0, 255))])
         elif change == "extreme":
-            data[at : at + 4] = draw(st.sampled_from([b"\xff" * 4, bytes(4), b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x80\0\0\0"]))
+            data[at : at + 4] = draw(
+                st.sampled_from([b"\xff" * 4, bytes(4), b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x80\0\0\0"])
+            )
         elif change == "cut":
             del data[at : at + draw(st.integers(1, 8))]
         elif change == "insert":
@@ -133,7 +137,17 @@ def test_a_damaged_file_is_refused_or_read(data: bytes) -> None:
     is_read(data)
 
 
-MAGIC = [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\x40\0\0\0WEBPVP8 ", b"GIF89a", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"]
+MAGIC = [
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"RIFF\x40\0\0\0WEBPVP8 ",
+    b"GIF89a",
+    b"BM",
+    b"II*\0",
+    b"MM\0*",
+    b"II+\0",
+    b"MM\0+",
+]
 MAGIC += [b"\0\0\0\x20ftypavif", b""]
 
 

@@ -73,7 +73,9 @@ def test_tiff_of_every_mode_becomes_rgb(mode: str) -> None:
 
 
 def test_lab_becomes_rgb() -> None:
-    lab = ImageCms.profileToProfile(gradient(), ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB")
+    lab = ImageCms.profileToProfile(
+        gradient(), ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+    )
     assert lab is not None
     difference = np.abs(read(encoded(lab, "TIFF")).pixels.astype(int) - np.asarray(gradient()))
     assert difference.mean() < 4
@@ -91,7 +93,9 @@ def test_transparency_is_dropped() -> None:
         options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
         assert read(encoded(image, kind, **options)).pixels[0, 0].tolist() == [10, 200, 30]
     palette = gradient().quantize(16)
-    np.testing.assert_array_equal(read(encoded(palette, "PNG", transparency=bytes(range(16)))).pixels, np.asarray(palette.convert("RGB")))
+    np.testing.assert_array_equal(
+        read(encoded(palette, "PNG", transparency=bytes(range(16)))).pixels, np.asarray(palette.convert("RGB"))
+    )
 
 
 def ramp(kind: Any, highest: float) -> NDArray[Any]:
@@ -99,7 +103,9 @@ def ramp(kind: Any, highest: float) -> NDArray[Any]:
     return grey
 
 
-@pytest.mark.parametrize("data", [encoded(Image.fromarray(ramp(np.uint16, 65535)), kind) for kind in ("PNG", "TIFF")], ids=["PNG", "TIFF"])
+@pytest.mark.parametrize(
+    "data", [encoded(Image.fromarray(ramp(np.uint16, 65535)), kind) for kind in ("PNG", "TIFF")], ids=["PNG", "TIFF"]
+)
 def test_16_bit_grey_is_scaled_and_not_clipped(data: bytes) -> None:
     assert read(data).pixels[0, :, 0].tolist() == list(range(256))
 
@@ -112,7 +118,9 @@ def test_big_endian_16_bit_grey_is_scaled() -> None:
     assert read(data).pixels[0, :, 1].tolist() == list(range(256))
 
 
-@pytest.mark.parametrize(("kind", "highest"), [(np.int32, 2**31 - 1), (np.int32, 4000), (np.float32, 1.0), (np.float32, 60000.0)])
+@pytest.mark.parametrize(
+    ("kind", "highest"), [(np.int32, 2**31 - 1), (np.int32, 4000), (np.float32, 1.0), (np.float32, 60000.0)]
+)
 def test_grey_without_an_agreed_white_is_stretched(kind: Any, highest: float) -> None:
     grey = (np.broadcast_to(np.linspace(0, 1, 256), (4, 256)) * highest).astype(kind)
     pixels = read(encoded(Image.fromarray(grey), "TIFF")).pixels
@@ -147,7 +155,13 @@ def test_a_turned_tiff_is_upright_and_its_size_agrees() -> None:
 
 def test_an_animation_is_read_as_its_first_frame() -> None:
     red, blue = Image.new("RGB", (8, 8), (255, 0, 0)), Image.new("RGB", (8, 8), (0, 0, 255))
-    for kind, options in (("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {}), ("TIFF", {}), ("AVIF", {"quality": 100})):
+    for kind, options in (
+        ("GIF", {}),
+        ("WEBP", {"lossless": True}),
+        ("PNG", {}),
+        ("TIFF", {}),
+        ("AVIF", {"quality": 100}),
+    ):
         pixels = read(encoded(red, kind, save_all=True, append_images=[blue], **options)).pixels
         assert np.abs(pixels[4, 4].astype(int) - (255, 0, 0)).max() < 12, kind
 
@@ -158,7 +172,8 @@ def test_one_pixel_and_extreme_shapes_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("at_least", "scale"), [(None, 1), (800, 1), (401, 1), (400, 2), (224, 2), (200, 4), (101, 4), (100, 8), (50, 8), (1, 8)]
+    ("at_least", "scale"),
+    [(None, 1), (800, 1), (401, 1), (400, 2), (224, 2), (200, 4), (101, 4), (100, 8), (50, 8), (1, 8)],
 )
 def test_a_jpeg_is_decoded_at_the_smallest_scale_that_suffices(at_least: int | None, scale: int) -> None:
     picture = read(encoded(gradient(1200, 800), "JPEG"), at_least=at_least)
@@ -209,7 +224,10 @@ def test_a_picture_is_turned_by_its_orientation_where_that_is_asked_for(orientat
     if orientation >= 5:
         assert (turned.width, turned.height) == (40, 90)
     assert turned.pixels.shape == (turned.height, turned.width, 3)
-    # Where the stored picture's first pixel ends up, by the tag's definition: row 0 is the top, the bottom, the left or the right side.
-    row, column = {1: (0, 0), 2: (0, -1), 3: (-1, -1), 4: (-1, 0), 5: (0, 0), 6: (0, -1), 7: (-1, -1), 8: (-1, 0)}[orientation]
+    # Where the stored picture's first pixel ends up, by the tag's definition: row 0 is the top, the bottom, the left or
+    # the right side.
+    row, column = {1: (0, 0), 2: (0, -1), 3: (-1, -1), 4: (-1, 0), 5: (0, 0), 6: (0, -1), 7: (-1, -1), 8: (-1, 0)}[
+        orientation
+    ]
     assert tuple(turned.pixels[row, column]) == stored.getpixel((0, 0))
     assert decode(encoded(stored, "PNG", exif=exif), max_pixels=10**6).pixels.shape == (40, 90, 3)

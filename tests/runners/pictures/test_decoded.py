@@ -42,7 +42,11 @@ def decodes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 def test_all_who_ask_at_the_same_time_share_one_decode(decodes: list[bytes]) -> None:
     picture = jpeg(1)
     with ThreadPoolExecutor(4) as threads:
-        found = list(threads.map(lambda copy: decode_shared(copy, max_pixels=LIMIT), [bytes(bytearray(picture)) for _ in range(4)]))
+        found = list(
+            threads.map(
+                lambda copy: decode_shared(copy, max_pixels=LIMIT), [bytes(bytearray(picture)) for _ in range(4)]
+            )
+        )
     assert len(decodes) == 1
     assert all(pixels is found[0] for pixels in found)
     np.testing.assert_array_equal(found[0], decode(picture, max_pixels=LIMIT).pixels)

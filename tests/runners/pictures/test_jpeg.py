@@ -25,7 +25,9 @@ WIDTH, HEIGHT = 203, 131
 def photo(mode: str = "RGB") -> Image.Image:
     """Smooth colours under noise, so that chroma, edges and rounding all show."""
     grain = Image.effect_noise((WIDTH, HEIGHT), 90)
-    colours = Image.merge("RGB", (grain, Image.linear_gradient("L").resize(grain.size), Image.radial_gradient("L").resize(grain.size)))
+    colours = Image.merge(
+        "RGB", (grain, Image.linear_gradient("L").resize(grain.size), Image.radial_gradient("L").resize(grain.size))
+    )
     return colours.convert(mode)
 
 
@@ -111,7 +113,10 @@ SAMPLES = [encoded(PHOTO, "JPEG", quality=60, progressive=progressive, exif=LYIN
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.sampled_from(SAMPLES), st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=4), st.booleans()), min_size=1, max_size=4))
+@given(
+    st.sampled_from(SAMPLES),
+    st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=4), st.booleans()), min_size=1, max_size=4),
+)
 def test_a_damaged_file_is_answered_as_by_pillow(data: bytes, changes: list[tuple[float, bytes, bool]]) -> None:
     damaged = bytearray(data)
     for place, change, over in changes:

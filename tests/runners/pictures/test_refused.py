@@ -22,7 +22,8 @@ def refused(data: bytes, max_pixels: int = MANY) -> ServiceError:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\0", b"a text file\n" * 9, b"\xff\xd8\xff", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.7"]
+    "data",
+    [b"", b"\0", b"a text file\n" * 9, b"\xff\xd8\xff", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.7"],
 )
 def test_what_is_no_picture_is_refused(data: bytes) -> None:
     error = refused(data)
@@ -51,11 +52,19 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 
 def png(width: int, height: int, *extra: bytes, pixels: bytes = b"") -> bytes:
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + b"".join(extra) + png_chunk(b"IDAT", zlib.compress(pixels)) + png_chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + header
+        + b"".join(extra)
+        + png_chunk(b"IDAT", zlib.compress(pixels))
+        + png_chunk(b"IEND", b"")
+    )
 
 
 def tiff(*tags: tuple[int, int, int], order: str = "<", content: bytes = b"") -> bytes:
-    """A TIFF of one directory: (tag, number of values, value), all 32 bits; 10 x 10 grey unless a tag says otherwise."""
+    """A TIFF of one directory: (tag, number of values, value), all 32 bits; 10 x 10 grey unless a tag says
+    otherwise.
+    """
     usual = {256: (1, 10), 257: (1, 10), 258: (1, 8), 259: (1, 1), 262: (1, 1), 277: (1, 1)}
     merged = sorted((usual | {tag: (count, value) for tag, count, value in tags}).items())
     mark = b"II*\0" if order == "<" else b"MM\0*"
@@ -64,7 +73,12 @@ def tiff(*tags: tuple[int, int, int], order: str = "<", content: bytes = b"") ->
 
 
 GIF_LARGER_THAN_ITS_CANVAS = (
-    b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0x80, 0, 0) + bytes(6) + b"," + struct.pack("<HHHHB", 0, 0, 30000, 30000, 0) + b"\2\2\x4c\1\0;"
+    b"GIF89a"
+    + struct.pack("<HHBBB", 1, 1, 0x80, 0, 0)
+    + bytes(6)
+    + b","
+    + struct.pack("<HHHHB", 0, 0, 30000, 30000, 0)
+    + b"\2\2\x4c\1\0;"
 )
 DEFLATED_ZEROS = zlib.compress(bytes(50_000_000), 9)
 
@@ -84,10 +98,22 @@ BOMBS = {
         tiff((322, 1, 16), (323, 1, 16), (324, 10**6, 200), (325, 10**6, 200), order=">", content=bytes(5 * 10**6)),
         ErrorCode.UNREADABLE_PICTURE,
     ),
-    "big tiff of a million entries": (b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 10**6) + bytes(2 * 10**7), ErrorCode.UNREADABLE_PICTURE),
-    "tiff that claims more metadata than it has": (tiff((270, 2**31, 8), (273, 2**30, 8), (279, 2**30, 8)), ErrorCode.UNREADABLE_PICTURE),
-    "png with a giant text": (png(1, 1, png_chunk(b"zTXt", b"k\0\0" + DEFLATED_ZEROS), pixels=bytes(4)), ErrorCode.UNREADABLE_PICTURE),
-    "png with a giant profile": (png(1, 1, png_chunk(b"iCCP", b"k\0\0" + DEFLATED_ZEROS), pixels=bytes(4)), ErrorCode.UNREADABLE_PICTURE),
+    "big tiff of a million entries": (
+        b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 10**6) + bytes(2 * 10**7),
+        ErrorCode.UNREADABLE_PICTURE,
+    ),
+    "tiff that claims more metadata than it has": (
+        tiff((270, 2**31, 8), (273, 2**30, 8), (279, 2**30, 8)),
+        ErrorCode.UNREADABLE_PICTURE,
+    ),
+    "png with a giant text": (
+        png(1, 1, png_chunk(b"zTXt", b"k\0\0" + DEFLATED_ZEROS), pixels=bytes(4)),
+        ErrorCode.UNREADABLE_PICTURE,
+    ),
+    "png with a giant profile": (
+        png(1, 1, png_chunk(b"iCCP", b"k\0\0" + DEFLATED_ZEROS), pixels=bytes(4)),
+        ErrorCode.UNREADABLE_PICTURE,
+    ),
 }
 
 

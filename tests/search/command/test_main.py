@@ -52,7 +52,9 @@ def test_migrate_stats_and_failed_work_without_a_service(folder: Path, capsys: p
     assert "no Immich" in capsys.readouterr().err
 
 
-def test_a_database_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_database_that_cannot_be_reached_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:9/none")
     assert main(["stats"]) == 1
     said = capsys.readouterr().err
@@ -70,7 +72,9 @@ def test_a_database_that_cannot_be_reached_is_one_line(monkeypatch: pytest.Monke
         (("reprocess", "--all", "--url", "http://127.0.0.1:9"), "No service answers"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(arguments: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_done_is_one_line(
+    arguments: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(arguments) == 1
     said = capsys.readouterr().err
     assert says in said

@@ -115,7 +115,9 @@ def test_a_folder_that_others_may_write_to_is_refused(folder: Path, closed: Prog
     assert copies(folder) == []
 
 
-def test_a_copy_that_cannot_be_made_says_why_and_leaves_nothing(folder: Path, closed: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_that_cannot_be_made_says_why_and_leaves_nothing(
+    folder: Path, closed: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(source: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 

@@ -136,7 +136,9 @@ def test_after_a_kill_of_postgresql_what_was_committed_is_there(server: Embedded
     query(conninfo, "DROP TABLE kept")
 
 
-def test_after_a_kill_of_our_process_the_orphan_is_taken_over_and_stopped_at_the_end(server: EmbeddedServer, folder: Path) -> None:
+def test_after_a_kill_of_our_process_the_orphan_is_taken_over_and_stopped_at_the_end(
+    server: EmbeddedServer, folder: Path
+) -> None:
     process = use_from_another_process(folder, "os.kill(os.getpid(), signal.SIGKILL)")
     process.communicate()
     orphan = postmaster(server)

@@ -132,7 +132,10 @@ def test_a_wrong_body_is_named(database: Database, body: bytes, told: str) -> No
 
 
 def test_a_body_without_end_is_not_read_to_it(database: Database) -> None:
-    assert code(Api(database).ask("POST", f"/assets/{uuid4()}/reprocess", content=b" " * 20_000)) == (413, "body_too_large")
+    assert code(Api(database).ask("POST", f"/assets/{uuid4()}/reprocess", content=b" " * 20_000)) == (
+        413,
+        "body_too_large",
+    )
 
 
 def test_text_is_found_with_its_lines_and_boxes(database: Database, tmp_path: Path) -> None:
@@ -224,7 +227,11 @@ def test_stats_count_every_state(database: Database, tmp_path: Path) -> None:
     waiting = index(database, tmp_path / "c.jpg")
     for table in ("ocr_document", "embedding"):
         rows(database, f"delete from immich_ai.{table} where asset_id = %s", waiting)
-    rows(database, "insert into immich_ai.failure (uri, task, code, message) values ('/d.jpg', 'read', 'unreadable_picture', 'No.')")
+    rows(
+        database,
+        "insert into immich_ai.failure (uri, task, code, message) values ('/d.jpg', 'read', 'unreadable_picture', "
+        "'No.')",
+    )
     answer = Api(database).ask("GET", "/stats").json()
     counted = {name: answer[name] for name in ("assets", "read", "empty", "failed", "waiting", "embedded")}
     assert counted == {"assets": 3, "read": 1, "empty": 1, "failed": 1, "waiting": 1, "embedded": 2}

@@ -14,7 +14,9 @@ from settings import Settings
 from tests.search.indexing.redoing import settings
 
 
-def test_a_database_is_opened_in_the_background_and_tried_again(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_database_is_opened_in_the_background_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     attempts = []
 
     class Opened:

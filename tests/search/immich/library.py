@@ -1,4 +1,6 @@
-"""An Immich as its database shows it: uploads, readings, trash, deletions, a changed model, as Immich's own server writes them."""
+"""An Immich as its database shows it: uploads, readings, trash, deletions, a changed model, as Immich's own server
+writes them.
+"""
 
 from __future__ import annotations
 
@@ -26,19 +28,23 @@ class Library:
     def upload(self, *, owner: UUID = OWNER, name: str = "IMG_0001.jpg", visibility: str = "timeline") -> UUID:
         asset = uuid4()
         self.connection.execute(
-            f'INSERT INTO {self._assets} (id, "ownerId", "originalFileName", "localDateTime", visibility) VALUES (%s, %s, %s, %s, %s)',
+            f'INSERT INTO {self._assets} (id, "ownerId", "originalFileName", "localDateTime", visibility) VALUES '
+            "(%s, %s, %s, %s, %s)",
             (asset, owner, name, START, visibility),
         )
         return asset
 
     def read(self, asset: UUID, lines: Sequence[str | tuple[str, float, float]]) -> None:
-        """Immich's OCR of an asset: lines as texts, one below the other, or as (text, left, top). Immich writes the lines, then "ocrAt"."""
+        """Immich's OCR of an asset: lines as texts, one below the other, or as (text, left, top). Immich writes the
+        lines, then "ocrAt".
+        """
         self.connection.execute('DELETE FROM asset_ocr WHERE "assetId" = %s', (asset,))
         for n, line in enumerate(lines):
             text, x, y = line if isinstance(line, tuple) else (line, 0.1, 0.1 * n)
             self.connection.execute(
                 'INSERT INTO asset_ocr ("assetId", x1, y1, x2, y2, x3, y3, x4, y4, "boxScore", "textScore", text)'
-                " VALUES (%(a)s, %(x)s, %(y)s, %(x)s + 0.3, %(y)s, %(x)s + 0.3, %(y)s + 0.05, %(x)s, %(y)s + 0.05, 0.9, 0.95, %(text)s)",
+                " VALUES (%(a)s, %(x)s, %(y)s, %(x)s + 0.3, %(y)s, %(x)s + 0.3, %(y)s + 0.05, %(x)s, %(y)s + 0.05, "
+                "0.9, 0.95, %(text)s)",
                 {"a": asset, "x": x, "y": y, "text": text},
             )
         self._now += timedelta(seconds=1)
@@ -50,14 +56,16 @@ class Library:
 
     def read_by_the_fork(self, asset: UUID, texts: Sequence[str], json: str | None = None) -> None:
         self.connection.execute(
-            "INSERT INTO ocr_info VALUES (%s, %s, coalesce(%s::jsonb, jsonb_build_object('texts', %s::text[], 'scores', %s::text[])))"
+            "INSERT INTO ocr_info VALUES (%s, %s, coalesce(%s::jsonb, jsonb_build_object('texts', %s::text[], "
+            "'scores', %s::text[])))"
             ' ON CONFLICT ("assetId") DO UPDATE SET text = excluded.text, "ocrJson" = excluded."ocrJson"',
             (asset, " ".join(texts), json, list(texts), ["0.98" for _ in texts]),
         )
 
     def embed(self, asset: UUID, vector: Sequence[float]) -> None:
         self.connection.execute(
-            'INSERT INTO smart_search VALUES (%s, %s::vector) ON CONFLICT ("assetId") DO UPDATE SET embedding = excluded.embedding',
+            'INSERT INTO smart_search VALUES (%s, %s::vector) ON CONFLICT ("assetId") DO UPDATE SET embedding = '
+            "excluded.embedding",
             (asset, str(list(vector))),
         )
 

@@ -19,7 +19,10 @@ from search.immich.rows import search_tokens
         ("RE16发票A-102", ["RE16", "发票", "A-102"]),
         ("ひらがなカタカナ", ["ひら", "らが", "がな", "なカ", "カタ", "タカ", "カナ"]),
         ("한국어", ["한국", "국어"]),
-        ("全\u3000角", ["全", "\u3000", "角"]),  # an ideographic space is neither of Immich's separators nor one of its characters
+        (
+            "全\u3000角",
+            ["全", "\u3000", "角"],
+        ),  # an ideographic space is neither of Immich's separators nor one of its characters
         ("𠀀好", ["𠀀", "好"]),  # beyond the basic plane: no CJK to Immich, which looks at UTF-16 units
         (" \t\n\x00", []),
         ("", []),
@@ -50,7 +53,9 @@ def _as_immich(text: str) -> list[str]:
             while at < len(codes) and cjk(codes[at]):
                 at += 1
             single = at - start == 1
-            tokens += [joined(codes[start:at])] if single else [joined(codes[one : one + 2]) for one in range(start, at - 1)]
+            tokens += (
+                [joined(codes[start:at])] if single else [joined(codes[one : one + 2]) for one in range(start, at - 1)]
+            )
         else:
             while at < len(codes) and codes[at] > 32 and not cjk(codes[at]):
                 at += 1
@@ -58,6 +63,9 @@ def _as_immich(text: str) -> list[str]:
     return tokens
 
 
-@given(st.text(st.sampled_from("发票營업かカ㐀䶿一鿿가힯Aa1-.,， \t\n\x00\x20\x21𠀀😀ー゠〿ㄱ"), max_size=40) | st.text(max_size=40))
+@given(
+    st.text(st.sampled_from("发票營업かカ㐀䶿一鿿가힯Aa1-.,， \t\n\x00\x20\x21𠀀😀ー゠〿ㄱ"), max_size=40)
+    | st.text(max_size=40)
+)
 def test_any_text_is_cut_as_by_immichs_own_loop(text: str) -> None:
     assert search_tokens(text) == _as_immich(text)

@@ -49,18 +49,26 @@ def test_an_asset_shows_its_owner_name_and_whether_it_may_be_seen(library: Libra
     in_trash = library.upload(name="发票.jpg")
     library.set(in_trash, '"deletedAt" = now()')
     rows = library.connection.execute("SELECT id, owner, name, visible FROM immich_ai.source_asset").fetchall()
-    assert {row[0]: row[3] for row in rows} == {**dict.fromkeys(seen, True), **dict.fromkeys([*hidden, in_trash], False)}
+    assert {row[0]: row[3] for row in rows} == {
+        **dict.fromkeys(seen, True),
+        **dict.fromkeys([*hidden, in_trash], False),
+    }
     assert {row[1] for row in rows} == {str(OWNER)}
     assert [row[2] for row in rows if row[0] == in_trash] == ["发票.jpg"]
 
 
 def test_lines_come_in_reading_order_without_those_that_immich_hides(library: Library) -> None:
     asset, other = library.upload(), library.upload()
-    library.read(asset, [("bottom", 0.1, 0.8), ("right", 0.6, 0.101), ("left", 0.1, 0.11), ("hidden", 0.1, 0.5), ("middle", 0.1, 0.4)])
+    library.read(
+        asset,
+        [("bottom", 0.1, 0.8), ("right", 0.6, 0.101), ("left", 0.1, 0.11), ("hidden", 0.1, 0.5), ("middle", 0.1, 0.4)],
+    )
     library.read(other, ["another's"])
     library.connection.execute("UPDATE asset_ocr SET \"isVisible\" = false WHERE text = 'hidden'")
     assert lines_of(library, asset) == ["left", "right", "middle", "bottom"]
-    numbers = library.connection.execute("SELECT n FROM immich_ai.source_line WHERE asset_id = %s ORDER BY n", (asset,)).fetchall()
+    numbers = library.connection.execute(
+        "SELECT n FROM immich_ai.source_line WHERE asset_id = %s ORDER BY n", (asset,)
+    ).fetchall()
     assert numbers == [(1,), (2,), (3,), (4,)]
 
 
@@ -84,24 +92,31 @@ def test_immich_may_change_the_size_of_its_vectors_at_any_time(library: Library)
 
 
 def test_nothing_of_ours_depends_on_a_table_of_immich(library: Library) -> None:
-    library.connection.execute("DROP TABLE face_search, asset_face, ocr_search, smart_search, asset_ocr, asset_job_status, asset")
+    library.connection.execute(
+        "DROP TABLE face_search, asset_face, ocr_search, smart_search, asset_ocr, asset_job_status, asset"
+    )
 
 
 def test_a_search_by_vector_uses_immichs_own_index(library: Library) -> None:
     library.connection.execute("SET enable_seqscan = off")
     plan = library.connection.execute(
-        "EXPLAIN SELECT asset_id FROM immich_ai.source_embedding ORDER BY vector <=> %s::vector LIMIT 10", (str([0.1] * 512),)
+        "EXPLAIN SELECT asset_id FROM immich_ai.source_embedding ORDER BY vector <=> %s::vector LIMIT 10",
+        (str([0.1] * 512),),
     ).fetchall()
     assert any("clip_index" in row[0] for row in plan), plan
 
 
 def test_the_lines_of_one_asset_are_looked_up_by_immichs_own_index(library: Library) -> None:
     library.connection.execute("SET enable_seqscan = off")
-    plan = library.connection.execute("EXPLAIN SELECT * FROM immich_ai.source_line WHERE asset_id = %s", (OWNER,)).fetchall()
+    plan = library.connection.execute(
+        "EXPLAIN SELECT * FROM immich_ai.source_line WHERE asset_id = %s", (OWNER,)
+    ).fetchall()
     assert any("asset_ocr_assetId_idx" in row[0] for row in plan), plan
 
 
-def test_a_role_with_the_rights_of_the_docs_can_search_and_write_nothing(immich_database: Database, library: Library) -> None:
+def test_a_role_with_the_rights_of_the_docs_can_search_and_write_nothing(
+    immich_database: Database, library: Library
+) -> None:
     asset = library.upload()
     library.read(asset, ["发票"])
     library.embed(asset, [1.0] + [0.0] * 511)
@@ -111,13 +126,25 @@ def test_a_role_with_the_rights_of_the_docs_can_search_and_write_nothing(immich_
         connection.execute(SEARCH_RIGHTS)
         connection.execute("SET LOCAL ROLE bento")
         connection.execute("SET LOCAL search_path TO immich_ai, public")
-        for view in ("source_asset", "source_embedding", "source_line", "source_read", "source_digest", "source_document", "ocr_document"):
+        for view in (
+            "source_asset",
+            "source_embedding",
+            "source_line",
+            "source_read",
+            "source_digest",
+            "source_document",
+            "ocr_document",
+        ):
             connection.execute(f"SELECT * FROM immich_ai.{view}")
         assert lines_of(library, asset) == ["发票"]
         for search in SEARCHES:
             connection.execute(search)
         assert connection.execute(SEARCHES[0]).fetchall()[0][0] == asset
-        for statement in ("DELETE FROM asset_ocr", "DELETE FROM immich_ai.ocr_document", "SELECT immich_ai.drop_deleted()"):
+        for statement in (
+            "DELETE FROM asset_ocr",
+            "DELETE FROM immich_ai.ocr_document",
+            "SELECT immich_ai.drop_deleted()",
+        ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
                 connection.execute(statement)
 
@@ -142,8 +169,15 @@ def test_the_fork_has_its_lines_in_a_document(fork_database: Database) -> None:
     library.read_by_the_fork(plain, ["one text"], json="[]")
     library.read_by_the_fork(empty, [])
     library.read_by_the_fork(odd, ["x"], json='{"texts": ["x", "y"], "scores": ["bad"]}')
-    assert [lines_of(library, one) for one in (asset, plain, empty, odd)] == [["第一行", "second"], ["one text"], [], ["x", "y"]]
-    scores = library.connection.execute("SELECT text_score FROM immich_ai.source_line WHERE asset_id IN (%s, %s)", (asset, odd)).fetchall()
+    assert [lines_of(library, one) for one in (asset, plain, empty, odd)] == [
+        ["第一行", "second"],
+        ["one text"],
+        [],
+        ["x", "y"],
+    ]
+    scores = library.connection.execute(
+        "SELECT text_score FROM immich_ai.source_line WHERE asset_id IN (%s, %s)", (asset, odd)
+    ).fetchall()
     assert sorted(scores, key=str) == [(pytest.approx(0.98),), (pytest.approx(0.98),), (None,), (None,)]
     assert len(library.connection.execute("SELECT * FROM immich_ai.source_asset WHERE visible").fetchall()) == 4
     library.close()

@@ -38,7 +38,9 @@ def texts(library: Library) -> dict[UUID, str]:
 
 
 def counts(library: Library) -> tuple[int, ...]:
-    row = library.connection.execute("SELECT assets, read, empty, failed, waiting FROM immich_ai.count_documents()").fetchone()
+    row = library.connection.execute(
+        "SELECT assets, read, empty, failed, waiting FROM immich_ai.count_documents()"
+    ).fetchone()
     assert row is not None
     return row
 
@@ -54,7 +56,9 @@ def test_an_upload_waits_then_is_read_or_empty(immich_database: Database, librar
     assert waiting not in texts(library)
 
 
-def test_reading_again_replaces_the_text_also_by_less_of_it_and_by_none(immich_database: Database, library: Library) -> None:
+def test_reading_again_replaces_the_text_also_by_less_of_it_and_by_none(
+    immich_database: Database, library: Library
+) -> None:
     asset = library.upload()
     library.read(asset, ["one", "two"])
     run(immich_database)
@@ -80,7 +84,9 @@ def test_what_is_deleted_or_is_to_be_read_anew_is_dropped_and_what_is_in_the_tra
     assert set(texts(library)) == {trashed}
 
 
-def test_the_first_force_run_of_ocr_keeps_texts_until_they_are_read_anew(immich_database: Database, library: Library) -> None:
+def test_the_first_force_run_of_ocr_keeps_texts_until_they_are_read_anew(
+    immich_database: Database, library: Library
+) -> None:
     asset = library.upload()
     library.read(asset, ["text"])
     run(immich_database)
@@ -112,7 +118,9 @@ def test_more_than_one_batch_is_taken_over_whole(immich_database: Database, libr
 
 
 @pytest.mark.usefixtures("small_batches")
-def test_a_sync_that_was_cut_off_goes_on_where_it_was(immich_database: Database, library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sync_that_was_cut_off_goes_on_where_it_was(
+    immich_database: Database, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for n in range(8):
         library.read(library.upload(), [f"text {n}"])
     calls = 0
@@ -167,7 +175,9 @@ def test_two_that_sync_at_once_take_each_text_over_once(immich_database: Databas
     assert sum(report.updated for report in reports) == 0
 
 
-def test_one_document_is_copied_or_dropped_as_the_transaction_sees_it(immich_database: Database, library: Library) -> None:
+def test_one_document_is_copied_or_dropped_as_the_transaction_sees_it(
+    immich_database: Database, library: Library
+) -> None:
     asset = library.upload()
     library.read(asset, ["text"])
 
@@ -176,7 +186,9 @@ def test_one_document_is_copied_or_dropped_as_the_transaction_sees_it(immich_dat
             await copy_document(connection, asset, model="PP-OCRv6_small")
 
     asyncio.run(copy())
-    assert library.connection.execute("SELECT text, model FROM immich_ai.ocr_document").fetchall() == [("text", "PP-OCRv6_small")]
+    assert library.connection.execute("SELECT text, model FROM immich_ai.ocr_document").fetchall() == [
+        ("text", "PP-OCRv6_small")
+    ]
     assert run(immich_database, thorough=True) == SyncReport()
     library.connection.execute("DELETE FROM asset_job_status")
     asyncio.run(copy())
@@ -228,6 +240,8 @@ def test_the_loop_goes_on_after_an_error_and_says_each_reason_once(
 
     with caplog.at_level("INFO", logger="service"):
         asyncio.run(story())
-    warnings = [record.getMessage() for record in caplog.records if record.name == "service" and record.levelname == "WARNING"]
+    warnings = [
+        record.getMessage() for record in caplog.records if record.name == "service" and record.levelname == "WARNING"
+    ]
     assert len(warnings) == 1
     assert "does not exist" in warnings[0]

@@ -41,7 +41,12 @@ class FakeService:
         if "clip" in entries:
             answer["clip"] = json.dumps([1.0, float(len(picture))])
         if "ocr" in entries:
-            answer["ocr"] = {"text": [f"{len(picture)} bytes"], "box": [0, 0, 1, 0, 1, 1, 0, 1], "boxScore": [0.9], "textScore": [0.8]}
+            answer["ocr"] = {
+                "text": [f"{len(picture)} bytes"],
+                "box": [0, 0, 1, 0, 1, 1, 0, 1],
+                "boxScore": [0.9],
+                "textScore": [0.8],
+            }
         return httpx.Response(200, json=answer)
 
 

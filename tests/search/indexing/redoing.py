@@ -26,7 +26,13 @@ T = TypeVar("T")
 
 
 def settings(**overrides: Any) -> Settings:
-    plain: dict[str, Any] = {"clip_model": "", "ocr_model": "", "api_auth_key": "s3cret", "immich_url": "", "immich_api_key": None}
+    plain: dict[str, Any] = {
+        "clip_model": "",
+        "ocr_model": "",
+        "api_auth_key": "s3cret",
+        "immich_url": "",
+        "immich_api_key": None,
+    }
     return Settings(_env_file=None, **(plain | overrides))
 
 
@@ -37,7 +43,9 @@ def picture(colour: str = "white", size: tuple[int, int] = (100, 50)) -> bytes:
 
 
 class FakeRecompute:
-    """Answers ``texts``, and vectors of ``size`` numbers that tell one call from the next; remembers the pictures and options."""
+    """Answers ``texts``, and vectors of ``size`` numbers that tell one call from the next; remembers the pictures and
+    options.
+    """
 
     def __init__(self, *texts: str, size: int = 512) -> None:
         self.texts: Sequence[str] = texts
@@ -115,7 +123,8 @@ def upload(database: Database, *texts: str, name: str = "IMG_1.jpg", tables: str
         for n, text in enumerate(texts):
             rows(
                 database,
-                'insert into public.asset_ocr ("assetId", x1, y1, x2, y2, x3, y3, x4, y4, "boxScore", "textScore", text)'
+                'insert into public.asset_ocr ("assetId", x1, y1, x2, y2, x3, y3, x4, y4, "boxScore", "textScore", '
+                "text)"
                 " values (%s, %s, %s, %s, %s, %s, %s, %s, %s, 0.9, 0.9, %s)",
                 *(asset_id, *_lower(n), text),
             )

@@ -82,7 +82,9 @@ def test_a_file_above_the_limit_is_not_held_in_memory_whole(tmp_path: Path) -> N
     assert large.value.code is ErrorCode.BODY_TOO_LARGE
 
 
-@pytest.mark.parametrize(("container", "suffix"), [("mp4", "mp4"), ("mov", "mov"), ("matroska", "mkv"), ("avi", "avi"), ("mp4", "m4v")])
+@pytest.mark.parametrize(
+    ("container", "suffix"), [("mp4", "mp4"), ("mov", "mov"), ("matroska", "mkv"), ("avi", "avi"), ("mp4", "m4v")]
+)
 def test_of_a_video_the_middle_frame_is_sent(container: str, suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"film.{suffix}"
     write_video(path, container=container)
@@ -100,7 +102,12 @@ def test_of_a_video_that_was_cut_short_the_last_whole_frame_is_sent(tmp_path: Pa
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"no video", b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n", b"ffconcat version 1.0\n"],
+    [
+        b"",
+        b"no video",
+        b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n",
+        b"ffconcat version 1.0\n",
+    ],
 )
 def test_what_is_no_video_and_what_names_other_files_is_refused(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "film.mp4"

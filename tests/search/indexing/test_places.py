@@ -70,7 +70,9 @@ def test_one_file_is_a_place_too(tmp_path: Path) -> None:
     assert entry.uri == str(tmp_path / "one.jpg")
 
 
-def test_a_relative_path_and_a_file_address_name_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_and_a_file_address_name_the_same_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "one two.jpg").write_bytes(b"1")
     monkeypatch.chdir(tmp_path)
     (relative,), _ = walked(".")
@@ -90,7 +92,10 @@ def test_memory_stands_for_every_place_of_fsspec() -> None:
         system.pipe_file(name, data)
     try:
         entries, failed = walked("memory://library")
-        assert [(entry.uri, entry.size) for entry in entries] == [("memory:///library/2024/one.jpg", 3), ("memory:///library/two.mp4", 0)]
+        assert [(entry.uri, entry.size) for entry in entries] == [
+            ("memory:///library/2024/one.jpg", 3),
+            ("memory:///library/two.mp4", 0),
+        ]
         assert not failed
         assert all(entry.modified is not None for entry in entries)
         assert exists(entries[0].uri)

@@ -85,7 +85,12 @@ def test_an_error_that_every_picture_would_meet_ends_the_run(status: int, code: 
 
 def test_while_the_service_is_away_the_picture_is_sent_again() -> None:
     troubles: Iterator[Exception | httpx.Response] = iter(
-        [httpx.ConnectError("refused"), httpx.ReadError("cut"), error(503, "queue_full", **{"retry-after": "0"}), error(502, "away")]
+        [
+            httpx.ConnectError("refused"),
+            httpx.ReadError("cut"),
+            error(503, "queue_full", **{"retry-after": "0"}),
+            error(502, "away"),
+        ]
     )
 
     def answer(picture: bytes, tasks: set[str]) -> httpx.Response | None:
@@ -129,8 +134,10 @@ def test_a_picture_that_always_fails_while_others_do_not_is_given_up() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"not json", b"{}", b'{"clip": 5, "ocr": 5}', b'{"clip": "[NaN]", "ocr": {"text": [], "box": [], "boxScore": [], "textScore": []}}',
-     b'{"clip": "[1]", "ocr": {"text": ["a"], "box": [1, 2], "boxScore": [1], "textScore": [1]}}', b'{"clip": "[]", "ocr": {}}'],
+    [b"not json", b"{}", b'{"clip": 5, "ocr": 5}',
+     b'{"clip": "[NaN]", "ocr": {"text": [], "box": [], "boxScore": [], "textScore": []}}',
+     b'{"clip": "[1]", "ocr": {"text": ["a"], "box": [1, 2], "boxScore": [1], "textScore": [1]}}',
+     b'{"clip": "[]", "ocr": {}}'],
 )  # fmt: skip
 def test_an_answer_that_is_not_predicts_ends_the_run(body: bytes) -> None:
     with pytest.raises(CannotGoOn, match="answer is not"):

@@ -46,7 +46,9 @@ def redo(database: Database, asset: UUID, recompute: FakeRecompute, tasks: list[
 def texts(database: Database, asset: UUID) -> tuple[str, list[str]]:
     """Of the document, and of the lines."""
     ((text,),) = rows(database, "select text from immich_ai.ocr_document where asset_id = %s", asset)
-    return text, [line for (line,) in rows(database, "select text from immich_ai.ocr_line where asset_id = %s order by n", asset)]
+    return text, [
+        line for (line,) in rows(database, "select text from immich_ai.ocr_line where asset_id = %s order by n", asset)
+    ]
 
 
 def vector(database: Database, asset: UUID) -> str:

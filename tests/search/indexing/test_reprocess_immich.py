@@ -33,11 +33,18 @@ def immich() -> Iterator[FakeImmich]:
 
 
 def configured(immich: FakeImmich, **overrides: object) -> Settings:
-    return settings(**({"clip_model": "cn-clip-tiny", "immich_url": immich.url, "immich_api_key": immich.key} | overrides))
+    return settings(
+        **({"clip_model": "cn-clip-tiny", "immich_url": immich.url, "immich_api_key": immich.key} | overrides)
+    )
 
 
 def redo(
-    database: Database, immich: FakeImmich, asset: UUID, recompute: FakeRecompute, tasks: list[RedoTask] = BOTH, **overrides: object
+    database: Database,
+    immich: FakeImmich,
+    asset: UUID,
+    recompute: FakeRecompute,
+    tasks: list[RedoTask] = BOTH,
+    **overrides: object,
 ) -> Redone:
     immich.previews.setdefault(str(asset), picture())
     config = configured(immich, **overrides)
@@ -64,7 +71,8 @@ def test_the_rows_are_those_that_immich_writes(immich_database: Database, immich
     assert before <= read_at <= datetime.now(timezone.utc)
     line = rows(
         immich_database,
-        'select x1, y1, x2, y2, x3, y3, x4, y4, "boxScore", "textScore", "isVisible" from asset_ocr where "assetId" = %s order by y1',
+        'select x1, y1, x2, y2, x3, y3, x4, y4, "boxScore", "textScore", "isVisible" from asset_ocr where '
+        '"assetId" = %s order by y1',
         asset,
     )[0]
     assert line == pytest.approx((0.1, 0.1, 0.5, 0.1, 0.5, 0.2, 0.1, 0.2, 0.9, 0.95, True))
@@ -77,8 +85,12 @@ def test_our_own_document_follows_in_the_same_transaction(immich_database: Datab
         immich_database, "select text, model, source_read_at from immich_ai.ocr_document where asset_id = %s", asset
     )
     assert (text, model) == ("新的\n文字", "PP-OCRv5_mobile")
-    assert [(source_read_at,)] == rows(immich_database, 'select "ocrAt" from asset_job_status where "assetId" = %s', asset)
-    assert rows(immich_database, "select * from immich_ai.stale_documents(%s, 10, true)", UUID(int=0)) == []  # sync has nothing to do
+    assert [(source_read_at,)] == rows(
+        immich_database, 'select "ocrAt" from asset_job_status where "assetId" = %s', asset
+    )
+    assert (
+        rows(immich_database, "select * from immich_ai.stale_documents(%s, 10, true)", UUID(int=0)) == []
+    )  # sync has nothing to do
 
 
 def test_text_that_is_no_longer_read_disappears_everywhere(immich_database: Database, immich: FakeImmich) -> None:
@@ -99,7 +111,9 @@ def test_a_picture_that_was_never_read_gets_its_rows(immich_database: Database, 
     assert vector.startswith("[0,1,")
 
 
-def test_a_failing_computation_or_an_immich_that_is_away_writes_nothing(immich_database: Database, immich: FakeImmich) -> None:
+def test_a_failing_computation_or_an_immich_that_is_away_writes_nothing(
+    immich_database: Database, immich: FakeImmich
+) -> None:
     asset = upload(immich_database, "旧")
     before = stored(immich_database, asset)
     recompute = FakeRecompute("新")
@@ -122,7 +136,9 @@ def test_a_job_for_faces_that_immich_refuses_writes_nothing_either(
     asset = upload(immich_database, "旧")
     before = stored(immich_database, asset)
     usual = immich.answer
-    monkeypatch.setattr(immich, "answer", lambda request, key, body: (403, b"{}") if "jobs" in request else usual(request, key, body))
+    monkeypatch.setattr(
+        immich, "answer", lambda request, key, body: (403, b"{}") if "jobs" in request else usual(request, key, body)
+    )
     with pytest.raises(ServiceError, match=r"job\.create"):
         redo(immich_database, immich, asset, FakeRecompute("新"), [*BOTH, RedoTask.FACES])
     assert stored(immich_database, asset) == before
@@ -136,7 +152,9 @@ def test_faces_are_immichs_own_job_and_need_no_picture(immich_database: Database
 
 
 @pytest.mark.parametrize("change", ['"deletedAt" = now()', "visibility = 'hidden'", "visibility = 'locked'"])
-def test_what_search_does_not_show_is_not_done_again(immich_database: Database, immich: FakeImmich, change: str) -> None:
+def test_what_search_does_not_show_is_not_done_again(
+    immich_database: Database, immich: FakeImmich, change: str
+) -> None:
     asset = upload(immich_database, "旧")
     rows(immich_database, f"update public.asset set {change} where id = %s", asset)
     with pytest.raises(ServiceError) as caught:
@@ -146,7 +164,9 @@ def test_what_search_does_not_show_is_not_done_again(immich_database: Database, 
     assert asyncio.run(all_assets(immich_database)) == []
 
 
-def test_a_picture_that_immich_deletes_meanwhile_is_unknown_and_leaves_nothing(immich_database: Database, immich: FakeImmich) -> None:
+def test_a_picture_that_immich_deletes_meanwhile_is_unknown_and_leaves_nothing(
+    immich_database: Database, immich: FakeImmich
+) -> None:
     asset = upload(immich_database, "旧")
 
     class DeletedMeanwhile(FakeRecompute):
@@ -173,7 +193,9 @@ def change_model(database: Database, size: int) -> None:
 def test_a_model_of_another_size_than_immich_keeps_is_refused(immich_database: Database, immich: FakeImmich) -> None:
     asset = upload(immich_database, "旧")
     change_model(immich_database, 768)
-    with pytest.raises(ServiceError, match=r"768 numbers, but CLIP_MODEL cn-clip-tiny makes 512.*Smart Search") as caught:
+    with pytest.raises(
+        ServiceError, match=r"768 numbers, but CLIP_MODEL cn-clip-tiny makes 512.*Smart Search"
+    ) as caught:
         redo(immich_database, immich, asset, FakeRecompute("新"))
     assert caught.value.code is ErrorCode.STORED_MODEL_DIFFERS
     assert rows(immich_database, "select text from asset_ocr") == [("旧",)]
@@ -181,7 +203,9 @@ def test_a_model_of_another_size_than_immich_keeps_is_refused(immich_database: D
     assert rows(immich_database, "select text from asset_ocr") == [("新",)]
 
 
-def test_a_model_that_changes_while_it_is_computed_is_refused_too(immich_database: Database, immich: FakeImmich) -> None:
+def test_a_model_that_changes_while_it_is_computed_is_refused_too(
+    immich_database: Database, immich: FakeImmich
+) -> None:
     asset = upload(immich_database, "旧")
     config = configured(immich)
     known = models(immich_database, config)
@@ -193,7 +217,9 @@ def test_a_model_that_changes_while_it_is_computed_is_refused_too(immich_databas
     assert rows(immich_database, "select text from asset_ocr") == [("旧",)]
 
 
-def test_without_a_model_of_ours_immichs_own_settings_say_what_computes(immich_database: Database, immich: FakeImmich) -> None:
+def test_without_a_model_of_ours_immichs_own_settings_say_what_computes(
+    immich_database: Database, immich: FakeImmich
+) -> None:
     config = configured(immich, clip_model="")
     defaults = models(immich_database, config)
     assert (defaults.clip, defaults.ocr) == ("ViT-B-32__openai", "PP-OCRv5_mobile")
@@ -216,8 +242,14 @@ def test_without_a_model_of_ours_immichs_own_settings_say_what_computes(immich_d
         "update public.system_metadata set value = %s",
         '{"machineLearning":{"ocr":{"modelName":"Tesseract","maxResolution":"x"}}}',
     )
-    assert models(immich_database, config).ocr == "PP-OCRv5_mobile"  # settings that cannot be understood are Immich's defaults
-    rows(immich_database, "update public.system_metadata set value = %s", '{"machineLearning":{"ocr":{"modelName":"Tesseract"}}}')
+    assert (
+        models(immich_database, config).ocr == "PP-OCRv5_mobile"
+    )  # settings that cannot be understood are Immich's defaults
+    rows(
+        immich_database,
+        "update public.system_metadata set value = %s",
+        '{"machineLearning":{"ocr":{"modelName":"Tesseract"}}}',
+    )
     with pytest.raises(ServiceError, match="Tesseract"):
         models(immich_database, config).ocr_or_refuse()
 
@@ -230,9 +262,15 @@ def reader(immich_database: Database) -> Iterator[tuple[str, Database]]:
     rows(immich_database, f"create role {name} login password '{name}'")
     rows(immich_database, f"grant usage on schema immich_ai to {name}")
     rows(immich_database, f"grant select on all tables in schema immich_ai to {name}")
-    rows(immich_database, f"grant select on public.asset, public.smart_search, public.asset_ocr, public.asset_job_status to {name}")
+    rows(
+        immich_database,
+        f"grant select on public.asset, public.smart_search, public.asset_ocr, public.asset_job_status to {name}",
+    )
     conninfo = make_conninfo(immich_database.conninfo, user=name, password=name)
-    yield name, UnpooledDatabase(conninfo, Facts(immich_database.source, immich_database.cutter, ("immich_ai", "public")))
+    yield (
+        name,
+        UnpooledDatabase(conninfo, Facts(immich_database.source, immich_database.cutter, ("immich_ai", "public"))),
+    )
     rows(immich_database, f"drop owned by {name}")
     rows(immich_database, f"drop role {name}")
 
@@ -247,7 +285,9 @@ def test_a_role_that_may_only_read_is_told_what_it_lacks(
     assert stored(immich_database, asset)[0] == ["旧"]
 
 
-def test_the_rights_that_the_docs_give_are_enough(immich_database: Database, immich: FakeImmich, reader: tuple[str, Database]) -> None:
+def test_the_rights_that_the_docs_give_are_enough(
+    immich_database: Database, immich: FakeImmich, reader: tuple[str, Database]
+) -> None:
     asset = upload(immich_database, "旧")
     name, database = reader
     block = re.search(r"```sql\n(GRANT.*?)```", (ROOT / "docs/search.md").read_text(encoding="utf-8"), re.DOTALL)

@@ -79,7 +79,10 @@ def failed(database: Database) -> list[Failed]:
 
 
 def figures(tally: Tally) -> dict[str, int]:
-    found = {name: getattr(tally, name) for name in ("computed", "unchanged", "touched", "moved", "removed", "failed", "failed_before")}
+    found = {
+        name: getattr(tally, name)
+        for name in ("computed", "unchanged", "touched", "moved", "removed", "failed", "failed_before")
+    }
     return {name: number for name, number in found.items() if number}
 
 
@@ -96,7 +99,12 @@ def test_a_broken_picture_is_tried_again_when_asked_and_when_it_was_mended(datab
     index(database, library)
     assert figures(index(database, library, run_with=Options(retry_failed=True))) == {"unchanged": 3, "failed": 1}
     (one,) = failed(database)
-    assert (Path(str(one.uri)).name, one.task, one.code, one.attempts) == ("broken.png", "read", "unreadable_picture", 2)
+    assert (Path(str(one.uri)).name, one.task, one.code, one.attempts) == (
+        "broken.png",
+        "read",
+        "unreadable_picture",
+        2,
+    )
     (library / "broken.png").write_bytes(picture(9, kind="PNG"))
     assert figures(index(database, library)) == {"unchanged": 3, "computed": 1}
     assert failed(database) == []
@@ -107,7 +115,12 @@ def test_a_touched_file_is_read_but_not_sent_and_a_changed_one_is(database: Data
     os.utime(library / "one.jpg", (1_700_000_000, 1_700_000_000))
     (library / "two.jpg").write_bytes(picture(22))
     service = FakeService()
-    assert figures(index(database, library, service=service)) == {"unchanged": 1, "touched": 1, "computed": 1, "failed_before": 1}
+    assert figures(index(database, library, service=service)) == {
+        "unchanged": 1,
+        "touched": 1,
+        "computed": 1,
+        "failed_before": 1,
+    }
     assert [sent for sent, _ in service.asked] == [picture(22)]
     assert figures(index(database, library)) == {"unchanged": 3, "failed_before": 1}
 
@@ -117,7 +130,12 @@ def test_a_deleted_file_is_removed_and_a_moved_one_is_not_sent_again(database: D
     (library / "one.jpg").unlink()
     (library / "two.jpg").rename(library / "sub" / "renamed.jpg")
     service = FakeService()
-    assert figures(index(database, library, service=service)) == {"unchanged": 1, "moved": 1, "removed": 1, "failed_before": 1}
+    assert figures(index(database, library, service=service)) == {
+        "unchanged": 1,
+        "moved": 1,
+        "removed": 1,
+        "failed_before": 1,
+    }
     assert service.asked == []
     assert names(database) == ["broken.png", "renamed.jpg", "three.jpg"]
     assert figures(index(database, library)) == {"unchanged": 2, "failed_before": 1}
@@ -131,7 +149,9 @@ def test_a_copy_is_a_picture_of_its_own(database: Database, library: Path) -> No
     assert "one.jpg" in names(database)
 
 
-def test_a_file_outside_of_what_is_indexed_is_never_taken_for_one_that_moved_in(database: Database, library: Path, tmp_path: Path) -> None:
+def test_a_file_outside_of_what_is_indexed_is_never_taken_for_one_that_moved_in(
+    database: Database, library: Path, tmp_path: Path
+) -> None:
     index(database, library)
     shutil.copytree(library, tmp_path / "backup")
     shutil.rmtree(library)  # a disk that is not there
@@ -208,16 +228,29 @@ def test_another_model_computes_its_task_anew(database: Database, library: Path)
     assert (tally.computed, {tasks for _, tasks in service.asked}) == (3, {frozenset({"clip"})})
 
 
-def test_a_task_that_failed_for_a_picture_is_not_tried_again_but_the_other_is_there(database: Database, library: Path) -> None:
-    service = FakeService(lambda sent, tasks: error(422, "odd_picture") if "ocr" in tasks and sent == picture(0) else None)
+def test_a_task_that_failed_for_a_picture_is_not_tried_again_but_the_other_is_there(
+    database: Database, library: Path
+) -> None:
+    service = FakeService(
+        lambda sent, tasks: error(422, "odd_picture") if "ocr" in tasks and sent == picture(0) else None
+    )
     first = index(database, library, service=service)
     assert (first.computed, first.failed) == (3, 2)
-    assert {(one.task, one.code) for one in failed(database)} == {("read", "unreadable_picture"), ("ocr", "odd_picture")}
+    assert {(one.task, one.code) for one in failed(database)} == {
+        ("read", "unreadable_picture"),
+        ("ocr", "odd_picture"),
+    }
     assert figures(index(database, library)) == {"unchanged": 2, "failed_before": 2}
-    assert figures(index(database, library, run_with=Options(retry_failed=True))) == {"unchanged": 2, "computed": 1, "failed": 1}
+    assert figures(index(database, library, run_with=Options(retry_failed=True))) == {
+        "unchanged": 2,
+        "computed": 1,
+        "failed": 1,
+    }
 
 
-def test_a_file_that_is_too_large_or_cannot_be_opened_is_told_and_not_held_against_it(database: Database, library: Path) -> None:
+def test_a_file_that_is_too_large_or_cannot_be_opened_is_told_and_not_held_against_it(
+    database: Database, library: Path
+) -> None:
     (library / "gone.jpg").write_bytes(picture(5))
     (library / "gone.jpg").chmod(0)
     (library / "large.jpg").write_bytes(picture(6) + bytes(100_000))

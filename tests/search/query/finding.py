@@ -1,4 +1,6 @@
-"""Pictures for the tests of finding: put straight into the tables of either source, with the vectors that a test wants."""
+"""Pictures for the tests of finding: put straight into the tables of either source, with the vectors that a test
+wants.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,13 @@ def direction(*numbers: float) -> Float32:
 
 
 async def put(
-    database: Database, name: str, lines: Sequence[str] | None = None, vector: Float32 | None = None, owner: str = "", *, model: str = MODEL
+    database: Database,
+    name: str,
+    lines: Sequence[str] | None = None,
+    vector: Float32 | None = None,
+    owner: str = "",
+    *,
+    model: str = MODEL,
 ) -> UUID:
     """A picture called ``name``; ``lines`` None: not read."""
     asset_id = id_of(name)
@@ -54,24 +62,31 @@ async def put(
             )
         else:
             await connection.execute(
-                'insert into public.asset (id, "ownerId", "originalFileName", "localDateTime") values (%s, %s, %s, now())',
+                'insert into public.asset (id, "ownerId", "originalFileName", "localDateTime") values (%s, %s, %s, '
+                "now())",
                 (asset_id, owner or id_of("nobody"), name),
             )
         if numbers is not None and standalone:
-            await connection.execute("insert into immich_ai.embedding values (%s, %s, %s::vector)", (asset_id, model, numbers))
+            await connection.execute(
+                "insert into immich_ai.embedding values (%s, %s, %s::vector)", (asset_id, model, numbers)
+            )
         elif numbers is not None:
-            await connection.execute('insert into public.smart_search ("assetId", embedding) values (%s, %s::vector)', (asset_id, numbers))
+            await connection.execute(
+                'insert into public.smart_search ("assetId", embedding) values (%s, %s::vector)', (asset_id, numbers)
+            )
         if lines is not None:
             await put_document(connection, asset_id, lines, model="ocr", read_at=READ_AT)
             for n, line in enumerate(lines, start=1):
                 if standalone:
                     await connection.execute(
-                        "insert into immich_ai.ocr_line values (%s, %s, %s, 0.1, 0.2, 0.9, 0.2, 0.9, 0.3, 0.1, 0.3, 0.95, 0.9)",
+                        "insert into immich_ai.ocr_line values (%s, %s, %s, 0.1, 0.2, 0.9, 0.2, 0.9, 0.3, 0.1, 0.3, "
+                        "0.95, 0.9)",
                         (asset_id, n, line.replace("\0", "")),
                     )
                 else:
                     await connection.execute(
-                        'insert into public.asset_ocr ("assetId", x1, y1, x2, y2, x3, y3, x4, y4, "boxScore", "textScore", text)'
+                        'insert into public.asset_ocr ("assetId", x1, y1, x2, y2, x3, y3, x4, y4, "boxScore", '
+                        '"textScore", text)'
                         " values (%s, 0.1, %s, 0.9, %s, 0.9, %s, 0.1, %s, 0.95, 0.9, %s)",
                         (asset_id, n / 100, n / 100, n / 100 + 0.005, n / 100 + 0.005, line),
                     )

@@ -71,7 +71,9 @@ def test_text_is_found(papers: Database, query: str, first: list[str]) -> None:
     page = found(papers, f"ocr:{query}")
     assert page.mode is Mode.OCR
     if papers.cutter == "zhparser" and "apart" in first[1:]:
-        first = first[: len(names(page))]  # zhparser's dictionary may have the whole as one word, and its parts are no hit then
+        first = first[
+            : len(names(page))
+        ]  # zhparser's dictionary may have the whole as one word, and its parts are no hit then
         assert first
     assert sorted(names(page)) == sorted(first) if " or " in query else names(page) == first
     assert all(hit.ocr is not None and 0 <= hit.ocr.score <= 1 and hit.score == hit.ocr.score for hit in page.hits)
@@ -97,7 +99,10 @@ def test_words_that_stand_apart_are_marked_apart(papers: Database) -> None:
 
 def test_short_lines_and_short_texts_come_first(database: Database) -> None:
     page = ["第一行", *["很长的一页文字写满了整张纸" for _ in range(60)]]
-    fill(database, {"page": [*page, "请把发票交给财务"], "line": ["请把发票交给财务"], "word": ["发票"], "apart": ["发", "票"]})
+    fill(
+        database,
+        {"page": [*page, "请把发票交给财务"], "line": ["请把发票交给财务"], "word": ["发票"], "apart": ["发", "票"]},
+    )
     assert names(found(database, "ocr:发票")) == ["word", "line", "page"]
 
 
@@ -145,7 +150,9 @@ def test_meaning_is_ordered_by_similarity(database: Database) -> None:
 
 
 @pytest.mark.parametrize("source", ["database", "immich_database"])
-def test_vectors_of_another_model_or_size_are_told_apart(request: pytest.FixtureRequest, postgresql: object, source: str) -> None:
+def test_vectors_of_another_model_or_size_are_told_apart(
+    request: pytest.FixtureRequest, postgresql: object, source: str
+) -> None:
     database: Database = request.getfixturevalue(source)
     asyncio.run(put(database, "one", ["发票"], direction(1)))
     other = embedding(direction(1)[:256], "tiny" if source == "immich_database" else "other")
@@ -153,7 +160,11 @@ def test_vectors_of_another_model_or_size_are_told_apart(request: pytest.Fixture
         found(database, "发票", Mode.CLIP, embed=other)
     assert refused.value.code is ErrorCode.STORED_MODEL_DIFFERS
     page = found(database, "发票", embed=other)
-    assert (names(page), page.mode, [note.code for note in page.notes]) == (["one"], Mode.OCR, [ErrorCode.STORED_MODEL_DIFFERS])
+    assert (names(page), page.mode, [note.code for note in page.notes]) == (
+        ["one"],
+        Mode.OCR,
+        [ErrorCode.STORED_MODEL_DIFFERS],
+    )
 
 
 @settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -168,7 +179,8 @@ def test_the_grams_of_a_text_hold_those_of_every_piece_of_it(database: Database,
 
 
 _PIECES_WITH_OTHER_GRAMS = """
-SELECT whole, piece FROM unnest(%s::text[]) AS whole, generate_series(1, length(whole)) AS start, generate_series(1, 4) AS size,
+SELECT whole, piece FROM unnest(%s::text[]) AS whole, generate_series(1, length(whole)) AS start, generate_series(1,
+4) AS size,
        LATERAL (SELECT substr(whole, start, size) AS piece) p
 WHERE NOT immich_ai.grams(piece) <@ immich_ai.grams(whole)
 """
@@ -181,7 +193,8 @@ def test_where_zhparser_is_all_its_token_types_are_mapped(database: Database) ->
     async def unmapped() -> list[dict[str, object]]:
         async with database.connection() as connection:
             cursor = await connection.execute(
-                "select alias from ts_token_type('zhparser') where tokid not in (select maptokentype from pg_ts_config_map"
+                "select alias from ts_token_type('zhparser') where tokid not in (select maptokentype from "
+                "pg_ts_config_map"
                 " where mapcfg = 'immich_ai.chinese'::regconfig)"
             )
             return await cursor.fetchall()

@@ -48,7 +48,10 @@ def test_weights_and_the_weighted_sum_are_followed(database: Database) -> None:
     assert names(found(database, "dog", embed=embed, config=Settings(search_clip_weight=2))) == ["dog", "text"]
     assert names(found(database, "dog", embed=embed, config=Settings(search_ocr_weight=2))) == ["text", "dog"]
     weighted = found(
-        database, "dog", embed=embed, config=Settings(search_fusion="weighted", search_clip_weight=0.5, search_ocr_weight=0.25)
+        database,
+        "dog",
+        embed=embed,
+        config=Settings(search_fusion="weighted", search_clip_weight=0.5, search_ocr_weight=0.25),
     )
     by_name = {hit.name: hit for hit in weighted.hits}
     assert by_name["dog"].score == pytest.approx(0.5, abs=1e-5)
@@ -88,7 +91,10 @@ def library(database: Database) -> Database:
             await put(database, f"near-{number}", lines, direction(1, number / 100))
         for number in range(9):
             await put(
-                database, f"exact-{number}", ["长" * number + "发票", "RE16", "收据", "红色" if number else "绿色"], direction(-1, number)
+                database,
+                f"exact-{number}",
+                ["长" * number + "发票", "RE16", "收据", "红色" if number else "绿色"],
+                direction(-1, number),
             )
 
     asyncio.run(write())
@@ -125,7 +131,8 @@ def test_the_functions_can_be_called_by_a_person(database: Database) -> None:
             by_text = [row["name"] for row in await cursor.fetchall()]
             cursor = await connection.execute(
                 """
-                select a.name from immich_ai.clip_search((select vector from immich_ai.embedding order by vector desc limit 1), %s) f
+                select a.name from immich_ai.clip_search((select vector from immich_ai.embedding order by vector desc
+                limit 1), %s) f
                 join immich_ai.source_asset a on a.id = f.asset_id order by f.rank
                 """,
                 (MODEL,),

@@ -1,4 +1,6 @@
-"""Nobody is shown another's picture, nor one that is in the trash, hidden or locked: in all modes, over both sources."""
+"""Nobody is shown another's picture, nor one that is in the trash, hidden or locked: in all modes, over both
+sources.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +31,25 @@ def shared(request: pytest.FixtureRequest, postgresql: object) -> Database:
         for person_number, person in enumerate(PEOPLE):
             for number in range(15):
                 lines = ["发票 RE16", "上海" if number % 2 else "北京"] if number % 3 else None
-                await put(database, f"{person}-{number}", lines, direction(1, number / 30, person_number / 10), owner_id(person))
+                await put(
+                    database,
+                    f"{person}-{number}",
+                    lines,
+                    direction(1, number / 30, person_number / 10),
+                    owner_id(person),
+                )
         async with database.connection() as connection:
             if database.source is Source.STANDALONE:
                 await connection.execute("select immich_ai.index_embeddings(%s, 512)", (MODEL,))
                 return
-            for number, change in ((1, '"deletedAt" = now()'), (2, "visibility = 'hidden'"), (4, "visibility = 'locked'")):
-                await connection.execute(f"update public.asset set {change} where id = %s".encode(), (id_of(f"ann-{number}"),))
+            for number, change in (
+                (1, '"deletedAt" = now()'),
+                (2, "visibility = 'hidden'"),
+                (4, "visibility = 'locked'"),
+            ):
+                await connection.execute(
+                    f"update public.asset set {change} where id = %s".encode(), (id_of(f"ann-{number}"),)
+                )
 
     asyncio.run(write())
     return database

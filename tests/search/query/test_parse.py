@@ -28,7 +28,16 @@ def test_what_only_looks_like_the_prefix_is_text(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "quoted", ['"营业 执照"', "“营业 执照”", "”营业 执照“", "＂营业 执照＂", "「营业 执照」", "『营业 执照』", "ocr:「營業 執照」"]
+    "quoted",
+    [
+        '"营业 执照"',
+        "“营业 执照”",
+        "”营业 执照“",
+        "＂营业 执照＂",
+        "「营业 执照」",
+        "『营业 执照』",
+        "ocr:「營業 執照」",
+    ],
 )
 def test_quoted_text_is_kept_together(quoted: str) -> None:
     assert wanted(quoted) == [("营业 执照",)]
@@ -73,7 +82,9 @@ def test_the_longest_query_is_answered_and_a_longer_one_refused() -> None:
 
 
 @settings(deadline=None, max_examples=300)
-@given(st.text(max_size=80) | st.text(st.sampled_from("a1发票 \"“”「」『』'-－|&!():*<>\\\0\ud800😀ocr:："), max_size=40))
+@given(
+    st.text(max_size=80) | st.text(st.sampled_from("a1发票 \"“”「」『』'-－|&!():*<>\\\0\ud800😀ocr:："), max_size=40)
+)
 def test_any_text_is_understood_or_refused(text: str) -> None:
     refused: ServiceError | None = None
     try:

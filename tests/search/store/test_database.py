@@ -35,8 +35,14 @@ async def one(db: Database, query: str) -> object:
         return next(iter(row.values())) if row else None
 
 
-def test_the_source_is_found_by_the_tables_that_are_there(database: Database, immich_database: Database, fork_database: Database) -> None:
-    assert (database.source, immich_database.source, fork_database.source) == (Source.STANDALONE, Source.IMMICH, Source.IMMICH_1_134)
+def test_the_source_is_found_by_the_tables_that_are_there(
+    database: Database, immich_database: Database, fork_database: Database
+) -> None:
+    assert (database.source, immich_database.source, fork_database.source) == (
+        Source.STANDALONE,
+        Source.IMMICH,
+        Source.IMMICH_1_134,
+    )
 
 
 def test_a_source_whose_tables_are_missing_is_refused(database: Database) -> None:
@@ -82,7 +88,9 @@ def test_the_pool_replaces_connections_that_died(database: Database) -> None:
     asyncio.run(story())
 
 
-def test_a_database_that_is_away_is_an_error_that_says_so_and_comes_back(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_is_away_is_an_error_that_says_so_and_comes_back(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(database_module, "_GET_TIMEOUT", 0.2)
     facts = Facts(database.source, database.cutter, ("immich_ai", "public"))
 
@@ -110,7 +118,9 @@ def test_the_embedded_database_is_opened_revived_and_stopped(folder: Path) -> No
         os.kill(int((folder / "postgresql" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
         while EmbeddedServer(folder).running():
             await asyncio.sleep(0.02)
-        answers = await asyncio.gather(*(one(db, "SELECT value FROM immich_ai.setting WHERE name = 'kept'") for _ in range(4)))
+        answers = await asyncio.gather(
+            *(one(db, "SELECT value FROM immich_ai.setting WHERE name = 'kept'") for _ in range(4))
+        )
         assert answers == ["yes"] * 4
         second = await open_database(Settings(search_folder=folder))
         await db.close()

@@ -59,7 +59,11 @@ def test_a_picture_is_written_with_its_vector_lines_and_document(database: Datab
     assert rows(database, "embedding")[0]["vector"] == "[0.6,0.8,0]"
     first, second = rows(database, "ocr_line")
     assert (first["n"], first["text"], second["n"], second["text"]) == (1, "增值税发票", 2, "No. 42")
-    assert (first["x1"], first["y4"], second["text_score"]) == (pytest.approx(0.1), pytest.approx(0.2), pytest.approx(0.6))
+    assert (first["x1"], first["y4"], second["text_score"]) == (
+        pytest.approx(0.1),
+        pytest.approx(0.2),
+        pytest.approx(0.6),
+    )
     document = rows(database, "ocr_document")[0]
     assert (document["asset_id"], document["text"], document["model"]) == (asset_id, "增值税发票\nNo. 42", "reader")
 
@@ -94,7 +98,9 @@ def test_one_task_leaves_the_results_of_the_other_alone(database: Database) -> N
 def test_owners_have_the_same_path_each_for_himself(database: Database) -> None:
     put(database, vector=VECTOR)
     put(database, replace(ONE, owner="bob"), text=LINES)
-    known = run(database, lambda connection: store.known(connection, "bob", [ONE.uri], {"clip": "clip", "ocr": "reader"}))
+    known = run(
+        database, lambda connection: store.known(connection, "bob", [ONE.uri], {"clip": "clip", "ocr": "reader"})
+    )
     assert known[ONE.uri].done == {"ocr"}
     assert run(database, lambda connection: store.same_content(connection, "ann", b"h1"))[0].owner == "ann"
 
@@ -113,7 +119,10 @@ def test_what_is_known_names_the_tasks_done_by_these_models_and_those_that_faile
 
 def test_attempts_are_counted_and_success_clears_the_failure_of_its_task(database: Database) -> None:
     for _ in range(3):
-        put(database, problems=[Problem("read", "unreadable_picture", "cut\0short \udcff"), Problem("ocr", "internal", "odd")])
+        put(
+            database,
+            problems=[Problem("read", "unreadable_picture", "cut\0short \udcff"), Problem("ocr", "internal", "odd")],
+        )
     failed = run(database, store.failures)
     assert [(one.task, one.attempts) for one in failed] == [("ocr", 3), ("read", 3)]
     assert failed[1].message == "cutshort ?"
@@ -145,7 +154,9 @@ def test_a_file_does_not_move_onto_another(database: Database) -> None:
     asset_id = put(database)
     put(database, replace(ONE, uri="/photos/two.jpg"))
     asset = run(database, lambda connection: store.get_asset(connection, asset_id))
-    assert not run(database, lambda connection: store.move(connection, asset, uri="/photos/two.jpg", modified=ONE.modified))
+    assert not run(
+        database, lambda connection: store.move(connection, asset, uri="/photos/two.jpg", modified=ONE.modified)
+    )
     assert len(rows(database, "asset")) == 2
 
 
@@ -167,7 +178,9 @@ def test_an_unknown_asset_is_an_error_that_says_so(database: Database) -> None:
 def test_an_error_half_way_leaves_all_as_it_was(database: Database) -> None:
     put(database, vector=VECTOR, text=LINES)
     before = {table: rows(database, table) for table in TABLES}
-    broken = Text("reader", (LINES.lines[0], Line("x", BOX[:7], 0.5, 0.5)))  # seven numbers are no box: the last statement but one fails
+    broken = Text(
+        "reader", (LINES.lines[0], Line("x", BOX[:7], 0.5, 0.5))
+    )  # seven numbers are no box: the last statement but one fails
     with pytest.raises(psycopg.Error):
         put(database, replace(ONE, content_hash=b"h2"), vector=Vector("other", VECTOR.numbers), text=broken)
     assert {table: rows(database, table) for table in TABLES} == before
@@ -179,7 +192,9 @@ def test_vectors_have_one_index_however_often_it_is_made(database: Database) -> 
         run(database, lambda connection: store.index_embeddings(connection, "clip", 3))
 
     async def indexes(connection: store.Connection) -> list[dict[str, Any]]:
-        found = await connection.execute("SELECT indexdef FROM pg_indexes WHERE tablename = 'embedding' AND strpos(indexdef, 'hnsw') > 0")
+        found = await connection.execute(
+            "SELECT indexdef FROM pg_indexes WHERE tablename = 'embedding' AND strpos(indexdef, 'hnsw') > 0"
+        )
         return await found.fetchall()
 
     (only,) = run(database, indexes)

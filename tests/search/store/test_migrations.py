@@ -55,7 +55,11 @@ def test_our_own_files_make_a_schema_of_ours_and_leave_public_alone(empty: str) 
     names = migrate(empty)
     assert names == tuple(sorted(path.stem for path in migrations.FOLDER.glob("*.sql")))
     assert rows(empty, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'") == []
-    owned = rows(empty, "SELECT count(*) FROM pg_proc p WHERE pronamespace = 'immich_ai'::regnamespace AND proname = 'index_embeddings'")
+    owned = rows(
+        empty,
+        "SELECT count(*) FROM pg_proc p WHERE pronamespace = 'immich_ai'::regnamespace AND proname = "
+        "'index_embeddings'",
+    )
     assert owned == [(1,)]
 
 
@@ -93,7 +97,10 @@ def test_a_killed_migration_leaves_no_lock_and_nothing_half_done(empty: str, fol
 
     thread = threading.Thread(target=killed)
     thread.start()
-    sleeping = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+    sleeping = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = "
+        "'PgSleep'"
+    )
     while thread.is_alive() and not rows(empty, sleeping):
         pass
     thread.join()
@@ -153,4 +160,7 @@ def test_a_role_that_may_not_create_a_schema_is_told_what_to_do(empty: str, fold
 def test_yoyo_is_not_asked_for_more_than_it_gives(empty: str, folder: Path) -> None:
     """yoyo names the migrations by their files; the names and their order are what the table keeps."""
     migrate(empty, folder)
-    assert rows(empty, "SELECT migration_id FROM immich_ai._yoyo_migrations ORDER BY applied_at_utc") == [("0001_first",), ("0002_second",)]
+    assert rows(empty, "SELECT migration_id FROM immich_ai._yoyo_migrations ORDER BY applied_at_utc") == [
+        ("0001_first",),
+        ("0002_second",),
+    ]

@@ -1,4 +1,6 @@
-"""A server of Immich's protocol without models, for the tests of the load generator: answers at once, late, or with errors, as told."""
+"""A server of Immich's protocol without models, for the tests of the load generator: answers at once, late, or with
+errors, as told.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ def answer_to(body: bytes) -> dict[str, Any]:
 def _handler(fake: FakeServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        wbufsize = -1  # head and body in one packet: in two, Nagle's algorithm and delayed acknowledgements make 40 ms of them
+        wbufsize = (
+            -1
+        )  # head and body in one packet: in two, Nagle's algorithm and delayed acknowledgements make 40 ms of them
 
         def setup(self) -> None:
             super().setup()
@@ -88,7 +92,10 @@ def _handler(fake: FakeServer) -> type[BaseHTTPRequestHandler]:
             if fake.chunked:
                 self.send_header("Transfer-Encoding", "chunked")
                 half = len(content) // 2 + 1
-                content = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (content[:half], content[half:]) if part) + b"0\r\n\r\n"
+                content = (
+                    b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (content[:half], content[half:]) if part)
+                    + b"0\r\n\r\n"
+                )
             else:
                 self.send_header("Content-Length", str(len(content)))
             self.end_headers()
@@ -101,4 +108,6 @@ def _handler(fake: FakeServer) -> type[BaseHTTPRequestHandler]:
 
 
 if __name__ == "__main__":
-    ThreadingHTTPServer(("127.0.0.1", int(os.environ["IMMICH_PORT"])), _handler(FakeServer(delay=lambda number: 0.002))).serve_forever()
+    ThreadingHTTPServer(
+        ("127.0.0.1", int(os.environ["IMMICH_PORT"])), _handler(FakeServer(delay=lambda number: 0.002))
+    ).serve_forever()

@@ -16,7 +16,8 @@ from tools.bench.chart import bar_chart
 from tools.bench.report import Table, to_text
 
 TINY = {
-    "batching": "--rounds 1 --fixed-ms 0.2 --per-picture-ms 0.2 --callers 1 3 --seconds 0.1 --saturate 0.3 --lone 2 --pause 0.05",
+    "batching": "--rounds 1 --fixed-ms 0.2 --per-picture-ms 0.2 --callers 1 3 --seconds 0.1 --saturate 0.3 --lone 2 "
+    "--pause 0.05",
     "ping": "--seconds 1 --idle-seconds 0.5 --callers 1",
     "transport": "--rounds 1 --requests 3 --kb 200",
     "routing": "--rounds 1 --requests 3 --kb 200",
@@ -26,7 +27,11 @@ TINY = {
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("ping", "routing", "tasks", "transport"))) for name in TINY]
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in ("ping", "routing", "tasks", "transport")))
+        for name in TINY
+    ],
 )
 def test_each_benchmark_measures_something_and_says_so(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, *TINY[name].split(), "--json"]) == 0
@@ -42,7 +47,9 @@ def test_each_benchmark_measures_something_and_says_so(name: str, capsys: pytest
             assert row[1] == "transport" or any(isinstance(cell, int | float) and cell > 0 for cell in row), row
 
 
-def test_the_chart_of_lone_requests_is_an_svg_that_names_both_batchers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_chart_of_lone_requests_is_an_svg_that_names_both_batchers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "lone.svg"
     assert main(["batching", *TINY["batching"].split(), "--plot", str(file)]) == 0
     assert "BentoML / ours" in capsys.readouterr().out
@@ -58,7 +65,9 @@ def test_without_a_name_the_benchmarks_are_listed(capsys: pytest.CaptureFixture[
 
 
 def test_a_table_is_markdown_with_its_note_below() -> None:
-    table = Table("Speed", ("what", "ms"), (("slow", 1234.5), ("fast", 0.12345), ("never", float("nan")), ("count", 7)), "Note.")
+    table = Table(
+        "Speed", ("what", "ms"), (("slow", 1234.5), ("fast", 0.12345), ("never", float("nan")), ("count", 7)), "Note."
+    )
     assert to_text("demo", {"cores": 2}, [table]).splitlines() == [
         "# demo: cores 2",
         "",
@@ -79,5 +88,7 @@ def test_a_table_is_markdown_with_its_note_below() -> None:
 def test_the_axis_of_a_chart_ends_at_a_round_number_above_the_highest_bar(highest: float, axis: str) -> None:
     root = ElementTree.fromstring(bar_chart("t", "s & s", {"a": [highest, highest / 2], "b": [0, highest / 3]}))
     assert axis in {element.text for element in root.iter() if element.tag.endswith("text")}
-    heights = [float(element.attrib["height"]) for element in root.iter() if element.attrib.get("fill") == "#2f6fb5"][1:]
+    heights = [float(element.attrib["height"]) for element in root.iter() if element.attrib.get("fill") == "#2f6fb5"][
+        1:
+    ]
     assert heights[0] == pytest.approx(2 * heights[1], abs=0.2)

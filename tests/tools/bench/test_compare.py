@@ -43,7 +43,20 @@ def test_without_a_name_the_addresses_are_compared_in_turns(
     servers: tuple[FakeServer, FakeServer], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     ours, peer = servers
-    arguments = ["--url", ours.url, "--peer", peer.url, "--tasks", "clip,face", "--concurrency", "1,2", "--rounds", "2", "--requests", "4"]
+    arguments = [
+        "--url",
+        ours.url,
+        "--peer",
+        peer.url,
+        "--tasks",
+        "clip,face",
+        "--concurrency",
+        "1,2",
+        "--rounds",
+        "2",
+        "--requests",
+        "4",
+    ]
     found = report(capsys, *arguments, "--plot", str(tmp_path / "plot.svg"), "--pid", str(os.getpid()))
     assert found["benchmark"] == "compare"
     medians, ratio, detail = found["tables"]
@@ -63,7 +76,19 @@ def test_a_report_can_go_to_a_file_beside_the_tables(
     servers: tuple[FakeServer, FakeServer], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     file = tmp_path / "report.json"
-    arguments = ["--url", servers[0].url, "--tasks", "text", "--open", "200", "--fixed", "--requests", "5", "--rounds", "2"]
+    arguments = [
+        "--url",
+        servers[0].url,
+        "--tasks",
+        "text",
+        "--open",
+        "200",
+        "--fixed",
+        "--requests",
+        "5",
+        "--rounds",
+        "2",
+    ]
     assert main([*arguments, "--json", str(file)]) == 0
     printed = capsys.readouterr().out
     assert "200/s" in printed
@@ -73,14 +98,19 @@ def test_a_report_can_go_to_a_file_beside_the_tables(
 
 def test_failures_are_counted_and_do_not_end_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(FakeServer(status=lambda number: 500 if number == 5 else 200)) as fake:
-        found = report(capsys, "--url", fake.url, "--tasks", "clip", "--concurrency", "1", "--rounds", "1", "--requests", "6")
+        found = report(
+            capsys, "--url", fake.url, "--tasks", "clip", "--concurrency", "1", "--rounds", "1", "--requests", "6"
+        )
     columns, (row,) = found["tables"][0]["columns"], found["tables"][0]["rows"]
     assert row[columns.index("failures")] == 1
     assert row[columns.index("requests")] == 5
 
 
 def test_a_server_that_cannot_answer_a_task_is_said_to_be_so() -> None:
-    with serving(FakeServer(status=lambda number: 422)) as fake, pytest.raises(RuntimeError, match=r"does not answer .* 422"):
+    with (
+        serving(FakeServer(status=lambda number: 422)) as fake,
+        pytest.raises(RuntimeError, match=r"does not answer .* 422"),
+    ):
         main(["--url", fake.url, "--tasks", "ocr", "--rounds", "1"])
 
 

@@ -1,4 +1,6 @@
-"""The benchmarks that start both servers run, with servers without models in their place and counts too small to measure anything."""
+"""The benchmarks that start both servers run, with servers without models in their place and counts too small to
+measure anything.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,10 @@ _USABLE = os.sched_getaffinity(0)
 
 @pytest.fixture(autouse=True)
 def _without_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = [jpeg(Image.new("RGB", (64, 48), color)) for color in ("red", "green", "blue", "white", "black", "gray", "pink", "brown")]
+    small = [
+        jpeg(Image.new("RGB", (64, 48), color))
+        for color in ("red", "green", "blue", "white", "black", "gray", "pink", "brown")
+    ]
     monkeypatch.setattr(workload, "pictures", lambda task: small)
     monkeypatch.setattr(memory, "pictures", lambda task: small)
     monkeypatch.setattr(agreement, "mixed_pages", lambda: [Page("one", ("营业执照",), small[0])])
@@ -51,23 +56,51 @@ def targets(found: dict[str, Any]) -> dict[str, list[Any]]:
     return {row[0]: row[1:] for row in found["tables"][-1]["rows"]}
 
 
-def test_interactive_measures_queries_and_what_they_cost_the_bulk_of_both_servers(capsys: pytest.CaptureFixture[str]) -> None:
-    found = report(capsys, "interactive", "--callers", "3", "--rate", "40", "--seconds", "0.3", "--rounds", "1", "--with-peer")
+def test_interactive_measures_queries_and_what_they_cost_the_bulk_of_both_servers(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = report(
+        capsys, "interactive", "--callers", "3", "--rate", "40", "--seconds", "0.3", "--rounds", "1", "--with-peer"
+    )
     assert [row[0] for row in found["tables"][0]["rows"]] == ["ours", "peer"]
     due = targets(found)
     assert due["text query while 3 callers saturate: p95, ms"][1] == "at most 150"
     assert due["bulk throughput with queries / without"][0] > 0
 
 
-def test_memory_goes_through_its_steps_and_draws_the_long_load(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    counts = ("--mixed", "8", "--requests", "20", "--warm-up", "4", "--shapes", "2", "--callers", "2", "--peer-requests", "5")
+def test_memory_goes_through_its_steps_and_draws_the_long_load(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    counts = (
+        "--mixed",
+        "8",
+        "--requests",
+        "20",
+        "--warm-up",
+        "4",
+        "--shapes",
+        "2",
+        "--callers",
+        "2",
+        "--peer-requests",
+        "5",
+    )
     found = report(capsys, "memory", *counts, "--plot", str(tmp_path / "memory.svg"))
     steps = {row[0]: row[1:] for row in found["tables"][0]["rows"]}
-    assert list(steps) == ["idle", "one request of each task", "after 8 mixed requests", "the same, at rest", "after unloading"]
+    assert list(steps) == [
+        "idle",
+        "one request of each task",
+        "after 8 mixed requests",
+        "the same, at rest",
+        "after unloading",
+    ]
     assert all(row[0] > 1 for row in steps.values())
     assert steps["after unloading"][1] is None
     assert targets(found)["memory idle, MB"][2] == "yes"
-    assert sum(element.tag.endswith("polyline") for element in ElementTree.parse(tmp_path / "memory.svg").getroot().iter()) == 2
+    assert (
+        sum(element.tag.endswith("polyline") for element in ElementTree.parse(tmp_path / "memory.svg").getroot().iter())
+        == 2
+    )
 
 
 def test_start_times_cold_and_warm_starts_and_the_peers(capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,11 +110,15 @@ def test_start_times_cold_and_warm_starts_and_the_peers(capsys: pytest.CaptureFi
     assert all(seconds > 0.05 for row in rows.values() for seconds in row)
 
 
-def test_scaling_starts_servers_anew_and_draws_a_chart_for_each_part(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_scaling_starts_servers_anew_and_draws_a_chart_for_each_part(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     arguments = ("scaling", "--parts", "cores", "sizes", "--requests", "2", "--plot", str(tmp_path / "grow.svg"))
     cores, sizes = report(capsys, *arguments)["tables"]
     assert cores["columns"] == ["cores", "1"]
-    assert {row[0] for row in cores["rows"]} == {f"{task}, {name}" for task in ("clip", "face", "ocr") for name in ("ours", "peer")}
+    assert {row[0] for row in cores["rows"]} == {
+        f"{task}, {name}" for task in ("clip", "face", "ocr") for name in ("ours", "peer")
+    }
     assert sizes["columns"][1:] == ["32", "48"]
     assert {path.name for path in tmp_path.iterdir()} == {"grow-cores.svg", "grow-sizes.svg"}
 
@@ -92,7 +129,19 @@ def test_all_ends_with_the_targets_and_leaves_parts_out_when_told(
     monkeypatch.setattr("tools.bench.overview.weights", lambda folder: Weights({}, "no model"))
     monkeypatch.setattr(transport, "run", lambda options: pytest.fail("transport was to be left out"))
     counts = ("--requests", "2", "--rounds", "1", "--concurrency", "1", "2", "--int8")
-    found = report(capsys, "all", *counts, "--plots", str(tmp_path), "--skip", "interactive", "memory", "start", "transport", "scaling")
+    found = report(
+        capsys,
+        "all",
+        *counts,
+        "--plots",
+        str(tmp_path),
+        "--skip",
+        "interactive",
+        "memory",
+        "start",
+        "transport",
+        "scaling",
+    )
     titles = [table["title"] for table in found["tables"]]
     assert titles[:3] == ["Weights", "Medians of the rounds", "Ours / peer"]
     assert "Agreement with the peer" in titles

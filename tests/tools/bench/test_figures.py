@@ -26,7 +26,9 @@ POSITIVE = st.floats(0.001, 1000)
 
 @settings(max_examples=30)
 @given(st.lists(POSITIVE, min_size=1, max_size=50), st.lists(POSITIVE, max_size=20), POSITIVE)
-def test_figures_do_not_depend_on_which_caller_saw_which_latency(one: list[float], other: list[float], seconds: float) -> None:
+def test_figures_do_not_depend_on_which_caller_saw_which_latency(
+    one: list[float], other: list[float], seconds: float
+) -> None:
     split = figures(Load((tuple(one), tuple(other)), (), seconds), server_cpu=1, generator_cpu=0.5, pss=7)
     joined = figures(Load((tuple(other + one),), (), seconds), server_cpu=1, generator_cpu=0.5, pss=7)
     assert split == joined
@@ -56,7 +58,9 @@ def test_medians_lie_between_the_rounds_in_any_order_and_counts_are_summed(rates
 
 @settings(max_examples=30)
 @given(st.lists(POSITIVE, min_size=1, max_size=9), st.floats(0.1, 10), POSITIVE)
-def test_a_slow_spell_that_meets_both_servers_alike_leaves_the_ratio_as_it_is(rates: list[float], factor: float, slow: float) -> None:
+def test_a_slow_spell_that_meets_both_servers_alike_leaves_the_ratio_as_it_is(
+    rates: list[float], factor: float, slow: float
+) -> None:
     peer = [replace(FIGURES, per_second=rate) for rate in rates]
     ours = [replace(FIGURES, per_second=rate * factor) for rate in rates]
     peer[0], ours[0] = (replace(one, per_second=one.per_second * slow) for one in (peer[0], ours[0]))
@@ -106,7 +110,11 @@ def test_half_a_box_overlaps_by_a_half() -> None:
 
 
 def face(box: tuple[float, float, float, float], embedding: list[float]) -> dict[str, Any]:
-    return {"boundingBox": dict(zip(("x1", "y1", "x2", "y2"), box, strict=True)), "embedding": json.dumps(embedding), "score": 0.9}
+    return {
+        "boundingBox": dict(zip(("x1", "y1", "x2", "y2"), box, strict=True)),
+        "embedding": json.dumps(embedding),
+        "score": 0.9,
+    }
 
 
 def test_faces_are_matched_by_overlap_and_compared_by_cosine() -> None:
@@ -142,8 +150,14 @@ def test_a_target_is_met_at_its_limit_and_never_by_a_figure_that_is_not_known() 
 def test_the_targets_of_speed_are_judged_by_the_loads_that_they_are_about() -> None:
     peer = [FIGURES] * 3
     ours = [replace(FIGURES, per_second=8, p50=100)] * 3
-    results = {(task, load): {"ours": ours, "peer": peer} for task in ("clip", "text", "face", "ocr") for load in ("1", "4", "16")}
+    results = {
+        (task, load): {"ours": ours, "peer": peer}
+        for task in ("clip", "text", "face", "ocr")
+        for load in ("1", "4", "16")
+    }
     verdicts = speed_verdicts(results)
-    assert [one.what for one in verdicts if not one.met] == [f"CLIP image, {load} callers: throughput / peer's" for load in ("4", "16")]
+    assert [one.what for one in verdicts if not one.met] == [
+        f"CLIP image, {load} callers: throughput / peer's" for load in ("4", "16")
+    ]
     assert sum("p50" in one.what for one in verdicts) == 2
     assert len(verdicts) == 8

@@ -17,7 +17,9 @@ from tools.bench.generator import Extent, Supply, closed_loop, due_times, open_l
 BODIES = [b"one", b"two", b"three"]
 
 
-@pytest.mark.parametrize("fake", [FakeServer(), FakeServer(chunked=True), FakeServer(close=True)], ids=["length", "chunked", "closing"])
+@pytest.mark.parametrize(
+    "fake", [FakeServer(), FakeServer(chunked=True), FakeServer(close=True)], ids=["length", "chunked", "closing"]
+)
 def test_each_body_is_sent_in_turn_and_each_answer_is_timed(fake: FakeServer) -> None:
     with serving(fake):
         load = asyncio.run(closed_loop(fake.url, BODIES, callers=1, extent=Extent(requests=7)))
@@ -61,7 +63,7 @@ def test_a_server_that_is_not_there_is_a_failure_and_not_an_exception() -> None:
     assert not load.all_latencies
 
 
-def test_an_open_loop_counts_latency_from_when_a_request_was_due_so_that_one_stall_shows_in_all_that_wait_behind_it() -> None:
+def test_an_open_loop_counts_latency_from_when_a_request_was_due_so_that_a_stall_shows_in_all_behind_it() -> None:
     """Whatever comes during the first request's stall is answered at its end."""
     stall, rate = 0.4, 50.0
 

@@ -23,7 +23,10 @@ LINES = ["营业执照 BUSINESS LICENSE", "注册资本 人民币 5000 万元整
 
 @pytest.fixture(scope="module")
 def peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    with Server(tmp_path_factory.mktemp("peer"), MODELS, REFERENCE) as server, httpx.Client(base_url=server.url, timeout=60) as client:
+    with (
+        Server(tmp_path_factory.mktemp("peer"), MODELS, REFERENCE) as server,
+        httpx.Client(base_url=server.url, timeout=60) as client,
+    ):
         yield client
 
 

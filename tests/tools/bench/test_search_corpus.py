@@ -24,7 +24,14 @@ BOX = (0.1, 0.1, 0.9, 0.1, 0.9, 0.2, 0.1, 0.2)
 def test_the_documents_are_as_many_and_as_various_as_promised() -> None:
     made = documents()
     assert len(made) == COUNT == 300
-    assert {document.name.split("-")[0] for document in made} == {"receipt", "menu", "sign", "ticket", "screenshot", "card"}
+    assert {document.name.split("-")[0] for document in made} == {
+        "receipt",
+        "menu",
+        "sign",
+        "ticket",
+        "screenshot",
+        "card",
+    }
     assert sum(document.look.angle != 0 for document in made) == 100
     assert sum("營" in text or "業" in text or "車" in text for document in made for text in document.lines) > 5
     assert documents() == made

@@ -1,7 +1,8 @@
-"""300 made-up documents with known text, for `search-quality`: receipts, menus, signs, tickets, screenshots, business cards.
+"""300 made-up documents with known text, for `search-quality`: receipts, menus, signs, tickets, screenshots, business
+cards.
 
-A third Chinese, a third English, a third mixed; a quarter of those with Chinese are in traditional characters. Every third is turned by up
-to four degrees. JPEG at quality 60. The same on every run; nothing in them is real.
+A third Chinese, a third English, a third mixed; a quarter of those with Chinese are in traditional characters. Every
+third is turned by up to four degrees. JPEG at quality 60. The same on every run; nothing in them is real.
 """
 
 from __future__ import annotations
@@ -73,7 +74,11 @@ def _look(random: Random, kind: str) -> Look:
         return Look(font_size=random.choice((32, 36, 40)), ink=(235, 235, 235), paper=(28, 28, 32))
     ink = random.choice(((20, 20, 20), (60, 60, 60), (120, 30, 40), (30, 50, 110)))
     return Look(
-        random.choice((32, 36, 40)), random.choice(("Regular", "Medium")), ink, random.choice(papers), noise=random.choice((0, 0, 6))
+        random.choice((32, 36, 40)),
+        random.choice(("Regular", "Medium")),
+        ink,
+        random.choice(papers),
+        noise=random.choice((0, 0, 6)),
     )
 
 
@@ -89,7 +94,10 @@ def _receipt(random: Random, language: str) -> Document:
     shop, _ = _named(random, phrases.SHOPS, language)
     goods = random.sample(phrases.GOODS, 4)
     labels = {"zh": 0, "en": 1, "mixed": 2}[language]
-    cells = [(shop, ""), (("收银小票", "RECEIPT", "小票 Receipt")[labels], f"{random.choice('ABCDE')}-{random.randint(100, 999)}")]
+    cells = [
+        (shop, ""),
+        (("收银小票", "RECEIPT", "小票 Receipt")[labels], f"{random.choice('ABCDE')}-{random.randint(100, 999)}"),
+    ]
     total = 0
     for good in goods:
         price = random.randint(3, 400)
@@ -125,14 +133,17 @@ def _ticket(random: Random, language: str) -> Document:
     name = random.choice(phrases.PEOPLE)
     route = f"{_said(one, language)} {'-' if language == 'en' else '至'} {_said(other, language)}"
     labels = {"zh": ("车票", "日期", "座位", "旅客", "票价"), "en": ("TICKET", "Date", "Seat", "Passenger", "Fare")}
-    ticket, day, seat, passenger, fare = labels.get(language, ("车票 Ticket", "日期 Date", "座位 Seat", "旅客 Passenger", "票价 Fare"))
+    ticket, day, seat, passenger, fare = labels.get(
+        language, ("车票 Ticket", "日期 Date", "座位 Seat", "旅客 Passenger", "票价 Fare")
+    )
     return Document(
         "",
         (
             f"{ticket} {code}",
             route,
             f"{day} {date} {random.randint(6, 22):02}:{random.choice(('05', '20', '45'))}",
-            f"{seat} {random.randint(1, 16):02}{'车' if language == 'zh' else '-'}{random.randint(1, 20):02}{random.choice('ABCDF')}",
+            f"{seat} {random.randint(1, 16):02}{'车' if language == 'zh' else '-'}"
+            f"{random.randint(1, 20):02}{random.choice('ABCDF')}",
             f"{passenger} {_said(name, language)}",
             f"{fare} ¥{random.randint(40, 1900)}.50",
         ),
@@ -161,8 +172,10 @@ def _card(random: Random, language: str) -> Document:
             company,
             f"{_said(person, language)}",
             _said(title, language),
-            f"{_said(city, language)} {_said(road, language)} {random.randint(1, 999)}{'号' if language == 'zh' else ''}",
-            f"{'电话' if language == 'zh' else 'Tel'} 1{random.randint(30, 89)}{random.randint(1000, 9999)}{random.randint(1000, 9999)}",
+            f"{_said(city, language)} {_said(road, language)} "
+            f"{random.randint(1, 999)}{'号' if language == 'zh' else ''}",
+            f"{'电话' if language == 'zh' else 'Tel'} "
+            f"1{random.randint(30, 89)}{random.randint(1000, 9999)}{random.randint(1000, 9999)}",
             f"{user}@{domain}.com",
         ),
     )

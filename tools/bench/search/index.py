@@ -94,7 +94,8 @@ def build(conninfo: str, entries: Iterable[Entry], vectors: Iterable[Float32], m
 
 
 _SIZES = """
-SELECT CASE WHEN relname LIKE 'embedding\\_%\\_512' THEN 'vectors' WHEN relname = 'ocr_document_words' THEN 'words' ELSE 'grams' END,
+SELECT CASE WHEN relname LIKE 'embedding\\_%\\_512' THEN 'vectors' WHEN relname = 'ocr_document_words' THEN 'words'
+ELSE 'grams' END,
        pg_relation_size(oid)
 FROM pg_class
 WHERE relnamespace = 'immich_ai'::regnamespace
@@ -110,7 +111,9 @@ def _copy_rows(connection: psycopg.Connection, entries: Iterable[Entry]) -> list
         # COPY holds its connection: one table goes as it comes, what depends on it waits in memory.
         documents, lines = [], []
         copy = stack.enter_context(
-            connection.cursor().copy("COPY immich_ai.asset (id, owner, uri, kind, size, modified, content_hash) FROM STDIN")
+            connection.cursor().copy(
+                "COPY immich_ai.asset (id, owner, uri, kind, size, modified, content_hash) FROM STDIN"
+            )
         )
         for entry in entries:
             ids.append(entry.id)
@@ -120,7 +123,8 @@ def _copy_rows(connection: psycopg.Connection, entries: Iterable[Entry]) -> list
                 folded = fold_lines(texts)
                 documents.append((entry.id, "\n".join(texts), folded, " ".join(cut(folded))))
                 lines += [
-                    (entry.id, n, line.text, *line.box, line.box_score, line.text_score) for n, line in enumerate(entry.lines, start=1)
+                    (entry.id, n, line.text, *line.box, line.box_score, line.text_score)
+                    for n, line in enumerate(entry.lines, start=1)
                 ]
     for table, rows in (("ocr_document (asset_id, text, folded, cut)", documents), ("ocr_line", lines)):
         with connection.cursor().copy(f"COPY immich_ai.{table} FROM STDIN".encode()) as copy:
@@ -130,10 +134,14 @@ def _copy_rows(connection: psycopg.Connection, entries: Iterable[Entry]) -> list
 
 
 def _copy_vectors(connection: psycopg.Connection, ids: Sequence[UUID], vectors: Iterable[Float32], model: str) -> None:
-    """By PostgreSQL's binary format, and pgvector's: two int16 (size, 0) and big-endian floats (pgvector's vector_send)."""
+    """By PostgreSQL's binary format, and pgvector's: two int16 (size, 0) and big-endian floats (pgvector's
+    vector_send).
+    """
     name = model.encode()
     numbered = iter(ids)
-    with connection.cursor().copy("COPY immich_ai.embedding (asset_id, model, vector) FROM STDIN (FORMAT binary)") as copy:
+    with connection.cursor().copy(
+        "COPY immich_ai.embedding (asset_id, model, vector) FROM STDIN (FORMAT binary)"
+    ) as copy:
         copy.write(b"PGCOPY\n\xff\r\n\0" + struct.pack("!ii", 0, 0))
         for block in vectors:
             size = block.shape[1]

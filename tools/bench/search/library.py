@@ -1,8 +1,9 @@
 """A made-up library for `search-speed`: texts and vectors that are distributed like real ones, the same on every run.
 
-Words: jieba's own two-character words and those of Python's documentation, drawn by Zipf's law (exponent 1), so that the commonest
-is in every tenth text. Texts: two in five pictures have one, mostly a few words, one in ten of them a page (log-normal lengths). Codes like
-RE16 and A-102 are sprinkled in. Vectors: unit length, 512 numbers, around 1,000 centres.
+Words: jieba's own two-character words and those of Python's documentation, drawn by Zipf's law (exponent 1), so that
+the commonest is in every tenth text. Texts: two in five pictures have one, mostly a few words, one in ten of them a
+page (log-normal lengths). Codes like RE16 and A-102 are sprinkled in. Vectors: unit length, 512 numbers, around 1,000
+centres.
 """
 
 from __future__ import annotations
@@ -40,12 +41,22 @@ class Picture:
 def vocabulary() -> list[str]:
     """20,000 words, commonest first: Chinese and English take turns three to one."""
     random = np.random.default_rng(_SEED)
-    characters = [bytes([row + 0xA0, cell + 0xA0]).decode("gb2312") for row in range(16, 56) for cell in range(1, 95 if row < 55 else 90)]
+    characters = [
+        bytes([row + 0xA0, cell + 0xA0]).decode("gb2312")
+        for row in range(16, 56)
+        for cell in range(1, 95 if row < 55 else 90)
+    ]
     chinese: dict[str, None] = {}
     while len(chinese) < _WORDS * 3 // 4:
         pairs = random.integers(0, len(characters), (200_000, 2))
-        chinese.update(dict.fromkeys(word for one, other in pairs.tolist() if rjieba.has_word(word := characters[one] + characters[other])))
-    english = dict.fromkeys(word for topic in pydoc_data.topics.topics.values() for word in re.findall(r"[a-z]{3,12}", topic.lower()))
+        chinese.update(
+            dict.fromkeys(
+                word for one, other in pairs.tolist() if rjieba.has_word(word := characters[one] + characters[other])
+            )
+        )
+    english = dict.fromkeys(
+        word for topic in pydoc_data.topics.topics.values() for word in re.findall(r"[a-z]{3,12}", topic.lower())
+    )
     turns = [iter(chinese)] * 3 + [iter(english)]
     return [word for word in (next(turn, "") for turn in itertools.islice(itertools.cycle(turns), _WORDS)) if word]
 
@@ -59,10 +70,17 @@ def pictures(count: int, words: Sequence[str]) -> Iterator[Picture]:
         block = min(1000, count - start)
         has_text = random.random(1000) < 0.4
         page = random.random(1000) < 0.1
-        lengths = np.where(page, random.lognormal(np.log(150), 0.5, 1000), random.lognormal(np.log(8), 0.8, 1000)).astype(int).clip(1, 600)
+        lengths = (
+            np.where(page, random.lognormal(np.log(150), 0.5, 1000), random.lognormal(np.log(8), 0.8, 1000))
+            .astype(int)
+            .clip(1, 600)
+        )
         owners = random.choice(list(OWNERS), 1000, p=list(OWNERS.values()))
         ids = random.integers(0, 256, (1000, 16), dtype=np.uint8)
-        drawn = [random.choice(len(words), length, p=share) if text else None for text, length in zip(has_text, lengths, strict=True)]
+        drawn = [
+            random.choice(len(words), length, p=share) if text else None
+            for text, length in zip(has_text, lengths, strict=True)
+        ]
         codes = random.integers(0, 10_000, 1000)
         for at in range(block):
             drawn_here = drawn[at]
@@ -86,8 +104,8 @@ def query_vectors(count: int) -> Float32:
 
 
 def queries(count: int, words: Sequence[str]) -> list[str]:
-    """What people type: one word in half of them (by the square root of its frequency: people look for what tells), two words, three
-    characters of two words, a code, a single character, a quoted pair."""
+    """What people type: one word in half of them (by the square root of its frequency: people look for what tells), two
+    words, three characters of two words, a code, a single character, a quoted pair."""
     random = np.random.default_rng(_SEED + 5)
     share = 1 / np.sqrt(np.arange(1, len(words) + 1))
     share /= share.sum()
@@ -106,7 +124,9 @@ def queries(count: int, words: Sequence[str]) -> list[str]:
 
 def askers(count: int) -> list[str]:
     """Who asks: those with more pictures more often."""
-    return [str(owner) for owner in np.random.default_rng(_SEED + 6).choice(list(OWNERS), count, p=list(OWNERS.values()))]
+    return [
+        str(owner) for owner in np.random.default_rng(_SEED + 6).choice(list(OWNERS), count, p=list(OWNERS.values()))
+    ]
 
 
 def _lines(words: list[str], code: int) -> tuple[str, ...]:

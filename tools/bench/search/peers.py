@@ -12,7 +12,9 @@ THRESHOLD = 0.5
 
 
 def by_ilike(query: str, texts: Sequence[str]) -> list[int]:
-    """Numbers of the texts that contain the query as it was typed (quotation marks left out), upper and lower case alike."""
+    """Numbers of the texts that contain the query as it was typed (quotation marks left out), upper and lower case
+    alike.
+    """
     needle = query.strip('"').lower()
     return [number for number, text in enumerate(texts) if needle in text.lower()]
 
@@ -21,7 +23,9 @@ def by_strict_word_similarity(query: str, texts: Sequence[str]) -> list[int]:
     """Numbers of the texts that Immich finds: ``f_unaccent(text) %>> f_unaccent(query)``, both cut by its tokeniser."""
     wanted = _words(" ".join(search_tokens(query.strip('"'))))
     return [
-        number for number, text in enumerate(texts) if strict_word_similarity(wanted, _words(" ".join(search_tokens(text)))) > THRESHOLD
+        number
+        for number, text in enumerate(texts)
+        if strict_word_similarity(wanted, _words(" ".join(search_tokens(text)))) > THRESHOLD
     ]
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 
 def _pairs(text: str) -> tuple[tuple[str, str], ...]:
-    return tuple((chinese, english) for line in text.strip().splitlines() for chinese, _, english in [line.strip().partition(" ")])
+    return tuple(
+        (chinese, english)
+        for line in text.strip().splitlines()
+        for chinese, _, english in [line.strip().partition(" ")]
+    )
 
 
 SHOPS = _pairs("""

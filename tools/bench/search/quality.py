@@ -1,8 +1,10 @@
-"""How much search finds: 120 queries with known answers over 300 documents read by the real OCR, and hybrid search beside its parts.
+"""How much search finds: 120 queries with known answers over 300 documents read by the real OCR, and hybrid search
+beside its parts.
 
-Text search (``ocr:``) stands beside plain ILIKE and beside Immich's own matching (pairs of characters, strict word similarity above
-0.5, unranked), worked out here in Python. The mixed set adds OpenMoji's emoji, found by their names with cn-clip-tiny; npm fetches
-them on the first run. Reading takes minutes on the first run, and is kept in ~/.cache/immich-bento/search-quality.
+Text search (``ocr:``) stands beside plain ILIKE and beside Immich's own matching (pairs of characters, strict word
+similarity above 0.5, unranked), worked out here in Python. The mixed set adds OpenMoji's emoji, found by their names
+with cn-clip-tiny; npm fetches them on the first run. Reading takes minutes on the first run, and is kept in
+~/.cache/immich-bento/search-quality.
 """
 
 from __future__ import annotations
@@ -48,7 +50,9 @@ def scored(rankings: Sequence[Sequence[int]], asked: Sequence[Question]) -> Scor
     for ranking, question in zip(rankings, asked, strict=True):
         right = question.answers
         recalls.append(len(right.intersection(ranking[:10])) / min(10, len(right)))
-        reciprocals.append(next((1 / place for place, number in enumerate(ranking[:100], start=1) if number in right), 0.0))
+        reciprocals.append(
+            next((1 / place for place, number in enumerate(ranking[:100], start=1) if number in right), 0.0)
+        )
     return Score(sum(recalls) / len(recalls), sum(reciprocals) / len(reciprocals))
 
 
@@ -61,7 +65,11 @@ def entries(made: Sequence[Document], lines: Sequence[Sequence[Line]], others: i
 
 
 async def ranked(
-    database: Database, asked: Sequence[Question], mode: Mode, vectors: Mapping[str, Float32], fusion: Literal["rrf", "weighted"] = "rrf"
+    database: Database,
+    asked: Sequence[Question],
+    mode: Mode,
+    vectors: Mapping[str, Float32],
+    fusion: Literal["rrf", "weighted"] = "rrf",
 ) -> list[list[int]]:
     """The first hundred of each query. ``vectors``: of the queries, by text; not needed for text search."""
 
@@ -99,7 +107,9 @@ async def _tables(made: Sequence[Document], lines: Sequence[Sequence[Line]], wit
     return tables
 
 
-async def _text_table(database: Database, made: Sequence[Document], lines: Sequence[Sequence[Line]], asked: Sequence[Question]) -> Table:
+async def _text_table(
+    database: Database, made: Sequence[Document], lines: Sequence[Sequence[Line]], asked: Sequence[Question]
+) -> Table:
     texts = ["\n".join(line.text for line in one) for one in lines]
     systems: list[tuple[str, list[list[int]]]] = [
         ("ocr:", await ranked(database, asked, Mode.OCR, {})),
@@ -115,10 +125,17 @@ async def _text_table(database: Database, made: Sequence[Document], lines: Seque
             cells += [f"{score.recall_at_10:.3f}", f"{score.mrr:.3f}"]
         rows.append(tuple(cells))
     columns = ("query", "queries", *(f"{name} {figure}" for name, _ in systems for figure in ("R@10", "MRR")))
-    return Table(f"Text in {len(made)} documents", columns, tuple(rows), "ILIKE and Immich's do not rank: the order is the documents'.")
+    return Table(
+        f"Text in {len(made)} documents",
+        columns,
+        tuple(rows),
+        "ILIKE and Immich's do not rank: the order is the documents'.",
+    )
 
 
-async def _hybrid_table(database: Database, texts: Sequence[Question], emoji: Sequence[Question], vectors: Mapping[str, Float32]) -> Table:
+async def _hybrid_table(
+    database: Database, texts: Sequence[Question], emoji: Sequence[Question], vectors: Mapping[str, Float32]
+) -> Table:
     by_query = {one.query: vectors[_meaning(one.query)] for one in (*texts, *emoji)}
     vectors = {_meaning(query): vector for query, vector in by_query.items()}
     rows: list[tuple[Cell, ...]] = []

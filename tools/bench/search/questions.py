@@ -15,7 +15,16 @@ import opencc
 from search.query.folding import fold, fold_lines
 from tools.bench.search.documents import Document
 
-KINDS = ("word", "part of a word", "one character", "code", "traditional or simplified", "full width", "two words", "quoted phrase")
+KINDS = (
+    "word",
+    "part of a word",
+    "one character",
+    "code",
+    "traditional or simplified",
+    "full width",
+    "two words",
+    "quoted phrase",
+)
 EACH = 15
 _MOST_ANSWERS = 40
 """A query that more documents than this answer says nothing about the order."""
@@ -35,9 +44,15 @@ def questions(documents: Sequence[Document]) -> list[Question]:
     """Up to 15 of each kind, each about another text of the documents, the same on every run."""
     random = Random(_SEED)
     texts = [fold_lines(document.lines) for document in documents]
-    chinese = sorted({word for document in documents for line in document.lines for word in line.split() if _is_chinese(word)})
-    english = sorted({line for document in documents for line in document.lines if line.isascii() and 2 <= len(line.split()) <= 4})
-    codes = sorted({word for document in documents for line in document.lines for word in line.split() if _is_code(word)})
+    chinese = sorted(
+        {word for document in documents for line in document.lines for word in line.split() if _is_chinese(word)}
+    )
+    english = sorted(
+        {line for document in documents for line in document.lines if line.isascii() and 2 <= len(line.split()) <= 4}
+    )
+    codes = sorted(
+        {word for document in documents for line in document.lines for word in line.split() if _is_code(word)}
+    )
     makers: dict[str, Callable[[], tuple[str, tuple[str, ...]]]] = {
         "word": lambda: _itself(random.choice([random.choice(chinese), random.choice(english).split()[0]])),
         "part of a word": lambda: _itself(_part(random, random.choice([word for word in chinese if len(word) > 3]))),
@@ -55,7 +70,9 @@ def questions(documents: Sequence[Document]) -> list[Question]:
         asked: dict[str, Question] = {}
         for _ in range(2000):
             query, needles = makers[kind]()
-            answers = frozenset(number for number, text in enumerate(texts) if all(fold(needle) in text for needle in needles))
+            answers = frozenset(
+                number for number, text in enumerate(texts) if all(fold(needle) in text for needle in needles)
+            )
             if query and 1 <= len(answers) <= _MOST_ANSWERS:
                 asked.setdefault(query, Question(kind, query, answers))
             if len(asked) == EACH:

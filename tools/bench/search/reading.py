@@ -1,4 +1,6 @@
-"""What the models make of the documents: lines by the real OCR, vectors by cn-clip-tiny. Kept on disk, since reading takes minutes."""
+"""What the models make of the documents: lines by the real OCR, vectors by cn-clip-tiny. Kept on disk, since reading
+takes minutes.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +87,10 @@ def _ocr_files() -> dict[str, Path]:
     if spec is None or spec.origin is None:
         raise RuntimeError("Reading needs the package rapidocr: pip install rapidocr")
     folder = Path(spec.origin).parent / "models"
-    return {"detection/model.onnx": folder / "PP-OCRv6_det_small.onnx", "recognition/model.onnx": folder / "PP-OCRv6_rec_small.onnx"}
+    return {
+        "detection/model.onnx": folder / "PP-OCRv6_det_small.onnx",
+        "recognition/model.onnx": folder / "PP-OCRv6_rec_small.onnx",
+    }
 
 
 def _open(path: Path, *, best_class: bool = False) -> Session:

@@ -27,7 +27,9 @@ _SEARCH = "SELECT asset_id FROM clip_search(%s::vector, %s, %s, %s)"
 
 
 def recall(conninfo: str, queries: Float32, model: str) -> dict[str, float]:
-    """Of the ten pictures nearest to each of ``queries`` (n, size), the share found among the first ten: everybody's, each owner's."""
+    """Of the ten pictures nearest to each of ``queries`` (n, size), the share found among the first ten: everybody's,
+    each owner's.
+    """
     found: dict[str, list[float]] = {}
     with psycopg.connect(conninfo) as connection:
         connection.execute("SET search_path TO immich_ai, public")

@@ -1,8 +1,9 @@
 """How fast search answers in a library of 1,000 to 1,000,000 pictures: time per query, index sizes, time to build.
 
-A made-up library (bench/search/library.py) in an embedded database in a temporary folder. Queries go through `search.query.find`, as those over
-HTTP do, highlighted lines and all, by eight callers at once; CLIP's text encoder is left out: vectors are made beforehand. Half of the
-rows ask for everybody's pictures, half for those of one of four owners, who have 70, 25, 4 and 1 % and ask as often.
+A made-up library (bench/search/library.py) in an embedded database in a temporary folder. Queries go through
+`search.query.find`, as those over HTTP do, highlighted lines and all, by eight callers at once; CLIP's text encoder is
+left out: vectors are made beforehand. Half of the rows ask for everybody's pictures, half for those of one of four
+owners, who have 70, 25, 4 and 1 % and ask as often.
 """
 
 from __future__ import annotations
@@ -32,7 +33,13 @@ _TARGETS_MS = {"ocr": 50, "hybrid": 80}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--assets", type=int, nargs="+", default=[1000, 10_000, 100_000], help="sizes of the library (1000 10000 100000)")
+    parser.add_argument(
+        "--assets",
+        type=int,
+        nargs="+",
+        default=[1000, 10_000, 100_000],
+        help="sizes of the library (1000 10000 100000)",
+    )
     parser.add_argument("--callers", type=int, default=8, help="at once (8)")
     parser.add_argument("--queries", type=int, default=800, help="of each kind (800)")
 
@@ -51,9 +58,19 @@ def run(options: argparse.Namespace) -> list[Table]:
     return [
         Table(
             f"Searches, {options.callers} callers at once",
-            ("assets, kind", "queries", "per second", "p50, ms", "p95, ms", "p99, ms", "CPU per query, ms", "target, p95 in ms"),
+            (
+                "assets, kind",
+                "queries",
+                "per second",
+                "p50, ms",
+                "p95, ms",
+                "p99, ms",
+                "CPU per query, ms",
+                "target, p95 in ms",
+            ),
             tuple(times),
-            "Through search.query.find, with highlighted lines, without the text encoder. CPU: of the database's processes and this one.",
+            "Through search.query.find, with highlighted lines, without the text encoder. CPU: of the database's "
+            "processes and this one.",
         ),
         Table(
             "Recall of searching by meaning",
@@ -63,16 +80,33 @@ def run(options: argparse.Namespace) -> list[Table]:
         ),
         Table(
             "Building",
-            ("assets", "rows, s", "words, s", "grams, s", "vectors, s", "words, MiB", "grams, MiB", "vectors, MiB", "database, MiB"),
+            (
+                "assets",
+                "rows, s",
+                "words, s",
+                "grams, s",
+                "vectors, s",
+                "words, MiB",
+                "grams, MiB",
+                "vectors, MiB",
+                "database, MiB",
+            ),
             tuple(builds),
         ),
     ]
 
 
-async def _measured(assets: int, words: list[str], options: argparse.Namespace) -> tuple[Built, dict[str, float], list[tuple[Cell, ...]]]:
+async def _measured(
+    assets: int, words: list[str], options: argparse.Namespace
+) -> tuple[Built, dict[str, float], list[tuple[Cell, ...]]]:
     async with temporary_database() as database:
         entries = (
-            Entry(picture.id, picture.owner, f"/photos/{picture.id}.jpg", [Line(text, _BOX, 0.9, 0.9) for text in picture.lines])
+            Entry(
+                picture.id,
+                picture.owner,
+                f"/photos/{picture.id}.jpg",
+                [Line(text, _BOX, 0.9, 0.9) for text in picture.lines],
+            )
             for picture in library.pictures(assets, words)
         )
         built = await asyncio.to_thread(build, database.conninfo, entries, library.vectors(assets), MODEL)
@@ -110,7 +144,9 @@ async def _timed(
             await ask(request, vector)
             latencies.append(time.perf_counter() - started)
 
-    await asyncio.gather(*(ask(*requests[at]) for at in range(min(callers, len(requests)))))  # connections, caches, plans
+    await asyncio.gather(
+        *(ask(*requests[at]) for at in range(min(callers, len(requests))))
+    )  # connections, caches, plans
     before, started = _cpu_seconds(postmaster), time.perf_counter()
     await asyncio.gather(*(caller() for _ in range(callers)))
     seconds, cpu = time.perf_counter() - started, _cpu_seconds(postmaster) - before
