@@ -151,7 +151,7 @@ def test_int8_without_a_twin_is_computed_as_under_auto_and_says_which_command_ma
 ) -> None:
     caplog.set_level(logging.INFO, "runners.engine")
     open_session(linear_graph(tmp_path / "model.onnx"), EnginePlan("cpu", 2, engine="auto", precision="int8"))
-    assert "python -m models quantize" in caplog.text
+    assert "python -m tools.quantize" in caplog.text
     assert "in bf16" in caplog.text
 
 
