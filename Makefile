@@ -1,8 +1,8 @@
 # make serve: run the service.  make demo: see it search.  make test: run the tests.  All set up .venv by themselves; a second run starts at once.
 
 # The first Python that fits; name another with: make PYTHON=/path/to/python3.11 ...
-FITS := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
-PYTHON ?= $(shell for python in python3.11 python3.12 python3.10 python3; do \
+FITS := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.10 python3; do \
 	$$python -c '$(FITS)' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -72,7 +72,7 @@ lock:
 # Each of these files is made last, so that a set-up which failed half-way is repeated.
 $(VENV)/.made:
 	@$(or $(PYTHON),false) -c '$(FITS)' 2>/dev/null || { \
-		echo "immich-bento needs Python 3.10, 3.11 or 3.12; $(or $(PYTHON),python3) is none of them." >&2; \
+		echo "immich-bento needs Python 3.10 to 3.13; $(or $(PYTHON),python3) is not one of them." >&2; \
 		echo "Name one that is: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	@echo "Making $(VENV) afresh with $$($(PYTHON) --version)."
 	@$(PYTHON) -m venv --clear $(VENV) || { echo "It failed. On Debian and Ubuntu venv is a package of its own: apt install python3-venv" >&2; exit 1; }

@@ -11,9 +11,8 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from errors import ServiceError
 from runners.contract import Runners
+from settings.version import VERSION
 
-VERSION = "0.1.0"
-"""As in pyproject.toml, which a Bento does not have with it; a test compares them."""
 _PATIENCE = 2.0
 """Seconds that the runners have to say what they are doing."""
 _LINKS = {

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from settings.version import VERSION
 from tools.server import ROOT, Server
 
 if sys.version_info >= (3, 11):
@@ -35,7 +37,7 @@ SERVED_FILES = sorted(
     for path in (*ROOT.glob("*.py"), *(path for package in SERVED_PACKAGES for path in (ROOT / package).rglob("*.py")))
     if not any(path.is_relative_to(folder) for folder in WORKSHOPS)
 )
-PYTHONS = ("3.10", "3.11", "3.12")
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 
 NEVER_INSTALLED = {"opencv-python", "opencv-contrib-python", "torchvision"}
 """opencv-python writes the same cv2/ as opencv-python-headless, and needs libGL; torchvision does not import beside
@@ -178,7 +180,25 @@ def test_every_direct_dependency_says_why_it_is_there() -> None:
 
 
 def test_installing_the_project_installs_no_module() -> None:
-    assert PROJECT["tool"]["setuptools"] == {"py-modules": [], "packages": []}
+    setuptools = PROJECT["tool"]["setuptools"]
+    assert (setuptools["py-modules"], setuptools["packages"]) == ([], [])
+
+
+def test_the_version_is_in_one_place() -> None:
+    assert PROJECT["project"]["dynamic"] == ["version"]
+    assert PROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "settings.version.VERSION"}
+    assert yaml.safe_load((ROOT / "bentofile.yaml").read_text())["labels"]["version"] == VERSION
+    released = re.findall(r"^## \[([0-9.]+)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert released[0] == VERSION
+
+
+def test_the_supported_pythons_are_the_same_everywhere() -> None:
+    oldest, newest = PYTHONS[0], PYTHONS[-1]
+    after = f"3.{int(newest.partition('.')[2]) + 1}"
+    assert PROJECT["project"]["requires-python"] == f">={oldest},<{after}"
+    for page in ("README.md", "CONTRIBUTING.md", "docs/dependencies.md"):
+        said = re.findall(r"Python (3\.\d+) (?:to|到|至) (3\.\d+)", (ROOT / page).read_text(encoding="utf-8"))
+        assert set(said) == {(oldest, newest)}, page
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -209,7 +229,7 @@ def test_a_changed_lock_is_installed(made: str) -> None:
 def test_a_python_that_does_not_fit_is_told_and_nothing_is_left_behind(python: str, tmp_path: Path) -> None:
     tried = make(f"PYTHON={python}", f"VENV={tmp_path / 'venv'}", "serve")
     assert tried.returncode != 0
-    assert "needs Python 3.10, 3.11 or 3.12" in tried.stderr
+    assert "needs Python 3.10 to 3.13" in tried.stderr
     assert "make PYTHON=" in tried.stderr
     assert not (tmp_path / "venv").exists()
 

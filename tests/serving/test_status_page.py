@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import httpx
 import pytest
 
 from compat.immich.api import create_app
 from errors import ErrorCode, ServiceError
-from serving.status_page import VERSION
+from settings.version import VERSION
 from tests.compat.fake_runners import FakeRunners
 from tests.compat.immich.test_api import make_api
 
@@ -109,8 +107,3 @@ def test_the_page_comes_even_while_no_runner_answers(
     assert response.status_code == 200
     assert "is running" not in response.text
     _Outline(response.text)
-
-
-def test_the_version_is_that_of_the_project() -> None:
-    project = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text()
-    assert re.findall(r'^version = "(.+)"$', project, re.MULTILINE) == [VERSION]
