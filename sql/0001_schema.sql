@@ -1,6 +1,5 @@
 -- The tables of search. Everything of ours is in the schema immich_ai, which search.store.migrations has made, and nothing refers to
 -- Immich's tables: no foreign key, no trigger, no view (a view on a column of Immich would stop Immich from changing that column).
--- Statements must not return rows (yoyo would print them).
 
 CREATE TABLE immich_ai.setting (
     name text PRIMARY KEY,

@@ -6,7 +6,7 @@ DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'zhparser') THEN
         BEGIN
-            CREATE EXTENSION zhparser;
+            CREATE EXTENSION zhparser SCHEMA public; -- outside of ours, so that a dump restores without our schema
         EXCEPTION WHEN undefined_file OR feature_not_supported OR insufficient_privilege OR invalid_parameter_value THEN
             NULL; -- not installed, or not ours to create
         END;

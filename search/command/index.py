@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 
 from search.command.service_client import models_to_ask, running_service
-from search.indexing.patience import Patient
 from search.indexing.places import Place, PlaceError, exists, place
 from search.indexing.plan import Options
-from search.indexing.predict import CannotGoOn, Predictor
+from search.indexing.predictor import CannotGoOn, Predictor
+from search.indexing.progress import progress_bar, report
+from search.indexing.retries import RetryingDatabase
 from search.indexing.run import Run, Tally
-from search.indexing.show import report, shown
 from search.store.database import Database, Source, open_database
 from settings import Settings
 
@@ -37,7 +37,7 @@ async def index(options: argparse.Namespace, config: Settings) -> int:
                 told.print(note, highlight=False, soft_wrap=True)
             predictor = Predictor(client)
             how = Options(options.owner, options.jobs, models, retry_failed=options.retry_failed, prune=options.prune)
-            run = Run(Patient(database), predictor, config, how)
+            run = Run(RetryingDatabase(database), predictor, config, how)
             began = time.monotonic()
             try:
                 with _stopped_by_signals(run, told):
@@ -85,7 +85,7 @@ def _own_index(database: Database) -> None:
 async def _watched(run: Run, predictor: Predictor, places: Sequence[Place], console: Console, *, bar: bool) -> Tally:
     if not bar:
         return await run.index(places)
-    async with shown(run.tally, predictor, places, console):
+    async with progress_bar(run.tally, predictor, places, console):
         return await run.index(places)
 
 

@@ -24,7 +24,7 @@ from rich.text import Text
 
 from errors import ServiceError
 from models.catalog import CatalogError
-from search.indexing.predict import CannotGoOn
+from search.indexing.predictor import CannotGoOn
 from settings import Settings
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import httpx
 
 from models.catalog import load_catalog
-from search.indexing.predict import CannotGoOn
+from search.indexing.predictor import CannotGoOn
 from search.store.database import Database
 from search.store.models_in_use import models_in_use
 from settings import Settings

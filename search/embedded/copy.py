@@ -17,7 +17,7 @@ import subprocess
 from pathlib import Path
 
 from search.embedded.setup import Programs, ServerUser, closed_to
-from search.store.unavailable import SearchUnavailable
+from search.store.errors import SearchUnavailable
 
 log = logging.getLogger("service")
 

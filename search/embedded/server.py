@@ -32,7 +32,7 @@ from psycopg.conninfo import make_conninfo
 
 from search.embedded.copy import reachable, remove_unused
 from search.embedded.setup import Programs, ServerUser, prepare_folder, run_as, server_user, socket_folder
-from search.store.unavailable import SearchUnavailable
+from search.store.errors import SearchUnavailable
 
 log = logging.getLogger("service")
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from search.store.unavailable import SearchUnavailable
+from search.store.errors import SearchUnavailable
 
 SETTINGS = """\
 # The settings of immich-bento for a small machine; written anew at every start. Yours go into postgresql.conf, below

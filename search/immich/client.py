@@ -18,7 +18,7 @@ _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 
 
 @dataclass(frozen=True)
-class ImmichApi:
+class ImmichClient:
     """Immich at one address, with one key. Opens a connection for each call: calls are rare and far apart."""
 
     url: str
@@ -97,13 +97,13 @@ class ImmichApi:
             ) from error
 
 
-def immich_api(config: Settings) -> ImmichApi:
+def immich_client(config: Settings) -> ImmichClient:
     """Immich as the settings name it. Raises ``ServiceError`` IMMICH_UNAVAILABLE where they do not."""
     if not config.immich_url or config.immich_api_key is None:
         raise _unavailable(
             "Re-doing an asset of Immich needs IMMICH_URL and IMMICH_API_KEY: set both and start the service again."
         )
-    return ImmichApi(
+    return ImmichClient(
         config.immich_url.rstrip("/"), config.immich_api_key.get_secret_value().strip(), config.max_body_bytes
     )
 

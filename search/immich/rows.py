@@ -14,6 +14,7 @@ from uuid import UUID
 import orjson
 from psycopg import AsyncConnection
 
+from runners.contract import Float32
 from search.store.index import clean
 from search.store.records import Line
 
@@ -38,8 +39,8 @@ def _pairs(run: str) -> list[str]:
     return [run] if len(run) == 1 else [run[at : at + 2] for at in range(len(run) - 1)]
 
 
-async def write_embedding(connection: Connection, asset_id: UUID, vector: str) -> None:
-    """The row of ``smart_search``. ``vector``: ``[0.1,…]``, as many numbers as its column takes."""
+async def write_embedding(connection: Connection, asset_id: UUID, vector: Float32) -> None:
+    """Write the row of ``smart_search``. ``vector``: (n,) float32, as many numbers as its column takes."""
     await connection.execute(_PUT_EMBEDDING, (asset_id, vector))
 
 

@@ -16,16 +16,15 @@ from enum import Enum
 from typing import Any, TypeAlias
 from uuid import UUID
 
-import orjson
 import psycopg
 from psycopg import AsyncConnection, sql
 
 from errors import ErrorCode, ServiceError
 from runners.pictures.decode import read_header
 from search.immich import rows as immich_rows
-from search.immich.client import immich_api
+from search.immich.client import immich_client
 from search.immich.sync import copy_document
-from search.indexing import load
+from search.indexing import file_contents
 from search.indexing.formats import Kind
 from search.indexing.recompute import Recompute
 from search.store import index as store
@@ -135,11 +134,11 @@ async def _from_file(connection: Connection, job: _Job) -> Redone:
     return Redone(job.asset_id, vector, text, faces=False)
 
 
-def _read_file(asset: Asset, config: Settings) -> tuple[load.Contents, bytes]:
-    """Raises ``ServiceError`` UNREADABLE_PICTURE where the file cannot be had, and what ``load`` raises."""
+def _read_file(asset: Asset, config: Settings) -> tuple[file_contents.Contents, bytes]:
+    """Raises ``ServiceError`` UNREADABLE_PICTURE where the file cannot be had, and what ``file_contents`` raises."""
     try:
-        contents = load.read(asset.uri, Kind(asset.kind), asset.size, config)
-        return contents, load.picture(asset.uri, contents, config)
+        contents = file_contents.read(asset.uri, Kind(asset.kind), asset.size, config)
+        return contents, file_contents.picture(asset.uri, contents, config)
     except ServiceError:
         raise
     except Exception as error:  # fsspec's places raise what their libraries do
@@ -155,7 +154,7 @@ async def _from_immich(connection: Connection, job: _Job, source: Source) -> Red
             ErrorCode.UNKNOWN_ASSET,
             f"Immich has no asset {job.asset_id} that is in the timeline or the archive, and not in the trash.",
         )
-    immich = immich_api(job.config)
+    immich = immich_client(job.config)
     vector, text = None, None
     if job.clip or job.ocr:
         picture = await immich.preview(job.asset_id)
@@ -163,8 +162,7 @@ async def _from_immich(connection: Connection, job: _Job, source: Source) -> Red
         vector, text = await job.compute(picture)
         with _refusals_of_the_database(job):
             if vector is not None:
-                numbers = orjson.dumps(vector.numbers, option=orjson.OPT_SERIALIZE_NUMPY).decode()
-                await immich_rows.write_embedding(connection, job.asset_id, numbers)
+                await immich_rows.write_embedding(connection, job.asset_id, vector.numbers)
             if text is not None:
                 await _write_text(connection, job.asset_id, text, source, (header.width, header.height))
     if job.faces:

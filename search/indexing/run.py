@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from search.indexing.formats import Kind
-from search.indexing.gone import remove_gone
-from search.indexing.patience import Patient
 from search.indexing.places import Entry, Place, exists
 from search.indexing.plan import Need, Options, Step, decide
-from search.indexing.predict import CannotGoOn, Predictor
-from search.indexing.seen import Seen
-from search.indexing.work import Done, Worker
+from search.indexing.predictor import CannotGoOn, Predictor
+from search.indexing.removal import remove_gone
+from search.indexing.retries import RetryingDatabase
+from search.indexing.uri_set import UriSet
+from search.indexing.worker import Done, Worker
 from search.store.index import known
 from search.store.records import Problem
 from settings import Settings
@@ -57,7 +57,7 @@ class Tally:
 class Run:
     """One run. ``stop`` lets it finish what is in flight; ``tally`` may be looked at at any time."""
 
-    def __init__(self, database: Patient, predictor: Predictor, config: Settings, options: Options) -> None:
+    def __init__(self, database: RetryingDatabase, predictor: Predictor, config: Settings, options: Options) -> None:
         self.tally = Tally()
         self.stopped = asyncio.Event()
         self._trouble: CannotGoOn | None = None
@@ -89,7 +89,7 @@ class Run:
             )
         return self.tally
 
-    async def _index(self, place: Place, worker: Worker) -> tuple[Seen, bool]:
+    async def _index(self, place: Place, worker: Worker) -> tuple[UriSet, bool]:
         """Walk and work. The uris seen, and whether those are all there are."""
         queue: asyncio.Queue[Step | None] = asyncio.Queue(maxsize=2 * self._options.jobs)
         workers = [asyncio.create_task(self._work(queue, worker)) for _ in range(self._options.jobs)]
@@ -103,8 +103,8 @@ class Run:
             raise self._trouble
         return walk.result()
 
-    async def _walk(self, place: Place, queue: asyncio.Queue[Step | None]) -> tuple[Seen, bool]:
-        seen, unlisted = Seen(), deque[str](maxlen=5)
+    async def _walk(self, place: Place, queue: asyncio.Queue[Step | None]) -> tuple[UriSet, bool]:
+        seen, unlisted = UriSet(), deque[str](maxlen=5)
 
         def failed(folder: str, why: str) -> None:
             unlisted.append(f"{folder} could not be listed: {why}.")
@@ -157,7 +157,7 @@ class Run:
         self.tally.failed += bool(done.problems)
         self.tally.failures.extend((step.entry.uri, problem) for problem in done.problems)
 
-    async def _remove(self, place: Place, seen: Seen, complete: bool) -> None:
+    async def _remove(self, place: Place, seen: UriSet, complete: bool) -> None:
         if not complete and not (
             self._options.prune and not len(seen) and not await asyncio.to_thread(exists, place.uri)
         ):

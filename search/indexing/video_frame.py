@@ -17,8 +17,8 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from PIL import Image
 
+from search.indexing.orientation import to_jpeg
 from search.indexing.places import open_file
-from search.indexing.upright import to_jpeg
 
 CPU_SECONDS = 60
 """Processor time; the caller also limits the time by the clock."""

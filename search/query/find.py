@@ -187,7 +187,7 @@ async def _rows(
         "alternatives": None
         if mode is Mode.CLIP
         else json.dumps([_alternative(one, in_python) for one in parsed.alternatives]),
-        "vector": None if vector is None else "[" + ",".join(map(str, vector.numbers.tolist())) + "]",
+        "vector": None if vector is None else vector.numbers,
         "model": None if vector is None else vector.model,
         "owner": request.owner,
         "fusion": config.search_fusion,

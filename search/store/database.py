@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
 import psycopg
+from pgvector.psycopg import register_vector_async
 from psycopg import AsyncConnection, sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
@@ -20,7 +21,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from search.embedded.server import EmbeddedServer
 from search.store import migrations
-from search.store.unavailable import SearchUnavailable
+from search.store.errors import SearchUnavailable
 from settings import Settings
 
 log = logging.getLogger("service")
@@ -111,6 +112,7 @@ class Database:
     async def _configure(self, connection: Connection) -> None:
         path = sql.SQL(", ").join(map(sql.Identifier, self._search_path))
         await connection.execute(sql.SQL("SET search_path TO {}").format(path))
+        await register_vector_async(connection)  # looks the type up in the search path
         await connection.commit()
 
     async def open(self) -> None:

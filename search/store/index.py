@@ -11,7 +11,6 @@ from datetime import datetime, timezone
 from typing import Any, TypeAlias
 from uuid import UUID
 
-import orjson
 from psycopg import AsyncConnection
 
 from errors import ErrorCode, ServiceError
@@ -202,11 +201,10 @@ async def _put(
     if done:  # whatever has a result was read
         await connection.execute(_CLEAR_FAILURES, {"owner": owner, "uri": uri, "tasks": [*done, "read"]})
     if vector is not None:
-        numbers = orjson.dumps(vector.numbers, option=orjson.OPT_SERIALIZE_NUMPY).decode()
         await connection.execute(
             "DELETE FROM immich_ai.embedding WHERE asset_id = %s AND model <> %s", (asset_id, vector.model)
         )
-        await connection.execute(_PUT_VECTOR, (asset_id, vector.model, numbers))
+        await connection.execute(_PUT_VECTOR, (asset_id, vector.model, vector.numbers))
     if text is not None:
         await _put_text(connection, asset_id, text)
     for problem in problems:
@@ -288,7 +286,7 @@ rtrim(%(root)s, '/') || '/'))
 ORDER BY uri LIMIT %(limit)s
 """
 _PUT_VECTOR = """
-INSERT INTO immich_ai.embedding (asset_id, model, vector) VALUES (%s, %s, %s::vector)
+INSERT INTO immich_ai.embedding (asset_id, model, vector) VALUES (%s, %s, %s)
 ON CONFLICT (asset_id, model) DO UPDATE SET vector = excluded.vector
 """
 _PUT_LINE = """

@@ -1,29 +1,21 @@
-"""Brings a database to the schema that this code was written for: the files of sql/, in order, each once.
+"""Bring a database to the schema that this code was written for: the files of sql/, in order, each once.
 
-yoyo-migrations reads and splits the files and keeps the list of what was applied, in the tables _yoyo_* of our own
-schema. What it leaves open is closed here: its lock is a row that a killed process leaves behind, so ours is an
-advisory lock, which PostgreSQL gives up with the connection; and it marks a migration as applied after committing it,
-so here both are one transaction.
+A file and its mark in ``immich_ai.migration`` are one transaction, under an advisory lock, which PostgreSQL gives up
+with the connection: a killed migration leaves nothing half done, and no lock. Databases that yoyo-migrations set up,
+which earlier versions used, keep their marks.
 """
 
 from __future__ import annotations
 
-import glob
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
-from yoyo import read_migrations
-from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
-from yoyo.connections import parse_uri
-from yoyo.migrations import Migration, MigrationList
 
-from search.store.unavailable import SearchUnavailable
+from search.store.errors import SearchUnavailable
 
 log = logging.getLogger("service")
 
@@ -32,28 +24,8 @@ SCHEMA = "immich_ai"
 LOCK = 0x696D6D6963680001
 """Key of the advisory lock under which the schema is changed: "immich" in ASCII, and 1."""
 
-
-class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]
-    """yoyo's backend over a connection that exists, with PostgreSQL's own lock."""
-
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
-        self._given = connection
-        super().__init__(parse_uri("postgresql+psycopg://"), "_yoyo_migrations")
-
-    def connect(self, dburi: object) -> psycopg.Connection[Any]:
-        return self._given
-
-    @contextmanager
-    def lock(self, timeout: float = 0) -> Iterator[None]:
-        yield  # migrate() holds the advisory lock around all of it
-
-    def apply_atomically(self, migration: Migration) -> None:
-        """The statements of the migration and the note that it was applied, in one transaction."""
-        with self.transaction():
-            migration.process_steps(self, "apply")
-            # Not into yoyo's log table: it asks the system for a user name and DNS for a host name, and neither need
-            # have an answer.
-            self.mark_one(migration, log=False)
+_YOYO = ("_yoyo_migrations", "_yoyo_log", "_yoyo_version", "yoyo_lock")
+"""The tables that yoyo-migrations kept in our schema."""
 
 
 def migrate(conninfo: str, folder: Path = FOLDER) -> tuple[str, ...]:
@@ -66,87 +38,109 @@ def migrate(conninfo: str, folder: Path = FOLDER) -> tuple[str, ...]:
     """
     try:
         with psycopg.connect(conninfo, autocommit=True, application_name="immich-bento migrate") as connection:
-            if not pending(connection, folder):
+            if not pending(connection, folder) and _exists(connection, "migration"):
                 return ()
             connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
-            _prepare(connection)
-            return _apply(_Backend(connection), _files(folder))
+            _create_schema(connection)
+            _create_marks(connection)
+            names = pending(connection, folder)
+            for name in names:
+                _apply(connection, folder, name)
+            return names
     except psycopg.errors.InsufficientPrivilege as error:
         raise SearchUnavailable(
-            f"The role {conninfo_to_dict(conninfo).get('user', '')!r} may not change the schema {SCHEMA} "
-            f"({_first_line(error)})."
+            f"The role {_role(conninfo)!r} may not change the schema {SCHEMA} ({_first_line(error)})."
             " Run `python -m search migrate` once as the owner of the database; searching needs SELECT alone "
             "(docs/search-setup.md)."
         ) from error
 
 
 def pending(connection: psycopg.Connection[Any], folder: Path = FOLDER) -> tuple[str, ...]:
-    """Names of the migrations that the database still lacks. Reads only; raises ``ServiceError`` where the database is
-    ahead.
+    """Return the names of the migrations that the database still lacks, in order.
+
+    Reads only. Raises ``ServiceError`` SEARCH_UNAVAILABLE where the database is ahead of the code.
     """
-    names = [migration.id for migration in _files(folder)]
-    if connection.execute("SELECT to_regclass('immich_ai._yoyo_migrations')").fetchone() in (None, (None,)):
-        return tuple(names)
-    applied = {row[0] for row in connection.execute("SELECT migration_id FROM immich_ai._yoyo_migrations")}
-    _refuse_newer(applied - set(names))
+    names = sorted(path.stem for path in folder.glob("*.sql"))
+    applied = _applied(connection)
+    if unknown := applied - set(names):
+        raise SearchUnavailable(
+            f"The database was set up by a newer version of this software: it has {', '.join(sorted(unknown))}, which "
+            "is unknown here. Install that version, or restore a backup from before the upgrade."
+        )
     return tuple(name for name in names if name not in applied)
 
 
-def _files(folder: Path) -> MigrationList:
-    found = read_migrations(glob.escape(str(folder)))
-    return MigrationList(
-        [migration for migration in found if migration.is_raw_sql()]
-    )  # the package's __init__.py is not one
-
-
-def _prepare(connection: psycopg.Connection[Any]) -> None:
-    """The schema and the extension: what the numbered files take for granted. yoyo's tables land in the first schema of
-    the path.
-    """
-    if connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", (SCHEMA,)).fetchone() is None:
-        connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(SCHEMA)))
-    if vector_schema(connection) is None:
-        try:
-            connection.execute("CREATE EXTENSION vector")
-        except (psycopg.errors.FeatureNotSupported, psycopg.errors.UndefinedFile) as error:
-            raise SearchUnavailable(
-                "This PostgreSQL has no pgvector. Install it (https://github.com/pgvector/pgvector#installation),"
-                " or leave DATABASE_URL empty to use the embedded database, which has it."
-            ) from error
-    schema = vector_schema(connection)
-    connection.execute(
-        sql.SQL("SET search_path TO {}, {}, public").format(sql.Identifier(SCHEMA), sql.Identifier(schema or "public"))
-    )
-
-
 def vector_schema(connection: psycopg.Connection[Any]) -> str | None:
-    """The schema that pgvector is installed in, or None where it is not."""
+    """Return the schema that pgvector is installed in, or None where it is not."""
     row = connection.execute(
         "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'"
     ).fetchone()
     return row[0] if row else None
 
 
-def _apply(backend: _Backend, migrations: MigrationList) -> tuple[str, ...]:
-    backend.ensure_internal_schema_updated()
-    applied = {row[0] for row in backend.execute("SELECT migration_id FROM immich_ai._yoyo_migrations").fetchall()}
-    _refuse_newer(applied - {migration.id for migration in migrations})
-    done = []
-    for migration in sorted(backend.to_apply(migrations), key=lambda one: one.id):
-        backend.apply_atomically(migration)
-        done.append(migration.id)
-    if done:
-        log.info("Database brought up to date: %s.", ", ".join(done))
-    return tuple(done)
+def _applied(connection: psycopg.Connection[Any]) -> set[str]:
+    if _exists(connection, "migration"):
+        return {row[0] for row in connection.execute("SELECT name FROM immich_ai.migration")}
+    if _exists(connection, _YOYO[0]):
+        return {row[0] for row in connection.execute("SELECT migration_id FROM immich_ai._yoyo_migrations")}
+    return set()
 
 
-def _refuse_newer(unknown: set[str]) -> None:
-    if unknown:
+def _exists(connection: psycopg.Connection[Any], table: str) -> bool:
+    row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (f"{SCHEMA}.{table}",)).fetchone()
+    return row is not None and bool(row[0])
+
+
+def _create_schema(connection: psycopg.Connection[Any]) -> None:
+    """Create what the numbered files take for granted, the schema and pgvector, and set the search path to both."""
+    if connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", (SCHEMA,)).fetchone() is None:
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(SCHEMA)))
+    if vector_schema(connection) is None:
+        _create_pgvector(connection)
+    schema = vector_schema(connection) or "public"
+    connection.execute(sql.SQL("SET search_path TO {}, {}, public").format(*map(sql.Identifier, (SCHEMA, schema))))
+
+
+def _create_pgvector(connection: psycopg.Connection[Any]) -> None:
+    try:
+        connection.execute("CREATE EXTENSION vector SCHEMA public")
+    except (psycopg.errors.FeatureNotSupported, psycopg.errors.UndefinedFile) as error:
         raise SearchUnavailable(
-            f"The database was set up by a newer version of this software: it has {', '.join(sorted(unknown))}, which "
-            "is unknown here."
-            " Install that version, or restore a backup from before the upgrade."
+            "This PostgreSQL has no pgvector. Install it (https://github.com/pgvector/pgvector#installation),"
+            " or leave DATABASE_URL empty to use the embedded database, which has it."
+        ) from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise SearchUnavailable(
+            f"The database {connection.info.dbname!r} has no pgvector yet, and only a superuser may create it. Run "
+            "`CREATE EXTENSION vector SCHEMA public;` in that database as one (such as postgres), then "
+            "`python -m search migrate` again."
+        ) from error
+
+
+def _create_marks(connection: psycopg.Connection[Any]) -> None:
+    """Create the table of what was applied; marks of yoyo-migrations move into it."""
+    if _exists(connection, "migration"):
+        return
+    with connection.transaction():
+        applied = _applied(connection)
+        connection.execute(
+            "CREATE TABLE immich_ai.migration (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
         )
+        for name in sorted(applied):
+            connection.execute("INSERT INTO immich_ai.migration (name) VALUES (%s)", (name,))
+        for table in _YOYO:
+            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(SCHEMA, table)))
+
+
+def _apply(connection: psycopg.Connection[Any], folder: Path, name: str) -> None:
+    with connection.transaction():
+        connection.execute((folder / f"{name}.sql").read_bytes())
+        connection.execute("INSERT INTO immich_ai.migration (name) VALUES (%s)", (name,))
+    log.info("Database brought up to date: %s.", name)
+
+
+def _role(conninfo: str) -> str:
+    return str(conninfo_to_dict(conninfo).get("user", ""))
 
 
 def _first_line(error: BaseException) -> str:

@@ -19,7 +19,7 @@ import pytest
 from errors import ErrorCode
 from search.embedded.server import EmbeddedServer
 from search.embedded.setup import Programs, run_as, server_user, socket_folder
-from search.store.unavailable import SearchUnavailable
+from search.store.errors import SearchUnavailable
 from tests.open_folder import open_folder
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from errors import ErrorCode, ServiceError
-from search.immich.client import ImmichApi, immich_api
+from search.immich.client import ImmichClient, immich_client
 from settings import Settings
 from tests.fake_immich import FakeImmich
 from tools.server import free_port
@@ -24,12 +24,12 @@ def immich() -> Iterator[FakeImmich]:
         yield fake
 
 
-def client(immich: FakeImmich, *, key: str = "immich-key", limit: int = 10_000) -> ImmichApi:
+def client(immich: FakeImmich, *, key: str = "immich-key", limit: int = 10_000) -> ImmichClient:
     settings = Settings(_env_file=None, immich_url=immich.url + "/", immich_api_key=key, max_body_bytes=limit)
-    return immich_api(settings)
+    return immich_client(settings)
 
 
-def refused(api: ImmichApi, asset: UUID = ASSET) -> ServiceError:
+def refused(api: ImmichClient, asset: UUID = ASSET) -> ServiceError:
     with pytest.raises(ServiceError) as caught:
         asyncio.run(api.preview(asset))
     return caught.value
@@ -68,19 +68,19 @@ def test_a_key_that_immich_refuses_says_which_setting_to_mend(immich: FakeImmich
 
 
 def test_an_immich_that_is_not_there_is_unavailable() -> None:
-    error = refused(ImmichApi(f"http://127.0.0.1:{free_port()}", "key", 1000))
+    error = refused(ImmichClient(f"http://127.0.0.1:{free_port()}", "key", 1000))
     assert error.code is ErrorCode.IMMICH_UNAVAILABLE
     assert "IMMICH_URL" in error.message
 
 
 @pytest.mark.parametrize("url", ["nonsense", "http://[", "ftp://host"])
 def test_an_address_that_is_none_is_said_to_be_wrong(url: str) -> None:
-    assert "IMMICH_URL" in refused(ImmichApi(url, "key", 1000)).message
+    assert "IMMICH_URL" in refused(ImmichClient(url, "key", 1000)).message
 
 
 def test_without_an_address_and_a_key_both_settings_are_named() -> None:
     with pytest.raises(ServiceError, match="IMMICH_URL and IMMICH_API_KEY"):
-        immich_api(Settings(_env_file=None, immich_url="", immich_api_key=None))
+        immich_client(Settings(_env_file=None, immich_url="", immich_api_key=None))
 
 
 def test_faces_are_left_to_immichs_own_job(immich: FakeImmich) -> None:

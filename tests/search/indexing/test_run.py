@@ -13,11 +13,11 @@ import fsspec
 import httpx
 import pytest
 
-from search.indexing import predict
-from search.indexing.patience import Patient
+from search.indexing import predictor
 from search.indexing.places import place
 from search.indexing.plan import Options
-from search.indexing.predict import CannotGoOn, Predictor
+from search.indexing.predictor import CannotGoOn, Predictor
+from search.indexing.retries import RetryingDatabase
 from search.indexing.run import Run, Tally
 from search.store import index as store
 from search.store.database import Database
@@ -29,7 +29,7 @@ from tests.search.indexing.files import picture, video
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(predictor, "FIRST_WAIT", 0.001)
 
 
 @pytest.fixture
@@ -56,7 +56,8 @@ def index(
 
     async def inside() -> Tally:
         async with (service or FakeService()).client() as client:
-            run = Run(Patient(database, patience=5), Predictor(client, patience=5), config or Settings(), options)
+            patient = RetryingDatabase(database, give_up_after=5)
+            run = Run(patient, Predictor(client, give_up_after=5), config or Settings(), options)
             return await run.index([place(str(address)) for address in addresses])
 
     return asyncio.run(inside())
@@ -331,7 +332,7 @@ def test_a_run_that_is_stopped_finishes_what_it_began_and_removes_nothing(databa
     async def inside() -> tuple[Tally, int]:
         service = FakeService()
         async with service.client() as client:
-            run = Run(Patient(database), Predictor(client), Settings(), Options(jobs=2, models=MODELS))
+            run = Run(RetryingDatabase(database), Predictor(client), Settings(), Options(jobs=2, models=MODELS))
 
             def answer(sent: bytes, tasks: set[str]) -> httpx.Response | None:
                 run.stop()

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from search.embedded.server import EmbeddedServer
 from search.store import database as database_module
 from search.store.database import Database, Facts, Source, embedded_folder, examine, open_database
-from search.store.unavailable import SearchUnavailable
+from search.store.errors import SearchUnavailable
 from settings import Settings
 from tests.open_folder import open_folder
 

@@ -56,7 +56,7 @@ def counts(database: Database) -> dict[str, int]:
 def test_a_picture_is_written_with_its_vector_lines_and_document(database: Database) -> None:
     asset_id = put(database, vector=VECTOR, text=LINES)
     assert counts(database) == {"asset": 1, "embedding": 1, "ocr_line": 2, "ocr_document": 1, "failure": 0}
-    assert rows(database, "embedding")[0]["vector"] == "[0.6,0.8,0]"
+    assert rows(database, "embedding")[0]["vector"].to_list() == pytest.approx([0.6, 0.8, 0])
     first, second = rows(database, "ocr_line")
     assert (first["n"], first["text"], second["n"], second["text"]) == (1, "增值税发票", 2, "No. 42")
     assert (first["x1"], first["y4"], second["text_score"]) == (

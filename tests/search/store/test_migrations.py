@@ -12,8 +12,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from search.store import migrations
+from search.store.errors import SearchUnavailable
 from search.store.migrations import LOCK, migrate, pending
-from search.store.unavailable import SearchUnavailable
 
 if TYPE_CHECKING:
     from tests.search.conftest import Server
@@ -157,10 +157,42 @@ def test_a_role_that_may_not_create_a_schema_is_told_what_to_do(empty: str, fold
             connection.execute("DROP ROLE may_nothing")
 
 
-def test_yoyo_is_not_asked_for_more_than_it_gives(empty: str, folder: Path) -> None:
-    """yoyo names the migrations by their files; the names and their order are what the table keeps."""
-    migrate(empty, folder)
-    assert rows(empty, "SELECT migration_id FROM immich_ai._yoyo_migrations ORDER BY applied_at_utc") == [
-        ("0001_first",),
-        ("0002_second",),
-    ]
+def test_a_database_that_yoyo_migrated_keeps_its_marks_and_is_not_migrated_again(empty: str, folder: Path) -> None:
+    with psycopg.connect(empty, autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION vector")
+        connection.execute("CREATE SCHEMA immich_ai")
+        for file in sorted(folder.glob("*.sql")):
+            connection.execute(file.read_bytes())
+        connection.execute((Path(__file__).parent / "yoyo_marks.sql").read_bytes())
+        assert pending(connection, folder) == ()
+    write(folder, "0003_third", "INSERT INTO immich_ai.first VALUES (3);")
+    assert migrate(empty, folder) == ("0003_third",)
+    assert migrate(empty, folder) == ()
+    assert rows(empty, "SELECT n FROM immich_ai.first") == [(1,), (2,), (3,)]
+    tables = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'immich_ai' ORDER BY 1"
+    assert rows(empty, tables) == [("first",), ("migration",)]
+
+
+def test_a_database_that_yoyo_migrated_and_is_ahead_is_refused(empty: str, folder: Path) -> None:
+    with psycopg.connect(empty, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA immich_ai")
+        connection.execute((Path(__file__).parent / "yoyo_marks.sql").read_bytes())
+    (folder / "0002_second.sql").unlink()
+    with pytest.raises(SearchUnavailable, match="0002_second"):
+        migrate(empty, folder)
+
+
+def test_an_owner_who_may_not_create_pgvector_is_told_who_may(empty: str, folder: Path) -> None:
+    name = str(conninfo_to_dict(empty)["dbname"])
+    with psycopg.connect(empty, autocommit=True) as connection:
+        connection.execute("CREATE ROLE plain_owner LOGIN")
+        connection.execute(f"ALTER DATABASE {name} OWNER TO plain_owner")
+        try:
+            with pytest.raises(SearchUnavailable, match=r"superuser.*CREATE EXTENSION vector SCHEMA public"):
+                migrate(f"{empty} user=plain_owner", folder)
+            connection.execute("CREATE EXTENSION vector SCHEMA public")
+            assert migrate(f"{empty} user=plain_owner", folder) == ("0001_first", "0002_second")
+        finally:
+            connection.execute(f"ALTER DATABASE {name} OWNER TO CURRENT_USER")
+            connection.execute("REASSIGN OWNED BY plain_owner TO CURRENT_USER")
+            connection.execute("DROP ROLE plain_owner")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 import psycopg
+from pgvector.psycopg import register_vector
 
 from runners.contract import Float32
 from tools.bench.search.library import OWNERS
@@ -33,13 +34,13 @@ def recall(conninfo: str, queries: Float32, model: str) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     with psycopg.connect(conninfo) as connection:
         connection.execute("SET search_path TO immich_ai, public")
+        register_vector(connection)
         for query in queries:
-            vector = "[" + ",".join(map(str, query.tolist())) + "]"
-            nearest = connection.execute(_EXACT, (vector, model, _FIRST)).fetchall()
+            nearest = connection.execute(_EXACT, (query, model, _FIRST)).fetchall()
             for owner in (None, *OWNERS):
                 exact: list[UUID] = [asset for whose, asset in nearest if owner in (None, whose)][:_FIRST]
                 rows = connection.execute(
-                    "SELECT asset_id FROM clip_search(%s::vector, %s, %s, %s)", (vector, model, owner, _MOST)
+                    "SELECT asset_id FROM clip_search(%s::vector, %s, %s, %s)", (query, model, owner, _MOST)
                 ).fetchall()
                 share = len({asset for (asset,) in rows[:_FIRST]} & set(exact)) / max(1, len(exact))
                 found.setdefault(owner or "everybody", []).append(share)

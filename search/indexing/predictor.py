@@ -74,11 +74,13 @@ class _Again(Exception):
 class Predictor:
     """One service, asked by many at once."""
 
-    def __init__(self, client: httpx.AsyncClient, *, patience: float = 600.0) -> None:
-        """``client``: with the service's address as its base, and the key among its headers. ``patience``: seconds for
-        which nothing at all may be answered before this gives up."""
+    def __init__(self, client: httpx.AsyncClient, *, give_up_after: float = 600.0) -> None:
+        """Ask through ``client``, which has the service's address as its base and the key among its headers.
+
+        ``give_up_after``: seconds without any answer after which ``CannotGoOn`` is raised.
+        """
         self._client = client
-        self._patience = patience
+        self._give_up_after = give_up_after
         self._last_answer = time.monotonic()
         self._answers = 0
         self.away_since: float | None = None
@@ -125,8 +127,8 @@ class Predictor:
                 self.away_since = self.away_since or now
                 if refusals >= MOST_ATTEMPTS and self._answers > answers_before:
                     return _Own(error.code, f"The service failed {refusals} times: {error}")
-                if now - max(self._last_answer, self.away_since) > self._patience:
-                    raise CannotGoOn(f"The service has not answered for {self._patience:g} s: {error}") from error
+                if now - max(self._last_answer, self.away_since) > self._give_up_after:
+                    raise CannotGoOn(f"The service has not answered for {self._give_up_after:g} s: {error}") from error
                 await asyncio.sleep(max(wait, error.wait or 0.0))
                 wait = min(2 * wait, LONGEST_WAIT)
             else:

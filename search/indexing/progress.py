@@ -14,7 +14,7 @@ from rich.text import Text
 
 from search.indexing.formats import Kind
 from search.indexing.places import Place
-from search.indexing.predict import Predictor
+from search.indexing.predictor import Predictor
 from search.indexing.run import Tally
 from search.store.records import Problem
 
@@ -32,8 +32,10 @@ class _Rate(ProgressColumn):
 
 
 @contextlib.asynccontextmanager
-async def shown(tally: Tally, predictor: Predictor, places: Sequence[Place], console: Console) -> AsyncIterator[None]:
-    """A bar while the block runs. How many files there are in all is counted beside it, by a walk of its own."""
+async def progress_bar(
+    tally: Tally, predictor: Predictor, places: Sequence[Place], console: Console
+) -> AsyncIterator[None]:
+    """Show a bar while the block runs. The total is counted meanwhile, by a second walk."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from errors import ErrorCode, ServiceError
 from search.indexing import fingerprint, video
 from search.indexing.formats import Kind, kind_of
+from search.indexing.orientation import upright
 from search.indexing.places import open_file
-from search.indexing.upright import upright
 from settings import Settings
 
 

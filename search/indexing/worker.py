@@ -9,12 +9,12 @@ from datetime import datetime, timezone
 from typing import Literal
 
 from errors import ErrorCode, ServiceError
-from search.indexing import load
+from search.indexing import file_contents
 from search.indexing.formats import Kind
-from search.indexing.patience import Patient
 from search.indexing.places import Entry, exists
 from search.indexing.plan import Need, Options, Step, decide
-from search.indexing.predict import Computed, Predictor
+from search.indexing.predictor import Computed, Predictor
+from search.indexing.retries import RetryingDatabase
 from search.store.index import index_embeddings, known, move, put_asset, put_problem, same_content, touch
 from search.store.records import File, Known, Problem, Vector
 from settings import Settings
@@ -36,7 +36,7 @@ class Worker:
     """Does files, several at once."""
 
     def __init__(
-        self, database: Patient, predictor: Predictor, config: Settings, options: Options, roots: Sequence[str]
+        self, database: RetryingDatabase, predictor: Predictor, config: Settings, options: Options, roots: Sequence[str]
     ) -> None:
         """``roots``: what is indexed; only within it is a file taken for one that was moved."""
         self._database = database
@@ -54,14 +54,10 @@ class Worker:
         if (
             entry.kind is Kind.IMAGE and entry.size > self._config.max_body_bytes
         ):  # nothing to read, and nothing to tell it by
-            return await self._unread(
-                entry,
-                Problem(
-                    "read", ErrorCode.BODY_TOO_LARGE.value, load.too_large(entry.size, self._config.max_body_bytes)
-                ),
-            )
+            why = file_contents.too_large(entry.size, self._config.max_body_bytes)
+            return await self._unread(entry, Problem("read", ErrorCode.BODY_TOO_LARGE.value, why))
         try:
-            contents = await asyncio.to_thread(load.read, entry.uri, entry.kind, entry.size, self._config)
+            contents = await asyncio.to_thread(file_contents.read, entry.uri, entry.kind, entry.size, self._config)
         except ServiceError as error:
             return await self._unread(entry, Problem("read", error.code.value, error.message))
         except Exception as error:  # noqa: BLE001 - a disk's or an object store's library raises what it likes; it is told, per file
@@ -107,9 +103,9 @@ class Worker:
                 return (await self._database.run(known, self._owner, [entry.uri], self._options.models)).get(entry.uri)
         return None
 
-    async def _computed(self, entry: Entry, contents: load.Contents, tasks: frozenset[str]) -> Computed:
+    async def _computed(self, entry: Entry, contents: file_contents.Contents, tasks: frozenset[str]) -> Computed:
         try:
-            picture = await asyncio.to_thread(load.picture, entry.uri, contents, self._config)
+            picture = await asyncio.to_thread(file_contents.picture, entry.uri, contents, self._config)
         except ServiceError as error:
             return Computed(problems=(Problem("read", error.code.value, error.message),))
         return await self._predictor.ask(picture, {task: self._options.models[task] for task in sorted(tasks)})

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from uuid import UUID
 
-from search.indexing.patience import Patient
-from search.indexing.seen import Seen
+from search.indexing.retries import RetryingDatabase
+from search.indexing.uri_set import UriSet
 from search.store.index import delete_assets, drop_failures, failed_uris_after, uris_after
 
 PAGE = 2000
@@ -26,7 +26,7 @@ class Removal:
     """Why nothing was removed although something is gone."""
 
 
-async def remove_gone(database: Patient, owner: str, root: str, seen: Seen, *, prune: bool) -> Removal:
+async def remove_gone(database: RetryingDatabase, owner: str, root: str, seen: UriSet, *, prune: bool) -> Removal:
     """Remove from the index what lies below ``root`` and is not among ``seen``, the uris of a walk that was complete.
 
     Refused where nothing was seen, or more than half (and more than ``FEW``) is gone, unless ``prune``.
@@ -59,7 +59,7 @@ async def remove_gone(database: Patient, owner: str, root: str, seen: Seen, *, p
     return Removal(removed)
 
 
-async def _pages(database: Patient, owner: str, root: str) -> AsyncIterator[list[tuple[str, UUID]]]:
+async def _pages(database: RetryingDatabase, owner: str, root: str) -> AsyncIterator[list[tuple[str, UUID]]]:
     after = ""
     while True:
         page = await database.run(uris_after, owner, root, after, PAGE)
@@ -69,7 +69,7 @@ async def _pages(database: Patient, owner: str, root: str) -> AsyncIterator[list
         after = page[-1][0]
 
 
-async def _drop_failures(database: Patient, owner: str, root: str, seen: Seen) -> None:
+async def _drop_failures(database: RetryingDatabase, owner: str, root: str, seen: UriSet) -> None:
     """Of files that never became assets."""
     after = ""
     while page := await database.run(failed_uris_after, owner, root, after, PAGE):

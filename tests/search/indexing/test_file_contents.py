@@ -11,9 +11,9 @@ from PIL import Image
 
 from errors import ErrorCode, ServiceError
 from search.indexing import fingerprint, video
+from search.indexing.file_contents import Contents, load, picture, read
 from search.indexing.formats import Kind
-from search.indexing.load import Contents, load, picture, read
-from search.indexing.upright import orientation, upright
+from search.indexing.orientation import orientation, upright
 from settings import Settings
 from tests.search.indexing.files import picture as a_picture
 from tests.search.indexing.files import video as write_video

@@ -12,21 +12,21 @@ import pytest
 
 from errors import ErrorCode, ServiceError
 from runners.contract import OcrOptions
-from search.indexing import predict
-from search.indexing.predict import CannotGoOn, Computed, Predictor, PredictRecompute
+from search.indexing import predictor
+from search.indexing.predictor import CannotGoOn, Computed, Predictor, PredictRecompute
 from tests.search.indexing.fake_service import MODELS, FakeService, error
 
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict, "FIRST_WAIT", 0.001)
-    monkeypatch.setattr(predict, "LONGEST_WAIT", 0.002)
+    monkeypatch.setattr(predictor, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(predictor, "LONGEST_WAIT", 0.002)
 
 
-def ask(service: FakeService, picture: bytes = b"12345", *, patience: float = 0.2, **models: str) -> Computed:
+def ask(service: FakeService, picture: bytes = b"12345", *, give_up_after: float = 0.2, **models: str) -> Computed:
     async def inside() -> Computed:
         async with service.client() as client:
-            return await Predictor(client, patience=patience).ask(picture, models or MODELS)
+            return await Predictor(client, give_up_after=give_up_after).ask(picture, models or MODELS)
 
     return asyncio.run(inside())
 
@@ -109,7 +109,7 @@ def test_a_service_that_stays_away_ends_the_run() -> None:
         raise httpx.ConnectError("refused")
 
     with pytest.raises(CannotGoOn, match=r"has not answered for 0\.05 s"):
-        ask(FakeService(answer), patience=0.05)
+        ask(FakeService(answer), give_up_after=0.05)
 
 
 def test_a_picture_that_always_fails_while_others_do_not_is_given_up() -> None:
@@ -117,19 +117,19 @@ def test_a_picture_that_always_fails_while_others_do_not_is_given_up() -> None:
 
     async def both() -> list[Computed]:
         async with service.client() as client:
-            predictor = Predictor(client, patience=60)
+            asked = Predictor(client, give_up_after=60)
 
             async def others() -> None:
                 for _ in range(40):
-                    await predictor.ask(b"good", {"clip": MODELS["clip"]})
+                    await asked.ask(b"good", {"clip": MODELS["clip"]})
                     await asyncio.sleep(0.001)
 
-            _, *found = await asyncio.gather(others(), predictor.ask(b"poison", {"clip": MODELS["clip"]}))
+            _, *found = await asyncio.gather(others(), asked.ask(b"poison", {"clip": MODELS["clip"]}))
             return found
 
     (computed,) = asyncio.run(both())
     assert [(problem.task, problem.code) for problem in computed.problems] == [("clip", "internal")]
-    assert len([1 for picture, _ in service.asked if picture == b"poison"]) >= predict.MOST_ATTEMPTS
+    assert len([1 for picture, _ in service.asked if picture == b"poison"]) >= predictor.MOST_ATTEMPTS
 
 
 @pytest.mark.parametrize(

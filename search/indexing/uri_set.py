@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Seen:
+class UriSet:
     """A set of uris that can only grow, and may take a uri for one that it has: at a million, once in ten million
     million questions.
     """

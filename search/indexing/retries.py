@@ -10,7 +10,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 import psycopg
 
 from errors import ErrorCode, ServiceError
-from search.indexing.predict import FIRST_WAIT, LONGEST_WAIT, CannotGoOn
+from search.indexing.predictor import FIRST_WAIT, LONGEST_WAIT, CannotGoOn
 from search.store.database import Database
 from search.store.index import Connection
 
@@ -18,15 +18,15 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Patient:
+class RetryingDatabase:
     """A database whose transactions are repeated as long as it is away. Each must be one that does no harm when done
     twice.
     """
 
-    def __init__(self, database: Database, *, patience: float = 600.0) -> None:
-        """``patience``: seconds after which this gives up."""
+    def __init__(self, database: Database, *, give_up_after: float = 600.0) -> None:
+        """``give_up_after``: seconds after which this gives up."""
         self._database = database
-        self._patience = patience
+        self._give_up_after = give_up_after
 
     async def run(
         self, work: Callable[Concatenate[Connection, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
@@ -40,9 +40,9 @@ class Patient:
             except (psycopg.OperationalError, psycopg.InterfaceError, ServiceError) as error:
                 if isinstance(error, ServiceError) and error.code is not ErrorCode.SEARCH_UNAVAILABLE:
                     raise
-                if time.monotonic() - began > self._patience:
+                if time.monotonic() - began > self._give_up_after:
                     raise CannotGoOn(
-                        f"The database has been away for {self._patience:g} s: {str(error).strip()}"
+                        f"The database has been away for {self._give_up_after:g} s: {str(error).strip()}"
                     ) from error
             await asyncio.sleep(wait)
             wait = min(2 * wait, LONGEST_WAIT)
