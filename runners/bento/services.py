@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import bentoml
+from bentoml import server_context
 
 import metrics
 from errors import ServiceError
 from models.catalog import Catalog, Task, load_catalog
 from models.locate import locate
-from runners.bento.graceful_stop import stop_when_idle
+from runners.bento.stop import stop_when_idle
 from runners.bento.transport import JOBS, CloseEachConnection, JobApp, untraced
 from runners.contract import Embedding, Faces, ImageJob, TextJob, TextLines
 from runners.engine import EnginePlan, Exactness, Session, open_session, plan_engine, rest_idle_sessions
@@ -132,6 +132,13 @@ def _preloads(config: Settings, catalog: Catalog) -> dict[str, tuple[str, ...]]:
     return {runner: tuple(models) for runner, models in found.items()}
 
 
+def _log_failure(task: asyncio.Task[None]) -> None:
+    """Log the exception that a background task ended with, when it does."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        log.error("%s failed: %r", task.get_name(), error, exc_info=error)
+
+
 class RunnerService:
     """What every runner process has: its runners, the clock that unloads idle models, and a graceful end."""
 
@@ -159,7 +166,8 @@ class RunnerService:
         }
         self.jobs.runners = self.runners
         self._background: list[asyncio.Task[None]] = []
-        if self.nice and config.runner_nice:
+        # With `bentoml serve --development` this is not a process of its own, and the gateway is not to be nice.
+        if self.nice and config.runner_nice and server_context.service_name == type(self).__name__:
             os.nice(config.runner_nice)
         self._device = plan.device
         metrics.forget_dead_processes()
@@ -167,17 +175,25 @@ class RunnerService:
 
     @bentoml.on_startup
     async def begin(self) -> None:
+        """Begin as a process of its own, which obeys signals."""
         config = settings()
-        end_if_idle = stop_when_idle(config.shutdown_timeout)
+        await self.begin_inside(stop_when_idle(config.shutdown_timeout, longest_request=config.request_timeout + 60))
+
+    async def begin_inside(self, end_if_idle: Callable[[], bool] = lambda: False) -> None:
+        """Begin loading and unloading models. ``end_if_idle`` ends the process if it can, and says whether it will."""
+        config = settings()
         preloads = _preloads(config, self._catalog)
-        self._background = [
-            asyncio.create_task(runner.preload(model))
-            for name, runner in self.runners.items()
-            for model in preloads[name]
-        ]
-        self._background.append(asyncio.create_task(self._be_small(end_if_idle)))
+        for name, runner in self.runners.items():
+            for model in preloads[name]:
+                self._in_background(runner.preload(model), f"{name}: loading {model} at the start")
+        self._in_background(self._be_small(end_if_idle), "making room")
         if config.model_ttl:
-            self._background.append(asyncio.create_task(self._unload_idle(config.model_ttl_poll_s)))
+            self._in_background(self._unload_idle(config.model_ttl_poll_s), "unloading idle models")
+
+    def _in_background(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(_log_failure)
+        self._background.append(task)
 
     async def _be_small(self, end_if_idle: Callable[[], bool]) -> None:
         """Let idle models rest; and make room for a fresh process once all are unloaded.
@@ -203,10 +219,10 @@ class RunnerService:
 
     @bentoml.on_shutdown
     async def end(self) -> None:
+        """End what runs in the background, whatever became of it, and close the models."""
         for task in self._background:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*self._background, return_exceptions=True)
         for runner in self.runners.values():
             await asyncio.to_thread(runner.close)
 

@@ -15,7 +15,7 @@ import circus.process
 import psutil
 import pytest
 
-from runners.bento import forked_workers
+from runners.bento import fork
 
 ROOT = Path(__file__).parents[3]
 
@@ -25,25 +25,25 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are for
 WATCHER = """
 import asyncio, atexit, json, os, signal, socket, sys, tempfile, types
 import errors, prometheus_client
-from runners.bento import forked_workers
+from runners.bento import fork
 
-worker = types.ModuleType(forked_workers._WORKER)
+worker = types.ModuleType(fork._WORKER)
 def main(arguments):
     exec(arguments[1], {"arguments": arguments})
 worker.main = main
-sys.modules[forked_workers._WORKER] = worker
-forked_workers._SHARED = ()
+sys.modules[fork._WORKER] = worker
+fork._SHARED = ()
 
 signal.signal(signal.SIGTERM, lambda *_: print("the watcher's handler"))
 atexit.register(print, "the watcher's exit handler", flush=True)
 closed, passed_on = tempfile.TemporaryFile(), tempfile.TemporaryFile()
 os.set_inheritable(passed_on.fileno(), True)
-assert forked_workers.fork_workers()
+assert fork.fork_workers()
 
 async def watch():
     import circus.process
     arguments = ["--service-name", sys.argv[1], str(closed.fileno()), str(passed_on.fileno())]
-    command = [sys.executable, "-m", forked_workers._WORKER, *arguments]
+    command = [sys.executable, "-m", fork._WORKER, *arguments]
     return circus.process.Popen(command, env={"ONLY": "this"}, preexec_fn=os.setsid, close_fds=False)
 
 process = asyncio.run(watch())
@@ -75,7 +75,7 @@ print(json.dumps({
     "int": signal.getsignal(signal.SIGINT) == signal.default_int_handler,
     "pipe": signal.getsignal(signal.SIGPIPE) == signal.SIG_IGN,
     "open": [is_open(number) for number in arguments[2:]],
-    "own": [name for name in sys.modules if name in ("errors", "runners.bento.forked_workers", "prometheus_client")],
+    "own": [name for name in sys.modules if name in ("errors", "runners.bento.fork", "prometheus_client")],
     "shared": "psutil" in sys.modules,
     "collects": gc.isenabled(),
     "pid": os.getpid(), "session": os.getsid(0),
@@ -152,7 +152,7 @@ WORKER = [sys.executable, "-m", "_bentoml_impl.worker.service"]
 )
 def test_other_programs_are_started_as_ever(command: list[str]) -> None:
     with pytest.raises(Started):
-        forked_workers._start(command, env={})
+        fork._start(command, env={})
 
 
 @pytest.mark.usefixtures("without_fork")
@@ -160,11 +160,11 @@ def test_other_programs_are_started_as_ever(command: list[str]) -> None:
 def test_a_watcher_that_has_loaded_an_engine_is_not_forked(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, library, ModuleType(library))
     with pytest.raises(Started):
-        forked_workers._start(WORKER, env={})
+        fork._start(WORKER, env={})
 
 
 def test_circus_starts_processes_by_the_name_that_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     assert circus.process.Popen is psutil.Popen
     monkeypatch.setattr(circus.process, "Popen", psutil.Popen)
-    assert forked_workers.fork_workers()
-    assert circus.process.Popen is forked_workers._start
+    assert fork.fork_workers()
+    assert circus.process.Popen is fork._start

@@ -1,0 +1,66 @@
+"""Why a worker died: told in the log, an out-of-memory kill by its name."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger("service")
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def count_memory_kills(root: Path = _CGROUP, self_cgroup: Path = Path("/proc/self/cgroup")) -> int | None:
+    """Return how many processes of this process's cgroup the kernel has killed for lack of memory, or None.
+
+    Reads ``oom_kill`` of ``memory.events`` (cgroup v2), of the nearest cgroup that has the file.
+    """
+    try:
+        line = next(line for line in self_cgroup.read_text().splitlines() if line.startswith("0::"))
+    except (OSError, StopIteration):
+        return None
+    folder = root / line.removeprefix("0::").lstrip("/")
+    for candidate in (folder, *folder.parents):
+        if candidate != root and root not in candidate.parents:
+            break
+        try:
+            fields = dict(row.split() for row in (candidate / "memory.events").read_text().splitlines())
+            return int(fields["oom_kill"])
+        except (OSError, KeyError, ValueError):
+            continue
+    return None
+
+
+class Deaths:
+    """Tells of workers that died. Remembers how many the kernel had killed for lack of memory."""
+
+    def __init__(self) -> None:
+        self._memory_kills = count_memory_kills()
+
+    def tell(self, *, watcher: Any, process_pid: int, exit_code: int | None, **_: Any) -> bool:
+        """Log the death of a worker that was not told to end: circus's hook ``after_reap``, whose result it ignores."""
+        if watcher.is_stopping() or watcher.is_stopped():
+            return True
+        name = str(watcher.name).removeprefix("service_")
+        before, self._memory_kills = self._memory_kills, count_memory_kills()
+        if exit_code == -signal.SIGKILL:
+            counted = before is not None and self._memory_kills is not None and self._memory_kills > before
+            log.error(
+                "%s (process %d) %s; a fresh one is started. Give the container more memory, or choose smaller models "
+                "(docs/models.md).",
+                "The gateway" if name == "service" else name,
+                process_pid,
+                "was killed by the kernel: out of memory"
+                if counted
+                else "was killed (signal 9), as the kernel does when memory runs out",
+            )
+        elif exit_code:
+            log.error(
+                "%s (process %d) ended %s; a fresh one is started.",
+                "The gateway" if name == "service" else name,
+                process_pid,
+                f"by signal {-exit_code}" if exit_code < 0 else f"with status {exit_code}",
+            )
+        return True

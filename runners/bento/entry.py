@@ -1,0 +1,42 @@
+"""The entry service as a process: its BentoML options, its signals, and what it says once it listens."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from bentoml import server_context
+
+from runners.bento.stop import retire_predecessors, stop_promptly
+from runners.bento.transport import untraced
+from settings import Settings
+
+log = logging.getLogger("service")
+
+
+def entry_options(config: Settings) -> dict[str, Any]:
+    """Return the options of ``@bentoml.service`` for the service that speaks HTTP."""
+    return {
+        "name": "immich_bento",
+        "workers": config.workers,
+        "http": {"host": config.host, "port": config.listen_port},
+        "traffic": {"timeout": config.request_timeout + 30},
+        "logging": {"access": {"enabled": False}},
+        # BentoML's own look at the runners waits without end while one is away; __is_ready__ does not.
+        "runner_probe": {"enabled": False},
+        **untraced(),
+    }
+
+
+def handle_signals(config: Settings) -> None:
+    """Have this process finish what it has at SIGTERM, and hand over to its successor at SIGHUP."""
+    stop_promptly(config.shutdown_timeout, keep_alive=config.keep_alive, longest_request=config.request_timeout + 30)
+
+
+def take_over(address: str | None) -> None:
+    """Say where the service listens, which is ``address``, and retire the gateways that this one replaces."""
+    if server_context.worker_index == 1:
+        log.info(
+            "Listening on %s. Immich's machine learning URL is the same, with this machine's name or address.", address
+        )
+    retire_predecessors()

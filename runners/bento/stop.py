@@ -1,0 +1,202 @@
+"""How a worker ends: what runs is finished, and what does not finish in time is cut off.
+
+BentoML sends SIGTERM to all of its processes at once. A runner that obeyed at once would stop listening while the
+gateway still has requests for it, and a gateway that waited for that runner would never end. So the gateway obeys at
+once, and a runner serves on until nobody has asked for anything for a while. Every process has the same last moment,
+after which it ends by force, with status 1.
+
+SIGHUP retires a worker because another takes its place: it stops listening (connections wait in the socket, which is
+the arbiter's), answers every connection that it has, and ends.
+
+Both reach the uvicorn server of their process through its signal handler, which uvicorn has installed by the time that
+BentoML's start-up hooks run; BentoML passes on neither keep-alive nor the grace period to where they are needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Coroutine
+from types import FrameType
+from typing import Any
+
+import psutil
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.server import ServerState
+
+from runners.bento.arbiter import RETIRES
+from runners.bento.borrowed import Borrowed, first, lacking_parameters, missing, other_version
+
+log = logging.getLogger("service")
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_QUIET_PERIOD = 1.0
+"""Seconds without a request in flight after which a runner believes that the gateway is done."""
+_MARGIN = 1.0
+"""Seconds after the deadline in which uvicorn may still tidy up before the process is ended by force."""
+_LAST_REQUEST = 6.0
+"""Seconds that a retired gateway keeps an idle connection, on which a request may be on its way. Immich's own client
+closes idle connections after 4."""
+_TICK = 0.05
+"""Seconds between looks at what is in flight."""
+
+UVICORN = Borrowed(
+    name="uvicorn's server",
+    gain="0 requests lost when the service stops, is reloaded, or keeps connections longer than 5 s: "
+    "pytest tests/e2e/test_lifecycle.py tests/e2e/test_reload.py",
+    depends_on="uvicorn/server.py: Server.capture_signals, handle_exit, servers, server_state, config; "
+    "https://github.com/bentoml/BentoML/issues/4671 asks for a public way",
+    otherwise="uvicorn ends as BentoML configures it: idle connections are closed after 5 s, and a runner stops before "
+    "the gateway does",
+    misfit=lambda: first(
+        other_version("uvicorn", at_least="0.30", below="1"),
+        missing(uvicorn.Server, "handle_exit", "capture_signals"),
+        missing(ServerState(), "connections", "tasks", "total_requests"),
+        lacking_parameters(uvicorn.Config, "timeout_keep_alive", "timeout_graceful_shutdown"),
+    ),
+)
+
+
+def uvicorn_server() -> uvicorn.Server | None:
+    """Return the uvicorn server that runs in this process, or None (in tests, or where it cannot be reached)."""
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return server if isinstance(server, uvicorn.Server) and UVICORN.fits() else None
+
+
+def stop_promptly(timeout: float, *, keep_alive: int, longest_request: float) -> None:
+    """For the gateway: finish running requests within ``timeout`` seconds of SIGTERM, and retire at SIGHUP.
+
+    ``keep_alive``: seconds that an idle connection is kept. ``longest_request``: seconds that a request may take; a
+    retired gateway waits that long for those it has.
+    """
+    server = uvicorn_server()
+    if server is None:
+        return
+    server.config.timeout_keep_alive = keep_alive
+    server.config.timeout_graceful_shutdown = int(timeout)
+    _on_signal(lambda sig, frame: server.handle_exit(sig, frame), timeout)
+    _on_hangup(lambda: _retire(server, longest_request, idle=_LAST_REQUEST))
+
+
+def stop_when_idle(timeout: float, *, longest_request: float) -> Callable[[], bool]:
+    """For a runner: after SIGTERM go on until no request was in flight for a second, at most ``timeout`` seconds.
+
+    At SIGHUP retire, within ``longest_request`` seconds. Returns a function that ends the process now if nobody is
+    connected to it, and says whether it will. BentoML then starts another, and whoever asks meanwhile waits:
+    connections queue in the socket, which is the arbiter's.
+    """
+    server = uvicorn_server()
+    if server is None:
+        return lambda: False
+    loop = asyncio.get_running_loop()
+
+    def end_if_idle() -> bool:
+        if server.server_state.connections or server.server_state.tasks:
+            return False
+        server.should_exit = True
+        return True
+
+    async def obey_when_quiet(sig: int, frame: FrameType | None) -> None:
+        deadline, quiet_since = loop.time() + timeout, loop.time()
+        while loop.time() < deadline and loop.time() - quiet_since < _QUIET_PERIOD:
+            await asyncio.sleep(_TICK)
+            if server.server_state.tasks:
+                quiet_since = loop.time()
+        server.config.timeout_graceful_shutdown = max(1, int(deadline - loop.time()))
+        server.handle_exit(sig, frame)
+
+    tasks = set()
+
+    def start(sig: int, frame: FrameType | None) -> None:
+        tasks.add(loop.create_task(obey_when_quiet(sig, frame)))
+
+    _on_signal(lambda sig, frame: loop.call_soon_threadsafe(start, sig, frame), timeout)
+    _on_hangup(lambda: _retire(server, longest_request, idle=0))
+    return end_if_idle
+
+
+def retire_predecessors() -> None:
+    """For a gateway that can answer now: retire those that it replaces (``runners.bento.arbiter.replace_first``)."""
+    for entry in filter(None, os.environ.get(RETIRES, "").split(",")):
+        pid, _, started = entry.partition(":")
+        with contextlib.suppress(psutil.Error, ValueError):
+            process = psutil.Process(int(pid))
+            if process.create_time() == float(started):  # and not another that was given its number
+                process.send_signal(signal.SIGHUP)
+
+
+class CloseWhenRetired:
+    """Ends a connection after the answer once this process is retired: its client then connects to the successor."""
+
+    retired = False
+    """Of this process."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass everything on; add ``connection: close`` where the process is retired by the time of the answer."""
+
+        async def send_closing(message: Message) -> None:
+            if message["type"] == "http.response.start" and CloseWhenRetired.retired:
+                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+            await send(message)
+
+        await self.app(scope, receive, send_closing if scope["type"] == "http" else send)
+
+
+async def _retire(server: uvicorn.Server, longest_request: float, *, idle: float) -> None:
+    """Stop listening, then end once no connection is left, or those left were idle for ``idle`` seconds."""
+    CloseWhenRetired.retired = True
+    for listener in server.servers:
+        listener.close()
+    loop = asyncio.get_running_loop()
+    state = server.server_state
+    deadline, busy_at, answered = loop.time() + longest_request, loop.time(), state.total_requests
+    while state.connections and loop.time() < deadline:
+        if state.tasks or state.total_requests != answered:
+            busy_at, answered = loop.time(), state.total_requests
+        elif idle and loop.time() - busy_at > idle:
+            break
+        await asyncio.sleep(_TICK)
+    server.should_exit = True
+
+
+def _on_hangup(retire: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Call ``retire`` in the running loop at the first SIGHUP."""
+    loop = asyncio.get_running_loop()
+    tasks: list[asyncio.Task[None]] = []
+
+    def start() -> None:
+        if not tasks:
+            tasks.append(loop.create_task(retire()))
+
+    signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(start))
+
+
+def _on_signal(obey: Callable[[int, FrameType | None], object], timeout: float) -> None:
+    """Call ``obey`` at the first signal only, and end the process by force if it is still there after the deadline."""
+    stopping = False
+
+    def handle(sig: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        if stopping:
+            return
+        stopping = True
+        last_moment = threading.Timer(timeout + _MARGIN, _end_by_force)
+        last_moment.daemon = True
+        last_moment.start()
+        obey(sig, frame)
+
+    for sig in _SIGNALS:
+        signal.signal(sig, handle)
+
+
+def _end_by_force() -> None:
+    log.warning("Some work did not finish in time; the process ends without it.")
+    os._exit(1)
