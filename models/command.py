@@ -77,6 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     converting.add_argument(
         "--precision", choices=["fp32", "fp16"], default="fp32", help="of the weights on disk; fp16 halves them and computes in fp32"
     )
+    converting.add_argument(
+        "--vocabulary", type=Path, metavar="FILE", help="vocab.txt of cn-clip, or its wheel (that of the installed package)"
+    )
     verifying = add("verify", _verify, "Read every byte of models that are here (all, or those named) and check it.")
     verifying.add_argument("names", nargs="*", metavar="NAME")
     path = add("path", _path, "Print the folder that a model is served from, or its files where they lie in several.")
@@ -133,17 +136,15 @@ def _pull(options: argparse.Namespace, catalog: Catalog, settings: Settings) -> 
 
 
 def _convert(options: argparse.Namespace, catalog: Catalog, settings: Settings) -> int:
-    try:
-        from models.convert import ConversionRefused, convert
-    except ModuleNotFoundError as error:
-        return _say(f"{error}: models are converted in the repository, with the extra [convert]; a Bento has neither", FAILED)
+    from models.convert import ConversionRefused, convert_and_store, installed_vocabulary
 
     entry = find(catalog, options.name, options.task or Task.CLIP.value)
     try:
-        converted = convert(options.checkpoint, entry, precision=options.precision)
+        vocabulary = options.vocabulary or installed_vocabulary()
+        converted = convert_and_store(options.checkpoint, entry, vocabulary=vocabulary, precision=options.precision)
     except ConversionRefused as error:
         return _say(str(error), FAILED)
-    least = f"least cosine to PyTorch: pictures {converted.image_cosine:.7f}, texts {converted.text_cosine:.7f}"
+    least = f"least cosine to a second forward pass: pictures {converted.image_cosine:.7f}, texts {converted.text_cosine:.7f}"
     _tell(options, f"{entry.name}: stored as {converted.tag} ({converted.folder}); {least}")
     _warn_of_shadows(entry, converted.folder, settings)
     return OK

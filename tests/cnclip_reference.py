@@ -1,12 +1,12 @@
-"""What CN-CLIP's own code answers, and CLIP folders in this project's layout for the tests. Random weights, true
-classes.
+"""What CN-CLIP's own code answers, and CLIP folders in this project's layout, of random weights.
 
-Classes and cn_clip's own tokenizer are loaded by ``models.convert.cn_clip``; what is computed with them is spelled out
+Classes and cn_clip's own tokenizer are loaded by ``tools.tiny.cn_clip``; what is computed with them is spelled out
 here anew.
 """
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.convert.cn_clip import ARCHITECTURES, Architecture, cn_clip_modules
-from models.convert.configuration import write_configuration
-from models.convert.graphs import export_half
-from models.convert.weights import rewrite
+from models.convert import convert, installed_vocabulary
+from tools.tiny.cn_clip import ARCHITECTURES, Architecture, cn_clip_modules
 
 CONTEXT_LENGTH = 52
 
@@ -53,26 +51,18 @@ TINY = Architecture(
     "RoBERTa-wwm-ext-base-chinese",
     {"embed_dim": 64, "image_resolution": 64, "vision_layers": 2, "vision_width": 128, "vision_patch_size": 16}
     | {
-        "text_hidden_size": 64,
-        "text_intermediate_size": 128,
+        "text_hidden_size": 128,
+        "text_intermediate_size": 256,
         "text_num_attention_heads": 2,
         "text_num_hidden_layers": 2,
     },
 )
-"""The same classes as ViT-B-16's, two narrow layers each: quick to build and to export. Pictures of 64 px, vectors of
-64 numbers.
-"""
+"""ViT-B-16's classes, two narrow layers each: quick to convert. Pictures of 64 px, vectors of 64 numbers."""
 
 TINY_RESNET = Architecture(
     "RN50",
     "RBT3-chinese",
-    {
-        "vision_width": 16,
-        "image_resolution": 64,
-        "vision_head_width": 32,
-        "vision_layers": (1, 1, 1, 1),
-        "embed_dim": 64,
-    },
+    {"vision_width": 16, "image_resolution": 64, "vision_layers": (1, 1, 1, 1), "embed_dim": 64},
 )
 """RN50's classes, narrow."""
 
@@ -109,11 +99,13 @@ def _settle_norms(visual: Any) -> None:
         visual.eval()
 
 
-def official_checkpoint(model: Any, path: Path) -> Path:
-    """Write ``model`` as CN-CLIP's authors publish theirs (``clip_cn_*.pt``)."""
+def official_checkpoint(model: Any, path: Path, *, half: bool = False) -> Path:
+    """Write ``model`` as CN-CLIP's authors publish theirs (``clip_cn_*.pt``). ``half``: in fp16, as theirs are."""
     import torch
 
     state = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
+    if half:
+        state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     torch.save({"epoch": 15, "step": 1, "name": "random", "state_dict": state}, path)
     return path
 
@@ -138,12 +130,8 @@ def text_features(model: Any, texts: Sequence[str]) -> NDArray[np.float32]:
         return np.asarray(features / features.norm(dim=-1, keepdim=True), np.float32)
 
 
-def export_onnx_folder(model: Any, folder: Path, image_size: int) -> Path:
-    """Write ``model`` as a CLIP folder in fp32, as conversion does. Returns ``folder``."""
-    write_configuration(folder, image_size)
-    for half in ("visual", "textual"):
-        exported = folder / half / "exported.onnx"
-        export_half(model, half, image_size, exported)
-        rewrite(exported, folder / half / "model.onnx", "fp32")
-        exported.unlink()
-    return folder
+def converted_folder(model: Any, folder: Path) -> Path:
+    """Write ``model`` as a CLIP folder in fp32. Returns ``folder``, which must not be there yet."""
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        checkpoint = official_checkpoint(model, Path(temporary, "clip_cn.pt"))
+        return convert(checkpoint, folder, vocabulary=installed_vocabulary()).folder

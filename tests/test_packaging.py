@@ -30,12 +30,9 @@ else:
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SERVED_PACKAGES = ("compat", "models", "runners", "search", "serving", "settings", "sql")
-WORKSHOPS = (ROOT / "models/convert",)
-"""Run in the repository, with packages that serving does not have."""
 SERVED_FILES = sorted(
     path
     for path in (*ROOT.glob("*.py"), *(path for package in SERVED_PACKAGES for path in (ROOT / package).rglob("*.py")))
-    if not any(path.is_relative_to(folder) for folder in WORKSHOPS)
 )
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 
@@ -43,7 +40,7 @@ NEVER_INSTALLED = {"opencv-python", "opencv-contrib-python", "torchvision"}
 """opencv-python writes the same cv2/ as opencv-python-headless, and needs libGL; torchvision does not import beside
 torch's CPU build.
 """
-NEVER_SERVED = NEVER_INSTALLED | {"torch", "insightface", "cn-clip", "scipy", "scikit-image", "onnx"}
+NEVER_SERVED = NEVER_INSTALLED | {"torch", "insightface", "cn-clip", "scipy", "scikit-image"}
 
 NOT_IMPORTED = {
     "httptools": "uvicorn takes it when it is there",

@@ -1,72 +1,94 @@
-"""Holds a converted graph to CN-CLIP's own torch forward, on inputs that show differences."""
+"""Holds converted graphs to a second forward pass, in numpy, of one picture and one text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
-from models.convert.configuration import MEAN, STD
-from models.convert.graphs import INPUTS, Half
-from models.convert.tokenizer import cn_clip_tokenizer
+from models.convert import text_graph, vision_graph
+from models.convert.architecture import Architecture
+from models.convert.forward import image_vector, text_vector
+from models.convert.graph import OUTPUT
+from models.convert.tensor import Tensors
 
-LEAST_COSINE: Mapping[str, float] = {"fp32": 0.9999, "fp16": 0.999}
-_TEXTS = ("一只在雪地里的猫", "", "A dog, on the BEACH: 2024", "营业执照", "长" * 60)
-
-
-def inputs(half: Half, image_size: int) -> NDArray[Any]:
-    """Five: pictures of noise, black, white, a gradient and stripes, uint8 (5, s, s, 3); or texts short, empty and long, int64 (5, 52)."""
-    if half == "textual":
-        return np.array([cn_clip_tokenizer().encode(text).ids for text in _TEXTS], np.int64)
-    pictures = np.zeros((5, image_size, image_size, 3), np.uint8)
-    pictures[0] = np.random.default_rng(0).integers(0, 256, pictures[0].shape, np.uint8)
-    pictures[2] = 255
-    ramp = np.linspace(0, 255, image_size).astype(np.uint8)
-    pictures[3, ..., 0], pictures[3, ..., 1], pictures[3, ..., 2] = ramp, ramp[:, None], ramp[::-1]
-    pictures[4, :, (np.arange(image_size) // 8) % 2 == 0] = (200, 30, 90)
-    return pictures
+LEAST_COSINE = 0.9999
+_TEXT = "一只在雪地里的猫, and a DOG on the beach: 2024"
 
 
-def reference(model: Any, half: Half, batch: NDArray[Any]) -> NDArray[np.float32]:
-    """What cn_clip itself answers, (n, d) float32 of L2 norm 1. One by one, to keep memory low."""
-    import torch
+def image_cosine(path: Path, architecture: Architecture, tensors: Tensors) -> float:
+    """Return the least cosine of the graph at ``path`` to numpy's vector of a picture, alone and in a batch.
 
-    rows = []
-    with torch.no_grad():
-        for item in torch.from_numpy(batch).split(1):
-            if half == "visual":
-                scaled = item.permute(0, 3, 1, 2).float().div(255)
-                features = model.encode_image((scaled - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1))
-            else:
-                features = model.encode_text(item)
-            rows.append(features / features.norm(dim=-1, keepdim=True))
-    return np.asarray(torch.cat(rows), np.float32)
-
-
-def least_cosine(path: Path, half: Half, batch: NDArray[Any], expected: NDArray[np.float32]) -> float:
-    """The lowest cosine of the graph's rows to ``expected``, in batches of 1 and of all; NaN if a row has none."""
+    NaN where the graph answers with none. Raises ``ConversionRefused``, ``OSError``; what ONNX Runtime raises on a graph that it cannot load.
+    """
+    pixels = _picture(architecture.vision.image_size)
+    expected = image_vector(architecture, tensors, pixels)
     session = open_graph(path)
-    cosines = []
-    for rows in (1, len(batch)):
-        vectors = session.run(["embedding"], {INPUTS[half]: batch[:rows]})[0].astype(np.float64)
-        if vectors.shape != (rows, expected.shape[1]):
-            return float("nan")
-        norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(expected[:rows].astype(np.float64), axis=1)
-        cosines.append(np.sum(vectors * expected[:rows], axis=1) / norms)
-    return float(np.min(np.concatenate(cosines)))
+    batches = [pixels[None], np.stack([pixels, pixels[::-1]])]
+    return _least_cosine(session, vision_graph.INPUT, batches, expected)
+
+
+def text_cosine(path: Path, architecture: Architecture, tensors: Tensors, tokenizer: Tokenizer) -> float:
+    """Return the least cosine of the graph at ``path`` to numpy's vector of a text, as it is and padded.
+
+    ``tokenizer``: of the model, padding. NaN where the graph answers with none. Raises as ``image_cosine`` does.
+    """
+    encoding = tokenizer.encode(_TEXT)
+    padded = np.array(encoding.ids, np.int64)
+    length = sum(encoding.attention_mask)
+    expected = text_vector(architecture, tensors, padded[:length].tolist())
+    session = open_graph(path)
+    batches = [padded[None, :length], np.stack([padded, np.roll(padded, 1)])]
+    return _least_cosine(session, text_graph.INPUT, batches, expected)
 
 
 def open_graph(path: Path) -> Any:
-    """A plain ONNX Runtime session: conversion holds the file to torch, not the engine that serves it."""
+    """Return a plain ONNX Runtime session: the file is held to the numbers, not the engine that serves it.
+
+    Nothing is optimised, and no weight is packed anew: that would take the weights' memory a second time.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.enable_cpu_mem_arena = False
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    providers = ["CPUExecutionProvider"]
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=False)
-    except RuntimeError:  # in a process whose sessions share one pool of threads (runners.engine), a session must join it
+        return onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=False)
+    except (
+        RuntimeError
+    ):  # in a process whose sessions share one pool of threads (runners.engine), a session must join it
         options.use_per_session_threads = False
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+
+
+def _picture(side: int) -> NDArray[np.uint8]:
+    """Return a picture of noise, slopes and stripes, uint8 (side, side, 3): every patch of it is another."""
+    chance = np.random.default_rng(0)
+    slope = np.linspace(0, 200, side)
+    picture = np.stack(
+        [
+            np.broadcast_to(slope, (side, side)),
+            np.broadcast_to(slope[:, None], (side, side)),
+            np.full((side, side), 90),
+        ],
+        -1,
+    )
+    picture[:, (np.arange(side) // 8) % 2 == 0] *= 0.5
+    return (picture + chance.integers(0, 56, picture.shape)).astype(np.uint8)
+
+
+def _least_cosine(session: Any, name: str, batches: list[NDArray[Any]], expected: NDArray[np.float32]) -> float:
+    """Return the least cosine of the first row of every batch's answer to ``expected`` (d,)."""
+    cosines = []
+    for batch in batches:
+        vectors = session.run([OUTPUT], {name: batch})[0].astype(np.float64)
+        if vectors.shape != (len(batch), len(expected)):
+            return float("nan")
+        cosines.append(vectors[0] @ expected / np.linalg.norm(vectors[0]) / np.linalg.norm(expected))
+    return float(np.min(cosines))

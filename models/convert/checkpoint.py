@@ -1,60 +1,46 @@
-"""Reads a CN-CLIP checkpoint, the authors' own or Hugging Face's, into weights under cn_clip's names.
+"""Reads a CN-CLIP checkpoint, the authors' own or Hugging Face's, as tensors under cn_clip's names.
 
-A checkpoint is a stranger's file: pickles are read with ``weights_only``, so that they can hold tensors and plain values and run nothing.
+A checkpoint is a stranger's file. It is read as data: nothing in it is run, nothing is unpacked, and no tensor is in
+memory before it is asked for.
 """
 
 from __future__ import annotations
 
-import pickle
-import warnings
-import zipfile
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from models.convert.cn_clip import ARCHITECTURES, Architecture
+from models.convert import torch_pickle, zip_directory
 from models.convert.hugging_face import is_hugging_face, to_cn_clip
 from models.convert.refusal import ConversionRefused
 from models.convert.safetensors_file import read_safetensors
+from models.convert.tensor import BYTES, StoredTensor, Tensors, span_of
+from models.convert.torch_pickle import PickledTensor
+from models.convert.zip_directory import Member
 
 _IN_A_FOLDER = ("model.safetensors", "pytorch_model.bin", "clip_cn_*.pt")
+_LARGEST_PICKLE = 64 * 2**20
+"""Bytes of the list of tensors; that of ViT-H-14 with its optimizer has 0.6 MB."""
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Tensors by cn_clip's names, mapped from the file where that is possible.
+def read_checkpoint(path: Path) -> Tensors:
+    """Return the tensors by cn_clip's names; each is read from the file when it is asked for.
 
     ``path``: ``clip_cn_*.pt``, ``model.safetensors``, ``pytorch_model.bin``, or a folder that holds one of them. Raises
     ``ConversionRefused``, ``OSError``.
     """
     path = _file_of(path)
-    state = read_safetensors(path) if path.suffix == ".safetensors" else _unpickled(path)
-    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    if is_hugging_face(state):
-        state = to_cn_clip(state)
-    # Of no use in CN-CLIP; its own loader drops it, too.
-    return {name: tensor for name, tensor in state.items() if not name.startswith("bert.pooler.")}
-
-
-def load_weights(state: Mapping[str, Any], name: str, path: Path) -> tuple[Architecture, Any]:
-    """The architecture called ``name`` (for a name of the user's: the one that fits) with the weights ``state``, in fp32.
-
-    Raises ``ConversionRefused`` where they do not fit.
-    """
-    wanted = [name] if name in ARCHITECTURES else list(ARCHITECTURES)
-    misfits = {}
-    for candidate in wanted:
-        model, misfits[candidate] = _empty(candidate, state)
-        if misfits[candidate] is None:
-            exact = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
-            model.load_state_dict(exact, assign=True)
-            return ARCHITECTURES[candidate], model.eval()
-    fits = next((other for other in ARCHITECTURES if other not in wanted and _empty(other, state)[1] is None), None)
-    if fits is not None:
+    tensors = read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    if sum(tensor.count * BYTES[tensor.dtype] for tensor in tensors.values()) > path.stat().st_size:
         raise ConversionRefused(
-            f"{path} does not fit {name}: {misfits[name]}. Its weights are of the shapes of {fits}: convert it with --as {fits}."
+            f"{path} was not read for safety: its tensors are larger than the file, so some share their numbers."
         )
-    what = name if name in ARCHITECTURES else "any architecture of CN-CLIP"
-    raise ConversionRefused(f"{path} does not fit {what}: {misfits[wanted[0]]}. Is it a CN-CLIP, and the one that --as names?")
+    named: Tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    if is_hugging_face(named):
+        named = to_cn_clip(named)
+    # Of no use in CN-CLIP; its own loader drops it, too.
+    return {name: tensor for name, tensor in named.items() if not name.startswith("bert.pooler.")}
 
 
 def _file_of(path: Path) -> Path:
@@ -68,43 +54,67 @@ def _file_of(path: Path) -> Path:
     return path
 
 
-def _unpickled(path: Path) -> dict[str, Any]:
-    import torch
-
+def _read_torch(path: Path) -> dict[str, StoredTensor]:
+    """Return the tensors of a file that ``torch.save`` wrote, a ZIP archive since PyTorch 1.6."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about unusual pickles, which are refused or read all the same
-            document = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
+        with path.open("rb") as file:
+            if file.read(2) == b"\x80\x02":
+                raise ConversionRefused(
+                    f"{path} is in the form that PyTorch wrote before 1.6, a bare pickle, which is not read for safety. "
+                    "Load and save it again with a newer PyTorch, or take the file that CN-CLIP's authors publish."
+                )
+            members = zip_directory.read_directory(file)
+            root = _root_of(members)
+            content = _small_member(file, members, f"{root}data.pkl", _LARGEST_PICKLE)
+            if f"{root}byteorder" in members and _small_member(file, members, f"{root}byteorder", 16) != b"little":
+                raise zip_directory.NotReadable("its numbers are not little-endian")
+        document = torch_pickle.read_pickle(content)
+        state = document.get("state_dict", document) if isinstance(document, dict) else None
+        named = (
+            {name: tensor for name, tensor in state.items() if _is_named_tensor(name, tensor)}
+            if isinstance(state, dict)
+            else {}
+        )
+        if not named:
+            raise ConversionRefused(f"{path} holds no weights by name (a `state_dict`). Is it a CN-CLIP?")
+        return {name: _stored(path, members, root, name, tensor) for name, tensor in named.items()}
+    except torch_pickle.HoldsCode as error:
         raise ConversionRefused(
-            f"{path} is no checkpoint, or holds more than weights, and was not opened for safety: {reason} Download it again from where "
-            "CN-CLIP's authors publish it."
+            f"{path} was not opened for safety: {error}. Download it again from where CN-CLIP's authors publish it."
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise ConversionRefused(f"{path} is no checkpoint, or a damaged one ({type(error).__name__}). Download it again.") from error
-    state = document.get("state_dict", document) if isinstance(document, dict) else None
-    if not isinstance(state, dict) or not state or not all(_is_plain(name, tensor) for name, tensor in state.items()):
-        raise ConversionRefused(f"{path} holds no weights by name (a `state_dict`). Is it a CN-CLIP?")
-    return state
+    except (zip_directory.NotReadable, torch_pickle.NotReadable) as error:
+        raise ConversionRefused(f"{path} is no checkpoint, or a damaged one: {error}. Download it again.") from error
 
 
-def _is_plain(name: object, tensor: object) -> bool:
-    import torch
+def _root_of(members: Mapping[str, Member]) -> str:
+    """Return the folder that everything in the archive is in, with its slash."""
+    roots = [name.removesuffix("data.pkl") for name in members if name.endswith("/data.pkl") and name.count("/") == 1]
+    if len(roots) != 1:
+        raise zip_directory.NotReadable("it has no list of tensors (data.pkl)")
+    return roots[0]
 
-    return isinstance(name, str) and isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided and not tensor.is_quantized
+
+def _small_member(file: Any, members: Mapping[str, Member], name: str, most: int) -> bytes:
+    member = members[name]
+    if member.size > most:
+        raise zip_directory.NotReadable(f"its member {name!r} has {member.size:,} bytes")
+    file.seek(member.offset)
+    return bytes(file.read(member.size))
 
 
-def _empty(name: str, state: Mapping[str, Any]) -> tuple[Any, str | None]:
-    """The architecture without memory for its weights, and the first thing in which ``state`` does not fit it."""
-    import torch
+def _is_named_tensor(name: object, tensor: object) -> bool:
+    return isinstance(name, str) and isinstance(tensor, PickledTensor)
 
-    with torch.device("meta"):
-        model = ARCHITECTURES[name].build()
-    for key, tensor in model.state_dict().items():
-        if key not in state:
-            return model, f"it lacks {key}"
-        if state[key].shape != tensor.shape:
-            return model, f"its {key} has the shape {list(state[key].shape)}, not {list(tensor.shape)}"
-    unknown = next((key for key in state if key not in model.state_dict()), None)
-    return model, None if unknown is None else f"it has {unknown}, which the model has not"
+
+def _stored(path: Path, members: Mapping[str, Member], root: str, name: str, tensor: PickledTensor) -> StoredTensor:
+    """Return where the tensor ``name`` is in the file, once it is sure that it lies within its storage."""
+    storage = tensor.storage
+    member = members.get(f"{root}data/{storage.key}")
+    if member is None:
+        raise zip_directory.NotReadable(f"it lacks the numbers of {name}")
+    size = BYTES[storage.dtype]
+    if storage.count * size > member.size or tensor.offset + span_of(tensor.shape, tensor.strides) > storage.count:
+        raise zip_directory.NotReadable(f"{name} does not lie within its numbers")
+    if math.prod(tensor.shape) > storage.count:
+        raise zip_directory.NotReadable(f"{name} repeats its numbers")
+    return StoredTensor(path, storage.dtype, member.offset + tensor.offset * size, tensor.shape, tensor.strides)

@@ -1,108 +1,163 @@
-"""A CN-CLIP checkpoint to a model in BentoML's store, held to CN-CLIP's own forward before it is stored."""
+"""A CN-CLIP checkpoint to a folder that the service reads: two graphs, held to a second forward pass."""
 
 from __future__ import annotations
 
-import importlib.util
-import logging
-import sys
-import tempfile
+import contextlib
+import fcntl
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import TypeAlias
 
-from models import store
+from tokenizers import Tokenizer
+
+from models.convert.architecture import Architecture, Misfit, check_name, read_architecture
+from models.convert.check import LEAST_COSINE, image_cosine, text_cosine
+from models.convert.checkpoint import read_checkpoint
+from models.convert.configuration import write_configuration
+from models.convert.graph import DATA_FILE, GraphWriter, NotFinite, Precision
 from models.convert.refusal import ConversionRefused
-from models.convert.weights import Precision
+from models.convert.tensor import Tensors
+from models.convert.text_graph import write_text
+from models.convert.tokenizer import cn_clip_tokenizer
+from models.convert.vision_graph import write_vision
+from models.convert.vocabulary import SHA256, read_vocabulary
 from models.entry import ModelEntry
-from models.pull import model_lock
 
-log = logging.getLogger(__name__)
+Report: TypeAlias = Callable[[str, float], None]
+"""Called with what is done next, and which share of the whole is done already, 0 to 1."""
 
-_FAMILY = "cn-clip"
-_NEEDED = {"torch": "torch==2.13.0", "onnx": "onnx", "cn_clip": "cn-clip==1.6.0"}
+
+LARGEST_INSIDE = 64 * 2**20
+"""Bytes of weights that a half keeps in its graph; more lie in a file beside it (``models.convert.graph``)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """A model that was stored."""
+    """A folder that was written."""
 
     folder: Path
+    architecture: Architecture
     image_cosine: float
-    """Least cosine to torch's vectors."""
+    """Least cosine of the image graph to numpy's vectors."""
     text_cosine: float
 
-    @property
-    def tag(self) -> str:
-        return f"{self.folder.parent.name}:{self.folder.name}"
 
+def convert(
+    checkpoint: Path,
+    folder: Path,
+    *,
+    vocabulary: Path,
+    vocabulary_sha256: str | None = SHA256,
+    precision: Precision = "fp32",
+    entry: ModelEntry | None = None,
+    report: Report | None = None,
+) -> Converted:
+    """Write the model in ``checkpoint`` to ``folder``, which is there only once it is whole and checked.
 
-def convert(checkpoint: Path, entry: ModelEntry, *, precision: Precision = "fp32") -> Converted:
-    """Convert ``checkpoint`` and store it as ``entry``, so that the service finds it under that name.
+    ``checkpoint``: ``clip_cn_*.pt``, ``model.safetensors``, ``pytorch_model.bin``, or a folder that holds one of them.
+    ``vocabulary``: ``vocab.txt`` of cn-clip, or its wheel; ``vocabulary_sha256``: what it must have, None takes any.
+    ``entry``: refuse what does not fit it. Blocks while another process writes the same folder.
 
-    Raises ``ConversionRefused``: torch or cn-clip is not installed, the file is no checkpoint, it does not fit the entry, or the graphs
-    do not answer as torch does. Raises ``OSError``.
+    Raises ``ConversionRefused``: the file is no CN-CLIP, does not fit ``entry``, or the graphs do not answer as the
+    checkpoint does; ``folder`` exists. Raises ``OSError``.
     """
-    if entry.family != _FAMILY:
+    say = report or (lambda _, __: None)
+    say(f"Reading {checkpoint}", 0.0)
+    tensors = read_checkpoint(checkpoint)
+    architecture = _architecture(tensors, checkpoint, entry)
+    pieces = read_vocabulary(vocabulary, vocabulary_sha256)
+    if len(pieces) != architecture.text.vocabulary:
         raise ConversionRefused(
-            f"{entry.name} is of the family {entry.family}; only CN-CLIP is converted. Others: `python -m models pull`."
+            f"{checkpoint} knows {architecture.text.vocabulary:,} word pieces, {vocabulary} has {len(pieces):,}. "
+            "Name the vocabulary that the model was trained with."
         )
-    if entry.folder is not None:
-        raise ConversionRefused(f"{entry.name} is served from {entry.folder}, as MODEL_CATALOG says. Take `folder` out of its entry.")
-    _require_packages()
-    from models.convert.checkpoint import load_weights, read_checkpoint
+    with _emerging(folder) as partial:
+        try:
+            cosines = write_model(architecture, tensors, cn_clip_tokenizer(pieces), partial, precision, say)
+        except NotFinite as error:
+            raise ConversionRefused(f"{checkpoint} is damaged: {error}. Nothing was stored.") from error
+        for half, cosine in zip(("image", "text"), cosines, strict=True):
+            if not cosine > LEAST_COSINE:  # NaN, too
+                raise ConversionRefused(
+                    f"The {half} half of {checkpoint} does not answer as its weights do after conversion: cosine "
+                    f"{cosine:.6f}, {LEAST_COSINE} is due. Nothing was stored. Are its weights damaged?"
+                )
+    say(f"Converted {checkpoint}", 1.0)
+    return Converted(folder, architecture, *cosines)
 
-    log.info("Reading %s.", checkpoint)
-    architecture, model = load_weights(read_checkpoint(checkpoint), entry.name, checkpoint)
-    sizes = (architecture.embedding_size, architecture.image_size)
+
+def write_model(
+    architecture: Architecture,
+    tensors: Tensors,
+    tokenizer: Tokenizer,
+    folder: Path,
+    precision: Precision,
+    report: Report,
+) -> tuple[float, float]:
+    """Write all files to ``folder``, and return the least cosines of pictures and texts to numpy's vectors.
+
+    Raises ``NotFinite``, ``ConversionRefused``, ``OSError``.
+    """
+    write_configuration(folder, architecture.vision.image_size, tokenizer)
+    visual, textual = folder / "visual/model.onnx", folder / "textual/model.onnx"
+    report(f"Writing the image half, {precision}", 0.05)
+    _write_half(visual, architecture, tensors, precision)
+    report(f"Writing the text half, {precision}", 0.35)
+    _write_half(textual, architecture, tensors, precision)
+    report("Checking the image half", 0.6)
+    of_pictures = image_cosine(visual, architecture, tensors)
+    report("Checking the text half", 0.85)
+    return of_pictures, text_cosine(textual, architecture, tensors, tokenizer)
+
+
+def _write_half(path: Path, architecture: Architecture, tensors: Tensors, precision: Precision) -> None:
+    """Write one half to ``path``, and its weights to ``DATA_FILE`` beside it where they are large."""
+    half = path.parent.name
+    names = [name for name in tensors if name.startswith("visual.") == (half == "visual")]
+    size = sum(math.prod(tensors[name].shape) for name in names) * (2 if precision == "fp16" else 4)
+    with contextlib.ExitStack() as stack:
+        data = stack.enter_context(path.with_name(DATA_FILE).open("wb")) if size > LARGEST_INSIDE else None
+        writer = GraphWriter(data, precision)
+        graph_input = (write_vision if half == "visual" else write_text)(writer, architecture, tensors)
+        writer.save(path, f"cn-clip-{half}", graph_input, architecture.embedding_size)
+
+
+def _architecture(tensors: Tensors, checkpoint: Path, entry: ModelEntry | None) -> Architecture:
+    try:
+        architecture = read_architecture({name: tensor.shape for name, tensor in tensors.items()})
+    except Misfit as error:
+        raise ConversionRefused(
+            f"{checkpoint} does not fit any architecture of CN-CLIP: {error}. Is it a CN-CLIP?"
+        ) from error
+    if entry is None:
+        return architecture
+    check_name(architecture, entry.name, str(checkpoint))
+    sizes = (architecture.embedding_size, architecture.vision.image_size)
     if sizes[0] != entry.embedding_size or entry.input_size not in (None, sizes[1]):
         raise ConversionRefused(
-            f"{checkpoint} makes {sizes[0]} numbers of pictures of {sizes[1]} pixels; the catalog says {entry.embedding_size} "
-            f"and {entry.input_size} of {entry.name}. Correct its entry, or choose another name."
+            f"{checkpoint} makes {sizes[0]} numbers of pictures of {sizes[1]} pixels; the catalog says "
+            f"{entry.embedding_size} and {entry.input_size} of {entry.name}. Correct its entry, or choose another name."
         )
-    with model_lock(entry):
-        store.workshop().mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=store.workshop(), prefix="convert-") as temporary:
-            folder = Path(temporary, "model")
-            cosines = _write_folder(model, architecture.image_size, folder, precision, checkpoint)
-            files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-            details = {
-                "source": str(checkpoint.resolve()),
-                "precision": precision,
-                "cosine_to_torch": {"pictures": cosines["visual"], "texts": cosines["textual"]},
-            }
-            stored = store.save(entry, files, details)
-    return Converted(stored, cosines["visual"], cosines["textual"])
+    return architecture
 
 
-def _write_folder(model: Any, image_size: int, folder: Path, precision: Precision, checkpoint: Path) -> dict[str, float]:
-    """Write a CLIP folder and check it; the least cosine of each half."""
-    from models.convert.check import LEAST_COSINE, inputs, least_cosine, reference
-    from models.convert.configuration import write_configuration
-    from models.convert.graphs import Half, export_half
-    from models.convert.weights import rewrite
-
-    write_configuration(folder, image_size)
-    cosines: dict[str, float] = {}
-    for half in get_args(Half):
-        batch = inputs(half, image_size)
-        expected = reference(model, half, batch)
-        log.info("Converting the %s half to ONNX, %s.", half, precision)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix="export-") as exported:
-            path = Path(exported, "model.onnx")
-            export_half(model, half, image_size, path)
-            rewrite(path, folder / half / "model.onnx", precision)
-        cosines[half] = least_cosine(folder / half / "model.onnx", half, batch, expected)
-        if not cosines[half] > LEAST_COSINE[precision]:  # NaN, too
-            raise ConversionRefused(
-                f"The {half} half of {checkpoint} does not answer as PyTorch does after conversion: least cosine {cosines[half]:.6f}, "
-                f"{LEAST_COSINE[precision]} is due. Nothing was stored. Are its weights damaged?"
-            )
-    return cosines
-
-
-def _require_packages() -> None:
-    missing = [package for module, package in _NEEDED.items() if importlib.util.find_spec(module) is None]
-    if missing:
-        pip = f"{sys.executable} -m pip install"
-        commands = [f"{pip} --no-deps {package}" if package.startswith("cn-clip") else f"{pip} {package}" for package in missing]
-        raise ConversionRefused(f"Converting needs {', '.join(missing)}, which serving does not. Install: {' && '.join(commands)}")
+@contextlib.contextmanager
+def _emerging(folder: Path) -> Iterator[Path]:
+    """Give a folder beside ``folder`` that gets its name at the end, or goes; what a killed process left goes first."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.converting")
+    with partial.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            raise ConversionRefused(f"{folder} exists. Remove it, so that the model can be converted anew.")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        try:
+            yield partial
+            os.replace(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)

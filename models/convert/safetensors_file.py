@@ -1,41 +1,47 @@
-"""Reads a ``.safetensors`` file without copying it: 8 bytes, a JSON header, raw data (github.com/huggingface/safetensors#format)."""
+"""Reads a ``.safetensors`` file: 8 bytes, a JSON header, raw numbers (github.com/huggingface/safetensors#format)."""
 
 from __future__ import annotations
 
 import json
 import math
-import mmap
 import struct
 from pathlib import Path
 from typing import Any
 
 from models.convert.refusal import ConversionRefused
+from models.convert.tensor import BYTES, StoredTensor, contiguous
 
-_LONGEST_HEADER = 100 * 2**20
-_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8}
-_TORCH_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64"}
+_LONGEST_HEADER = 16 * 2**20
+_TYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
 
 
-def read_safetensors(path: Path) -> dict[str, Any]:
-    """The tensors by name, mapped from the file. Raises ``ConversionRefused`` where it is none, ``OSError``."""
-    import torch
+def read_safetensors(path: Path) -> dict[str, StoredTensor]:
+    """Return the tensors by name; their numbers stay in the file.
 
+    Raises ``ConversionRefused`` where it is no such file, ``OSError``.
+    """
+    size = path.stat().st_size
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            if length > _LONGEST_HEADER:
+            if length > min(_LONGEST_HEADER, size):
                 raise ValueError(f"its header would be {length:,} bytes long")
             header = json.loads(file.read(length))
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         header.pop("__metadata__", None)
-        tensors = {}
-        for name, item in header.items():
-            dtype, shape, (begin, end) = item["dtype"], [int(side) for side in item["shape"]], item["data_offsets"]
-            count = math.prod(shape)
-            if min([begin, *shape]) < 0 or end - begin != count * _BYTES[dtype] or 8 + length + end > len(data):
-                raise ValueError(f"{name} does not lie within the file")
-            kind = getattr(torch, _TORCH_NAMES[dtype])
-            tensors[name] = torch.frombuffer(data, dtype=kind, count=count, offset=8 + length + begin).reshape(shape) if count else None
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-        raise ConversionRefused(f"{path} is no safetensors file, or a damaged one: {error!r}. Download it again.") from error
-    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
+        return {name: _stored(path, name, item, 8 + length, size) for name, item in header.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as error:
+        raise ConversionRefused(
+            f"{path} is no safetensors file, or a damaged one: {str(error)[:100]}. Download it again."
+        ) from error
+
+
+def _stored(path: Path, name: str, item: Any, start: int, size: int) -> StoredTensor:
+    dtype, shape, (begin, end) = _TYPES[item["dtype"]], tuple(item["shape"]), item["data_offsets"]
+    if not all(type(number) is int and 0 <= number < 2**48 for number in (begin, end, *shape)):
+        raise ValueError(f"the shape of {name} is damaged")
+    if end - begin != math.prod(shape) * BYTES[dtype] or start + end > size:
+        raise ValueError(f"{name} does not lie within the file")
+    return StoredTensor(path, dtype, start + begin, shape, contiguous(shape))

@@ -1,44 +1,40 @@
-"""CN-CLIP's vocabulary as a ``tokenizer.json`` whose ids equal those of ``cn_clip.clip.tokenize``. Needs no torch and no cn_clip code.
+"""CN-CLIP's vocabulary as a ``tokenizer.json`` whose ids equal those of ``cn_clip.clip.tokenize``.
 
-tokenizers' own BertNormalizer is close, not equal: it drops private-use characters, knows other Unicode versions' marks and
-punctuation, and has no final sigma (thousands of code points tokenize differently). So the character classes are spelled out from
-Python's own ``unicodedata``, which is what cn_clip asks too: of all 1,112,064 code points one differs, a rare mark after Σ.
+tokenizers' own BertNormalizer is close, not equal: it drops private-use characters, knows other Unicode versions' marks
+and punctuation, and has no final sigma (thousands of code points tokenize differently). So the character classes are
+spelled out from Python's own ``unicodedata``, which is what cn_clip asks too: of all 1,112,064 code points one differs,
+a rare mark after Σ.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
 
-CONTEXT_LENGTH = 52
+from models.convert.architecture import CONTEXT_LENGTH
 
 # The blocks that BERT's basic tokenizer takes for Chinese (google-research/bert, tokenization.py).
-_CHINESE = "[\\x{3400}-\\x{4dbf}\\x{4e00}-\\x{9fff}\\x{f900}-\\x{faff}\\x{20000}-\\x{2a6df}\\x{2a700}-\\x{2ceaf}\\x{2f800}-\\x{2fa1f}]"
+_CHINESE = (
+    "[\\x{3400}-\\x{4dbf}\\x{4e00}-\\x{9fff}\\x{f900}-\\x{faff}"
+    "\\x{20000}-\\x{2a6df}\\x{2a700}-\\x{2ceaf}\\x{2f800}-\\x{2fa1f}]"
+)
 _CASED = r"[\p{Cased}&&\P{Case_Ignorable}]"
 # Where str.lower makes a final sigma of Σ: the Unicode standard, table 3-17.
 _FINAL_SIGMA = rf"{_CASED}\p{{Case_Ignorable}}*\KΣ(?!\p{{Case_Ignorable}}*{_CASED})"
 
 
-def cn_clip_folder() -> Path:
-    """The folder ``clip`` of the installed cn_clip, found without importing it."""
-    spec = importlib.util.find_spec("cn_clip")
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError("cn_clip is not installed: pip install --no-deps cn-clip")
-    return Path(spec.origin).parent / "clip"
+def cn_clip_tokenizer(pieces: Sequence[str], context_length: int = CONTEXT_LENGTH) -> Tokenizer:
+    """Return a tokenizer whose ids are those of ``cn_clip.clip.tokenize``.
 
-
-@lru_cache(maxsize=1)
-def cn_clip_tokenizer(context_length: int = CONTEXT_LENGTH) -> Tokenizer:
-    """Ids as ``cn_clip.clip.tokenize``: [CLS] pieces [SEP], cut to ``context_length`` with [SEP] kept, padded with 0."""
-    lines = (cn_clip_folder() / "vocab.txt").read_text(encoding="utf-8").split("\n")
-    vocab = {line.strip(): index for index, line in enumerate(lines) if line.strip()}
+    They are [CLS] pieces [SEP], cut to ``context_length`` with [SEP] kept, padded with 0. ``pieces``: the vocabulary
+    (``models.convert.vocabulary``).
+    """
+    vocab = {piece: index for index, piece in enumerate(pieces) if piece}
     tokenizer = Tokenizer(WordPiece(vocab=vocab, unk_token="[UNK]", max_input_chars_per_word=200))  # noqa: S106
     # [CLS] and its like are not added tokens: typed by a person, they are brackets and letters, as in cn_clip.
     tokenizer.normalizer = normalizers.Sequence(
@@ -48,7 +44,7 @@ def cn_clip_tokenizer(context_length: int = CONTEXT_LENGTH) -> Tokenizer:
             normalizers.Replace(Regex(_FINAL_SIGMA), "ς"),
             normalizers.Lowercase(),
             normalizers.NFD(),
-            normalizers.Replace(Regex(_class_of(lambda char: unicodedata.category(char) == "Mn")), ""),
+            normalizers.Replace(Regex(_class_of(_is_mark)), ""),
         ]
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -74,12 +70,19 @@ def _is_space(char: str) -> bool:
     return char in "\t\n\r" or unicodedata.category(char) == "Zs"
 
 
+def _is_mark(char: str) -> bool:
+    return unicodedata.category(char) == "Mn"
+
+
 def _is_punctuation(char: str) -> bool:
-    return (char.isascii() and char.isprintable() and not char.isalnum() and char != " ") or unicodedata.category(char).startswith("P")
+    return (char.isascii() and char.isprintable() and not char.isalnum() and char != " ") or unicodedata.category(
+        char
+    ).startswith("P")
 
 
+@cache
 def _class_of(predicate: Callable[[str], bool]) -> str:
-    """A regular expression's character class of all characters that satisfy ``predicate``."""
+    """Return the regular expression of one character that satisfies ``predicate``. Takes 0.1 s the first time."""
     return "[" + "".join(f"\\x{{{first:x}}}-\\x{{{last:x}}}" for first, last in _ranges(predicate)) + "]"
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tests.cnclip_reference import official_checkpoint
+from tests.cnclip_reference import TINY_RESNET, official_checkpoint, random_model
 
 
 class Hostile:
@@ -23,6 +24,17 @@ def hostile(path: Path, model: Any) -> None:
 
 def hostile_legacy(path: Path, model: Any) -> None:
     path.write_bytes(pickle.dumps(Hostile()))
+
+
+def legacy(path: Path, model: Any) -> None:
+    torch.save(model.state_dict(), path, _use_new_zipfile_serialization=False)
+
+
+def compressed(path: Path, model: Any) -> None:
+    plain = official_checkpoint(model, path.with_suffix(".plain"))
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member in source.namelist():
+            archive.writestr(member, source.read(member))
 
 
 def truncated(path: Path, model: Any) -> None:
@@ -56,3 +68,27 @@ def of_unknown_names(path: Path, model: Any) -> None:
 
 def not_finite(path: Path, model: Any) -> None:
     torch.save({"state_dict": {**model.state_dict(), "visual.proj": model.visual.proj.detach() * float("nan")}}, path)
+
+
+def of_negative_variance(path: Path, model: Any) -> None:
+    resnet = random_model(TINY_RESNET).state_dict()
+    torch.save({"state_dict": {**resnet, "visual.bn1.running_var": -resnet["visual.bn1.running_var"]}}, path)
+
+
+def of_another_vocabulary(path: Path, model: Any) -> None:
+    words = "bert.embeddings.word_embeddings.weight"
+    torch.save({"state_dict": {**model.state_dict(), words: model.state_dict()[words][:100].clone()}}, path)
+
+
+def of_few_positions(path: Path, model: Any) -> None:
+    positions = "bert.embeddings.position_embeddings.weight"
+    torch.save({"state_dict": {**model.state_dict(), positions: model.state_dict()[positions][:20].clone()}}, path)
+
+
+def without_layers(path: Path, model: Any) -> None:
+    torch.save({"state_dict": {k: v for k, v in model.state_dict().items() if "resblocks" not in k}}, path)
+
+
+def of_odd_width(path: Path, model: Any) -> None:
+    words = "bert.embeddings.word_embeddings.weight"
+    torch.save({"state_dict": {**model.state_dict(), words: model.state_dict()[words][:, :50].clone()}}, path)

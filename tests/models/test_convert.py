@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.catalog import Task, load_catalog
-from models.convert.cn_clip import ARCHITECTURES
 from models.locate import locate
 from runners.clip import load_clip_image, load_clip_text
 from runners.contract import Embedding, ImageJob, TextJob
@@ -31,6 +30,7 @@ from tests.cnclip_reference import (
     reference_pixels,
     text_features,
 )
+from tools.tiny.cn_clip import ARCHITECTURES
 
 log = logging.getLogger(__name__)
 

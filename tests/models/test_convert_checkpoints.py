@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-import models.convert.cn_clip as cn_clip
 from models.catalog import Task, load_catalog
-from models.convert import conversion, graphs, weights
+from models.convert import ConversionRefused, architecture, conversion, convert_and_store, installed_vocabulary
 from models.convert.check import open_graph
-from models.convert.conversion import convert
-from models.convert.refusal import ConversionRefused
+from models.convert.checkpoint import read_checkpoint
+from models.convert.graph import GraphWriter
 from models.entry import ModelEntry
 from models.locate import locate
 from models.store import all_stored, stored
@@ -38,8 +38,6 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     catalog.write_text(entry.format("Own-CLIP", 64) + entry.format("Own-Wide", 512))
     monkeypatch.setenv("MODEL_CATALOG", str(catalog))
     monkeypatch.setenv("MACHINE_LEARNING_CACHE_FOLDER", str(tmp_path / "cache"))
-    monkeypatch.setattr(cn_clip, "ARCHITECTURES", small := {"Tiny": TINY, "TinyResNet": TINY_RESNET})
-    monkeypatch.setattr("models.convert.checkpoint.ARCHITECTURES", small)
     return runner(capsys)
 
 
@@ -110,7 +108,7 @@ def test_the_same_checkpoint_twice_is_one_version_and_another_precision_is_anoth
 def test_weights_above_2_gb_lie_in_a_file_of_their_own_that_belongs_to_the_model(
     run: Run, entry: ModelEntry, model: Any, checkpoint: Path, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights, "_LARGEST_INSIDE", 100_000)
+    monkeypatch.setattr(conversion, "LARGEST_INSIDE", 100_000)
     assert run("convert", checkpoint, "--as", "Own-CLIP").code == 0
     files = locate(entry, make_settings(), "visual")
     data = files["visual/model.onnx.data"]
@@ -133,7 +131,7 @@ def test_weights_above_2_gb_lie_in_a_file_of_their_own_that_belongs_to_the_model
 # --- forms of checkpoints ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["model.safetensors", "pytorch_model.bin", "half precision", "no prefix"])
+@pytest.mark.parametrize("form", ["model.safetensors", "pytorch_model.bin", "half precision", "bare"])
 def test_other_forms_of_a_checkpoint_come_to_the_same_vectors(
     run: Run, entry: ModelEntry, model: Any, make_settings: MakeSettings, tmp_path: Path, form: str
 ) -> None:
@@ -148,7 +146,7 @@ def test_other_forms_of_a_checkpoint_come_to_the_same_vectors(
         torch.save(named, folder / form)
     else:
         state = {name: tensor.half() if form == "half precision" else tensor for name, tensor in model.state_dict().items()}
-        torch.save({"state_dict": state}, folder / "clip_cn_own.pt", _use_new_zipfile_serialization=form == "half precision")
+        torch.save({"state_dict": state} if form == "half precision" else state, folder / "clip_cn_own.pt")
     ran = run("convert", folder, "--as", "Own-CLIP")
     assert ran.code == 0, ran.err
     image = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
@@ -167,7 +165,9 @@ def test_a_resnet_fits_its_own_architecture(run: Run, tmp_path: Path) -> None:
     ("write", "complaint"),
     [
         (broken_checkpoints.hostile, "was not opened for safety"),
-        (broken_checkpoints.hostile_legacy, "was not opened for safety"),
+        (broken_checkpoints.hostile_legacy, "is no checkpoint"),
+        (broken_checkpoints.legacy, "in the form that PyTorch wrote before 1.6"),
+        (broken_checkpoints.compressed, "is compressed or encrypted"),
         (broken_checkpoints.truncated, "is no checkpoint"),
         (broken_checkpoints.web_page, "is no checkpoint"),
         (broken_checkpoints.empty, "is no checkpoint"),
@@ -175,7 +175,12 @@ def test_a_resnet_fits_its_own_architecture(run: Run, tmp_path: Path) -> None:
         (broken_checkpoints.lacking, "it lacks visual.proj"),
         (broken_checkpoints.of_other_shapes, "its visual.proj has the shape [3, 3], not [128, 64]"),
         (broken_checkpoints.of_unknown_names, "it has visual.extra, which the model has not"),
-        (broken_checkpoints.not_finite, "does not answer as PyTorch does"),
+        (broken_checkpoints.not_finite, "visual.proj hold numbers that are not finite"),
+        (broken_checkpoints.of_negative_variance, "visual.conv1.weight hold numbers that are not finite"),
+        (broken_checkpoints.of_another_vocabulary, "knows 100 word pieces"),
+        (broken_checkpoints.of_few_positions, "its texts have at most 20 tokens, not 52"),
+        (broken_checkpoints.without_layers, "its number of layers is 0"),
+        (broken_checkpoints.of_odd_width, "is no multiple of 64"),
     ],
 )
 def test_what_is_no_cn_clip_is_refused_in_one_sentence_and_nothing_is_stored(
@@ -192,13 +197,16 @@ def test_what_is_no_cn_clip_is_refused_in_one_sentence_and_nothing_is_stored(
 
 
 def test_a_checkpoint_of_another_known_model_is_told_by_its_shapes(
-    run: Run, model: Any, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("models.convert.checkpoint.ARCHITECTURES", {"Own-CLIP": TINY_RESNET, "Tiny": TINY})
-    ran = run("convert", checkpoint, "--as", "Own-CLIP")
+    ran = run("convert", checkpoint, "--as", "ViT-B-16")
     assert ran.code == 1
-    assert "does not fit Own-CLIP" in ran.err
-    assert "of the shapes of Tiny: convert it with --as Tiny" in ran.err
+    assert "does not fit ViT-B-16: the shapes of its weights are of no published CN-CLIP" in ran.err
+    shapes = {name: tensor.shape for name, tensor in read_checkpoint(checkpoint).items()}
+    monkeypatch.setitem(architecture.KNOWN, "Tiny", architecture.read_architecture(shapes))
+    ran = run("convert", checkpoint, "--as", "ViT-B-16")
+    assert ran.code == 1
+    assert "the shapes of its weights are those of Tiny: convert it with --as Tiny" in ran.err
 
 
 def test_a_model_whose_sizes_the_catalog_tells_otherwise_is_refused(run: Run, checkpoint: Path) -> None:
@@ -207,21 +215,19 @@ def test_a_model_whose_sizes_the_catalog_tells_otherwise_is_refused(run: Run, ch
     assert "makes 64 numbers of pictures of 64 pixels; the catalog says 512" in ran.err
 
 
-@pytest.mark.parametrize("half", ["visual", "textual"])
-def test_a_graph_that_differs_from_torch_is_not_stored(run: Run, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, half: str) -> None:
-    original = graphs.export_half
+@pytest.mark.parametrize(("half", "weight"), [("image", "visual.proj"), ("text", "text_projection")])
+def test_a_graph_that_answers_otherwise_than_its_weights_is_not_stored(
+    run: Run, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, half: str, weight: str
+) -> None:
+    original = GraphWriter.weight
 
-    def wrong(model: Any, this: graphs.Half, image_size: int, path: Path) -> None:
-        projection = model.visual.proj if this == "visual" else model.text_projection
-        with torch.no_grad():
-            if this == half:
-                projection[:, 0] *= -3
-        original(model, this, image_size, path)
+    def wrong(writer: GraphWriter, name: str, array: Any) -> str:
+        return original(writer, name, array * np.where(np.arange(array.shape[1]) == 0, -3, 1) if name == weight else array)
 
-    monkeypatch.setattr(graphs, "export_half", wrong)
+    monkeypatch.setattr(GraphWriter, "weight", wrong)
     ran = run("convert", checkpoint, "--as", "Own-CLIP")
     assert ran.code == 1
-    assert f"The {half} half" in ran.err
+    assert f"The {half} half of {checkpoint} does not answer as its weights do" in ran.err
     assert "Nothing was stored" in ran.err
     assert stored("Own-CLIP") is None
 
@@ -246,14 +252,24 @@ def test_a_command_line_that_makes_no_sense_is_told_so(
     assert complaint in ran.err
 
 
-def test_without_torch_the_command_says_how_to_install_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversion, "_NEEDED", {"torch_is_not_here": "torch==2.13.0", "nor_is_cn_clip": "cn-clip==1.6.0"})
-    ran = run("convert", "clip_cn_own.pt", "--as", "Own-CLIP")
+def test_without_a_vocabulary_the_command_says_where_to_get_it(
+    run: Run, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.convert.vocabulary._MEMBER", "cn_clip/clip/nothing.txt")
+    ran = run("convert", checkpoint, "--as", "Own-CLIP")
     assert ran.code == 1
-    assert "-m pip install torch==2.13.0 && " in ran.err
-    assert "-m pip install --no-deps cn-clip==1.6.0" in ran.err
+    assert "pip install --no-deps cn-clip==1.6.0" in ran.err
+    assert "--vocabulary" in ran.err
+
+
+def test_the_vocabulary_may_be_named(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    wheel = tmp_path / "cn_clip-1.6.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(installed_vocabulary(), "cn_clip/clip/vocab.txt")
+    ran = run("convert", checkpoint, "--as", "Own-CLIP", "--vocabulary", wheel)
+    assert ran.code == 0, ran.err
 
 
 def test_a_folder_of_the_users_is_not_converted_into(entry: ModelEntry, checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ConversionRefused, match="is served from"):
-        convert(checkpoint, replace(entry, folder=tmp_path))
+        convert_and_store(checkpoint, replace(entry, folder=tmp_path), vocabulary=installed_vocabulary())

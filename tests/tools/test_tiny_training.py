@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from models.convert.tokenizer import cn_clip_tokenizer
+from models.convert.vocabulary import installed_vocabulary, read_vocabulary
 from tools.tiny.artwork import SIDE as ARTWORK_SIDE
 from tools.tiny.artwork import Artwork, code_points, is_variant
 from tools.tiny.augment import augment
@@ -20,6 +21,7 @@ from tools.tiny.model import SIDE
 from tools.tiny.texts import Annotation, labelled_texts, pruned_tokenizer
 from tools.tiny.train import JOINT_SHARE, text_data, train
 
+VOCABULARY = read_vocabulary(installed_vocabulary())
 EMOJI = ["1f34e", "1f34f", "1f436"]
 ANNOTATIONS = {
     "zh": {
@@ -80,7 +82,7 @@ def test_texts_are_shown_in_the_shares_that_are_promised() -> None:
 
 
 def test_the_pruned_tokenizer_cuts_the_texts_it_was_pruned_for_as_cn_clip_does() -> None:
-    full, texts = cn_clip_tokenizer(), [text.text for text in labelled_texts(ANNOTATIONS, EMOJI)]
+    full, texts = cn_clip_tokenizer(VOCABULARY), [text.text for text in labelled_texts(ANNOTATIONS, EMOJI)]
     pruned = pruned_tokenizer(full, texts)
     assert pruned.get_vocab_size() < 300
     assert pruned.get_vocab()["[PAD]"] == 0
@@ -91,7 +93,7 @@ def test_the_pruned_tokenizer_cuts_the_texts_it_was_pruned_for_as_cn_clip_does()
 
 
 def test_the_pruned_tokenizer_spells_an_unknown_english_word_and_gives_up_an_unknown_character() -> None:
-    pruned = pruned_tokenizer(cn_clip_tokenizer(), ["apple"])
+    pruned = pruned_tokenizer(cn_clip_tokenizer(VOCABULARY), ["apple"])
     assert pruned.encode("dog").tokens[:4] == ["[CLS]", "d", "##o", "##g"]
     assert pruned.encode("龙").tokens[:3] == ["[CLS]", "[UNK]", "[SEP]"]
 
@@ -137,7 +139,7 @@ def test_training_goes_on_where_it_was_stopped_and_ends_in_a_model_of_less_than_
         rng.integers(0, 256, (256, ARTWORK_SIDE, ARTWORK_SIDE, 4), dtype=np.uint8), rng.integers(0, 3, 256)
     )
     texts = labelled_texts(ANNOTATIONS, EMOJI)
-    tokenizer = pruned_tokenizer(cn_clip_tokenizer(), [text.text for text in texts])
+    tokenizer = pruned_tokenizer(cn_clip_tokenizer(VOCABULARY), [text.text for text in texts])
     checkpoint = tmp_path / "checkpoint.pt"
     data = text_data(texts, tokenizer, len(EMOJI))
     train(artwork, data, tokenizer, checkpoint, seconds=0.01)

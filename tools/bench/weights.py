@@ -70,10 +70,10 @@ def _made(root: Path) -> Path:
     """The folder with random weights, made if need be; whole or not at all."""
     if _is_clip(root / CLIP):
         return root
-    from tests.cnclip_reference import export_onnx_folder, random_model
+    from tests.cnclip_reference import converted_folder, random_model
 
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root, prefix="making-") as temporary:
-        export_onnx_folder(random_model(), Path(temporary, CLIP), 224)
+        converted_folder(random_model(), Path(temporary, CLIP))
         shutil.move(str(Path(temporary, CLIP)), root / CLIP)
     return root

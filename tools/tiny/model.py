@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.convert.cn_clip import Architecture
+from models.convert.architecture import CONTEXT_LENGTH
 from models.convert.configuration import MEAN, STD
-from models.convert.tokenizer import CONTEXT_LENGTH
+from tools.tiny.cn_clip import Architecture
 
 SIDE = 64
 """Pixels of the square that the image half takes."""
 EMBEDDING_SIZE = 512
+TEXT_HEADS = 4
+"""Each is 32 numbers wide, half as wide as CN-CLIP's."""
 
 
 def architecture(vocabulary: int) -> Architecture:
@@ -26,7 +28,7 @@ def architecture(vocabulary: int) -> Architecture:
         "vocab_size": vocabulary,
         "text_hidden_size": 128,
         "text_num_hidden_layers": 2,
-        "text_num_attention_heads": 4,
+        "text_num_attention_heads": TEXT_HEADS,
         "text_intermediate_size": 512,
         "text_attention_probs_dropout_prob": 0.0,
         "text_max_position_embeddings": CONTEXT_LENGTH,

@@ -29,7 +29,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from models.convert.tokenizer import CONTEXT_LENGTH, cn_clip_tokenizer
+from models.convert.architecture import CONTEXT_LENGTH
+from models.convert.tokenizer import cn_clip_tokenizer
+from models.convert.vocabulary import installed_vocabulary, read_vocabulary
 from tools.tiny.artwork import Artwork, fetch_packages, training_artwork
 from tools.tiny.augment import augment
 from tools.tiny.model import EMBEDDING_SIZE, SIDE, architecture, image_features, text_features
@@ -154,7 +156,8 @@ def main() -> None:
     annotations = read_annotations(modules)
     emoji = emoji_to_learn(modules, annotations)
     texts = labelled_texts(annotations, emoji)
-    tokenizer = pruned_tokenizer(cn_clip_tokenizer(), [text.text for text in texts])
+    full = cn_clip_tokenizer(read_vocabulary(installed_vocabulary()))
+    tokenizer = pruned_tokenizer(full, [text.text for text in texts])
     artwork = training_artwork(modules, emoji, options.cache)
     log.info(
         "%d emoji, %d pictures, %d texts, %d word pieces",

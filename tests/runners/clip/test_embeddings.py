@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from errors import ErrorCode, ModelUnavailable
-from models.convert.cn_clip import ARCHITECTURES
 from runners.clip import ClipImageModel, ClipTextModel, load_clip_image, load_clip_text
 from runners.clip.vectors import to_results
 from runners.contract import Embedding, Failure, Float32, ImageJob, TextJob
@@ -23,13 +22,14 @@ from runners.engine import EnginePlan, Session, open_session
 from tests.cnclip_reference import (
     TINY,
     TINY_RESNET,
-    export_onnx_folder,
+    converted_folder,
     image_features,
     random_model,
     reference_pixels,
     reference_tokens,
     text_features,
 )
+from tools.tiny.cn_clip import ARCHITECTURES
 from tools.tiny_clip import clip_files, tiny_clip_folder
 
 PLAN = EnginePlan("cpu", threads=2)
@@ -83,7 +83,7 @@ def cn_clip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """A random CN-CLIP in torch, the same as a folder, and its picture size in pixels."""
     architecture = {"tiny": TINY, "RN50": TINY_RESNET, "ViT-B-16": ARCHITECTURES["ViT-B-16"]}[request.param]
     model, size = random_model(architecture), architecture.image_size
-    return model, export_onnx_folder(model, tmp_path_factory.mktemp(request.param), size), size
+    return model, converted_folder(model, tmp_path_factory.mktemp(request.param) / "model"), size
 
 
 @pytest.mark.parametrize("count", [1, 5])

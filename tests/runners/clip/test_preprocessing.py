@@ -16,6 +16,8 @@ from PIL import Image
 
 from errors import ErrorCode, ModelUnavailable, ServiceError
 from models.convert.configuration import write_configuration
+from models.convert.tokenizer import cn_clip_tokenizer
+from models.convert.vocabulary import installed_vocabulary, read_vocabulary
 from runners.clip.preprocessing import Preprocessing, read_preprocessing
 from tests.cnclip_reference import MEAN, STD, reference_pixels
 
@@ -51,7 +53,7 @@ def preprocessing(tmp_path: Path, *, convert_first: bool = True, **fields: Any) 
 
 @pytest.fixture
 def cn_clip(tmp_path: Path) -> Preprocessing:
-    write_configuration(tmp_path, 224)
+    write_configuration(tmp_path, 224, cn_clip_tokenizer(read_vocabulary(installed_vocabulary())))
     return read_preprocessing(tmp_path / "visual/preprocess_cfg.json", convert_first=False)
 
 

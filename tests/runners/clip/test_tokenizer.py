@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from errors import ErrorCode, ModelUnavailable
 from models.convert.configuration import write_configuration
+from models.convert.tokenizer import cn_clip_tokenizer
+from models.convert.vocabulary import installed_vocabulary, read_vocabulary
 from runners.clip.languages import flores_token
 from runners.clip.tokenizer import ClipTokenizer, read_tokenizer
 from tests.cnclip_reference import reference_tokens
@@ -43,13 +45,13 @@ _PHRASES = (
 
 
 @pytest.fixture(scope="module")
-def cn_clip_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> ClipTokenizer:
+def converted_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> ClipTokenizer:
     folder = tmp_path_factory.mktemp("cn-clip")
-    write_configuration(folder, 224)
+    write_configuration(folder, 224, cn_clip_tokenizer(read_vocabulary(installed_vocabulary())))
     return read_tokenizer("ViT-B-16", "cn-clip", clip_files(folder))
 
 
-def test_tokens_of_12000_texts_equal_those_of_cn_clip(cn_clip_tokenizer: ClipTokenizer) -> None:
+def test_tokens_of_12000_texts_equal_those_of_cn_clip(converted_tokenizer: ClipTokenizer) -> None:
     generator = random.Random(20240611)
     texts = [
         "",
@@ -61,7 +63,7 @@ def test_tokens_of_12000_texts_equal_those_of_cn_clip(cn_clip_tokenizer: ClipTok
         *_PHRASES,
         *(_random_text(generator) for _ in range(12_000)),
     ]
-    ids, mask = cn_clip_tokenizer.encode([(text, "zh-CN") for text in texts])
+    ids, mask = converted_tokenizer.encode([(text, "zh-CN") for text in texts])
     expected = reference_tokens(texts)
     wrong = [texts[row] for row in np.flatnonzero((ids != expected).any(axis=1))]
     assert wrong == []
@@ -70,17 +72,17 @@ def test_tokens_of_12000_texts_equal_those_of_cn_clip(cn_clip_tokenizer: ClipTok
 
 @settings(max_examples=300, deadline=None)
 @given(text=st.text(max_size=120))
-def test_tokens_of_any_text_equal_those_of_cn_clip(cn_clip_tokenizer: ClipTokenizer, text: str) -> None:
-    np.testing.assert_array_equal(cn_clip_tokenizer.encode([(text, None)])[0], reference_tokens([text]))
+def test_tokens_of_any_text_equal_those_of_cn_clip(converted_tokenizer: ClipTokenizer, text: str) -> None:
+    np.testing.assert_array_equal(converted_tokenizer.encode([(text, None)])[0], reference_tokens([text]))
 
 
-def test_an_over_long_text_keeps_its_separator_at_the_end(cn_clip_tokenizer: ClipTokenizer) -> None:
-    ids, mask = cn_clip_tokenizer.encode([("长" * 200, None)])
+def test_an_over_long_text_keeps_its_separator_at_the_end(converted_tokenizer: ClipTokenizer) -> None:
+    ids, mask = converted_tokenizer.encode([("长" * 200, None)])
     assert (ids.shape, int(ids[0, 0]), int(ids[0, -1]), int(mask.sum())) == ((1, 52), 101, 102, 52)
 
 
-def test_half_a_surrogate_pair_is_left_out(cn_clip_tokenizer: ClipTokenizer) -> None:
-    np.testing.assert_array_equal(cn_clip_tokenizer.encode([("猫\ud83d", None)])[0], reference_tokens(["猫"]))
+def test_half_a_surrogate_pair_is_left_out(converted_tokenizer: ClipTokenizer) -> None:
+    np.testing.assert_array_equal(converted_tokenizer.encode([("猫\ud83d", None)])[0], reference_tokens(["猫"]))
 
 
 def _random_text(generator: random.Random) -> str:

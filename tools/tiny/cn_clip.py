@@ -1,21 +1,22 @@
-"""CN-CLIP's own classes, and the architectures that its authors published.
+"""CN-CLIP's own classes in PyTorch, and the architectures that its authors published.
 
-``cn_clip.clip`` is loaded without its package module, which would import torchvision for a transform and a downloader: the torchvision
-on the registry does not import beside the CPU build of torch 2.13.0.
+They are what cn-clip-tiny is trained with, and what the tests compare with. ``cn_clip.clip`` is loaded without its
+package module, which would import torchvision for a transform and a downloader: the torchvision on the registry does
+not import beside the CPU build of torch 2.13.0.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import sys
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
-
-from models.convert.tokenizer import cn_clip_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Architecture:
         return int(self.configuration["embed_dim"])
 
     def build(self) -> Any:
-        """A ``torch.nn.Module`` of fp32 parameters in evaluation mode. Under ``torch.device("meta")`` it costs no memory."""
+        """Return a ``torch.nn.Module`` of fp32 parameters in evaluation mode."""
         return cn_clip_modules()[0].CLIP(**self.configuration).float().eval()
 
 
@@ -59,6 +60,14 @@ ARCHITECTURES = {
     "ViT-L-14-336": Architecture("ViT-L-14-336", "RoBERTa-wwm-ext-base-chinese"),
     "ViT-H-14": Architecture("ViT-H-14", "RoBERTa-wwm-ext-large-chinese"),
 }
+
+
+def cn_clip_folder() -> Path:
+    """Return the folder ``clip`` of the installed cn_clip, without importing it. Raises ``ModuleNotFoundError``."""
+    spec = importlib.util.find_spec("cn_clip")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("cn_clip is not installed: pip install --no-deps cn-clip")
+    return Path(spec.origin).parent / "clip"
 
 
 @lru_cache(maxsize=1)

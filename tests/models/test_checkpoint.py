@@ -1,0 +1,310 @@
+"""A checkpoint is a stranger's file: it is read as data, or refused in a sentence; nothing in it is run or unpacked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import struct
+import tempfile
+import tracemalloc
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.convert.checkpoint import read_checkpoint
+from models.convert.refusal import ConversionRefused
+from models.convert.torch_pickle import NotReadable, PickledTensor, read_pickle
+from tests.models.crafted_checkpoints import Crafted, Storage, crafted, pickled
+
+NUMBERS = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+
+
+def read(path: Path) -> dict[str, Any]:
+    return {name: tensor.read() for name, tensor in read_checkpoint(path).items()}
+
+
+# --- what is read -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8, torch.bool],
+)
+def test_tensors_of_every_type_are_read_as_they_were_saved(tmp_path: Path, dtype: Any) -> None:
+    tensor = torch.from_numpy(NUMBERS).to(dtype)
+    torch.save({"state_dict": {"module.a": tensor}}, tmp_path / "a.pt")
+    expected = tensor.float() if dtype == torch.bfloat16 else tensor
+    np.testing.assert_array_equal(read(tmp_path / "a.pt")["a"], expected.numpy())
+
+
+def test_views_parameters_scalars_and_empty_tensors_are_read_as_they_were_saved(tmp_path: Path) -> None:
+    whole = torch.from_numpy(NUMBERS)
+    state = OrderedDict(
+        transposed=whole.transpose(0, 2), part=whole[1, 1:, ::2], scalar=torch.tensor(2.5), empty=torch.zeros(0, 3)
+    )
+    state["parameter"] = torch.nn.Parameter(torch.ones(3))
+    torch.save(state, tmp_path / "a.pt")
+    found = read(tmp_path / "a.pt")
+    assert set(found) == set(state)
+    for name, tensor in state.items():
+        np.testing.assert_array_equal(found[name], tensor.detach().numpy())
+
+
+def test_plain_values_and_an_optimizer_beside_the_weights_are_left_out(tmp_path: Path) -> None:
+    layer = torch.nn.Linear(3, 3)
+    optimizer = torch.optim.AdamW(layer.parameters())
+    layer(torch.ones(3)).sum().backward()
+    optimizer.step()
+    document = {
+        "epoch": 3, "step": 2**40, "name": "mine", "loss": 0.5, "best": None, "flags": [True, (1, "x")],
+        "optimizer": optimizer.state_dict(), "state_dict": layer.state_dict(),
+    }  # fmt: skip
+    torch.save(document, tmp_path / "a.pt")
+    assert set(read(tmp_path / "a.pt")) == {"weight", "bias"}
+
+
+def test_a_state_dict_of_its_own_may_have_plain_values_in_it(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(2), "epoch": 3, "text": "x"}, tmp_path / "a.pt")
+    assert set(read(tmp_path / "a.pt")) == {"a"}
+
+
+def test_only_the_tensor_that_is_asked_for_is_in_memory(tmp_path: Path) -> None:
+    torch.save({f"{number}": torch.zeros(1_000_000) for number in range(8)}, tmp_path / "a.pt")
+    tracemalloc.start()
+    try:
+        for tensor in read_checkpoint(tmp_path / "a.pt").values():
+            assert tensor.read().nbytes == 4_000_000
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+class Hostile:
+    def __init__(self, what: Any, *arguments: Any) -> None:
+        self._call = what, arguments
+
+    def __reduce__(self) -> Any:
+        return self._call
+
+
+@pytest.mark.parametrize(
+    ("thing", "complaint"),
+    [
+        (Hostile(os.mkdir, "hostile-was-here"), "asks for '.*mkdir'"),
+        (Hostile(eval, "open('hostile-was-here', 'w')"), "asks for '.*eval'"),
+        (Hostile(torch.load, "a.pt"), "asks for 'torch.serialization.load'"),
+        (np.float64(1.0), "asks for 'numpy"),
+        (Hostile(OrderedDict, Hostile(os.getcwd)), "asks for"),
+        ({1, 2}, "asks for '.*set'"),
+        (Hostile, "asks for"),
+        (torch.float16, "asks for"),
+        (torch.FloatStorage, "keeps a name"),
+    ],
+)
+def test_whatever_is_no_tensor_and_no_plain_value_is_refused_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thing: Any, complaint: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    crafted(Path("a.pt"), {"state_dict": {"a": Crafted()}, "extra": [thing]})
+    with pytest.raises(ConversionRefused, match=f"^a.pt was not opened for safety: it {complaint}"):
+        read_checkpoint(Path("a.pt"))
+    assert not Path("hostile-was-here").exists()
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        Crafted(shape=(4, 4), strides=(4, 1)),
+        Crafted(offset=1),
+        Crafted(offset=2**47),
+        Crafted(offset=-1),
+        Crafted(offset="0"),
+        Crafted(strides=(-2, 1)),
+        Crafted(strides=(2,)),
+        Crafted(shape=(2, 2.0)),
+        Crafted(shape=[2, 2]),
+        Crafted(shape=(1,) * 9, strides=(1,) * 9),
+        Crafted(shape=(2**40, 2**40), strides=(0, 0)),
+        Crafted(shape=(10, 2), strides=(0, 1)),
+        Crafted(storage=Storage(count=5), shape=(5,), strides=(1,)),
+        Crafted(storage=Storage(count=2**60)),
+        Crafted(storage=Storage(kind=torch.DoubleStorage)),
+        Crafted(storage=Storage(key="7")),
+        Crafted(storage=Storage(key="../../etc/passwd")),
+        Crafted(storage=Storage(kind="FloatStorage")),
+        Crafted(storage="0"),
+    ],
+)
+def test_a_tensor_that_does_not_lie_within_its_numbers_is_refused(tmp_path: Path, tensor: Crafted) -> None:
+    with pytest.raises(ConversionRefused, match=r"is no checkpoint, or a damaged one: .*Download it again"):
+        read_checkpoint(crafted(tmp_path / "a.pt", {"state_dict": {"a": tensor}}))
+
+
+def test_tensors_that_share_their_numbers_are_not_multiplied(tmp_path: Path) -> None:
+    numbers = {"data/0": bytes(40_000)}
+    shared = {f"{index}": Crafted(Storage(count=10_000), shape=(10_000,), strides=(1,)) for index in range(50)}
+    with pytest.raises(ConversionRefused, match="tensors are larger than the file"):
+        read_checkpoint(crafted(tmp_path / "a.pt", {"state_dict": shared}, numbers))
+
+
+def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
+    zeros = {"data/0": bytes(200_000_000)}
+    tensor = Crafted(Storage(count=50_000_000), shape=(50_000_000,), strides=(1,))
+    path = crafted(tmp_path / "a.pt", {"state_dict": {"a": tensor}}, zeros, compression=zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 1_000_000
+    del zeros
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConversionRefused, match="is compressed or encrypted"):
+            read_checkpoint(path)
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_list_of_tensors_that_unfolds_without_end_is_refused_at_once(tmp_path: Path) -> None:
+    laughs: Any = (0, 0)
+    for _ in range(60):
+        laughs = (laughs, laughs)
+    with pytest.raises(ConversionRefused, match="no sizes"):
+        read_checkpoint(crafted(tmp_path / "a.pt", {"state_dict": {"a": Crafted(shape=laughs)}}))
+
+
+def test_members_that_overlap_are_refused(tmp_path: Path) -> None:
+    path = crafted(tmp_path / "a.pt", {"state_dict": {"a": Crafted()}}, {"data/1": bytes(16)})
+    content = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        first, second = (archive.getinfo(f"archive/data/{key}").header_offset for key in "01")
+    path.write_bytes(content.replace(struct.pack("<I", second) + b"archive/data/1", struct.pack("<I", first) + b"archive/data/1"))
+    with pytest.raises(ConversionRefused, match=r"differ|overlaps"):
+        read_checkpoint(path)
+
+
+def test_a_directory_that_claims_to_be_huge_is_not_read(tmp_path: Path) -> None:
+    path = crafted(tmp_path / "a.pt", {"state_dict": {"a": Crafted()}})
+    with path.open("r+b") as file:
+        file.truncate(2**30)  # a hole: no bytes on disk
+        file.seek(0, os.SEEK_END)
+        file.write(b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 1, 1, 2**29, 2**29, 0))
+    with pytest.raises(ConversionRefused, match="its directory has 536,870,912 bytes"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("members", "complaint"),
+    [
+        ({"byteorder": b"big"}, "not little-endian"),
+        ({"data.pkl": b""}, "list of tensors is damaged"),
+        ({"data.pkl": pickled({"state_dict": {}})}, "holds no weights by name"),
+        ({"data.pkl": pickled([1])}, "holds no weights by name"),
+        ({"data.pkl": pickle.dumps({"a": 1}, 0)}, "not opened for safety"),
+        ({"data.pkl": pickle.dumps({"a": b"x" * 300}, 4)}, "not opened for safety"),
+        ({"data.pkl": b"\x80\x02r\xff\xff\xff\xff."}, "damaged"),
+        ({"data.pkl": b"\x80\x02}(((tt."}, "damaged|holds no weights"),
+        ({"data.pkl": b"\x80\x02" + b"(" * 200_000 + b"t" * 200_000 + b"."}, "holds no weights"),
+    ],
+)
+def test_an_archive_that_is_no_checkpoint_is_refused(tmp_path: Path, members: dict[str, bytes], complaint: str) -> None:
+    with pytest.raises(ConversionRefused, match=complaint):
+        read(crafted(tmp_path / "a.pt", {"state_dict": {"a": Crafted()}}, members))
+
+
+def test_an_old_checkpoint_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(3)}, tmp_path / "a.pt", _use_new_zipfile_serialization=False)
+    with pytest.raises(ConversionRefused, match=r"before 1\.6.*save it again with a newer PyTorch"):
+        read_checkpoint(tmp_path / "a.pt")
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_told_so(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(3000)}, tmp_path / "a.pt")
+    tensors = read_checkpoint(tmp_path / "a.pt")
+    os.truncate(tmp_path / "a.pt", 3000)
+    with pytest.raises(ConversionRefused, match="is truncated"):
+        tensors["a"].read()
+
+
+# --- any file at all --------------------------------------------------------------------------------------------------
+
+
+def good_checkpoint() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.pt")
+        state = {"module.a": torch.ones(2, 3), "module.b": torch.nn.Parameter(torch.zeros(4).half())}
+        torch.save({"epoch": 15, "state_dict": OrderedDict(state), "optimizer": {"state": {}, "lr": 0.1}}, path)
+        return path.read_bytes()
+
+
+GOOD = good_checkpoint()
+PICKLE = pickled({"epoch": 1.5, "state_dict": OrderedDict(a=Crafted()), "more": [None, True, ("x",), {"y": 2**40}]})
+CHANGES = st.lists(st.tuples(st.integers(0, 2**16), st.binary(max_size=4), st.integers(0, 4)), min_size=1, max_size=6)
+"""Where a file is changed, what is written there, and how many bytes are taken away for it."""
+
+
+PLAIN = (dict, list, tuple, str, int, float, bool, type(None), PickledTensor)
+
+
+def refusal(path: Path) -> str | None:
+    """Return why the file is not read; None where it is."""
+    try:
+        read(path)
+    except ConversionRefused as error:
+        return str(error)
+    return None
+
+
+def changed(content: bytes, changes: list[tuple[int, bytes, int]]) -> bytes:
+    for place, new, old in changes:
+        place %= len(content) + 1
+        content = content[:place] + new + content[place + old :]
+    return content
+
+
+@settings(max_examples=400, deadline=None)
+@given(CHANGES)
+def test_a_changed_checkpoint_is_read_or_refused(changes: list[tuple[int, bytes, int]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.pt")
+        path.write_bytes(changed(GOOD, changes))
+        assert str(path) in (refusal(path) or str(path))
+
+
+@settings(max_examples=400, deadline=None)
+@given(CHANGES)
+def test_a_changed_list_of_tensors_is_read_or_refused(changes: list[tuple[int, bytes, int]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = crafted(Path(folder, "a.pt"), {}, {"data.pkl": changed(PICKLE, changes)})
+        assert str(path) in (refusal(path) or str(path))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from([b"(", b"}", b"]", b")", b"N", b"\x88", b"K\1", b"X\1\0\0\0a", b"q\0", b"h\0", b"t", b"\x85",
+    b"\x86", b"\x87", b"R", b"b", b"Q", b"s", b"u", b"a", b"e", b"\x93", b"\x94", b"ctorch\nFloatStorage\n", b"2", b"0",
+    b"ccollections\nOrderedDict\n", b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch._utils\n_rebuild_parameter\n",
+    b"ctorch\nSize\n"]), max_size=40))  # fmt: skip
+def test_instructions_in_any_order_are_read_or_refused(instructions: list[bytes]) -> None:
+    content, found = b"\x80\x02" + b"".join(instructions) + b".", None
+    with contextlib.suppress(NotReadable):
+        found = read_pickle(content)
+    assert isinstance(found, PLAIN)
+
+
+@settings(max_examples=200, deadline=None)
+@given(CHANGES)
+def test_a_changed_safetensors_file_is_read_or_refused(changes: list[tuple[int, bytes, int]]) -> None:
+    header = b'{"a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, "__metadata__": {"format": "pt"}}'
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.safetensors")
+        path.write_bytes(changed(struct.pack("<Q", len(header)) + header + bytes(24), changes))
+        assert str(path) in (refusal(path) or str(path))
