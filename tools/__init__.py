@@ -1,1 +1,1 @@
-"""The workshop: what is run in the repository, never in a Bento."""
+"""The workshop: programs that are run in the repository and are in no Bento."""

@@ -1,4 +1,4 @@
-"""Requests as Immich sends them: the very bytes of undici's multipart bodies."""
+"""Requests as Immich sends them: the exact bytes of undici's multipart bodies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BOUNDARY = "----formdata-undici-083612709814"
 def multipart(
     entries: Any = None, *, image: bytes | None = None, text: str | None = None, raw_entries: bytes | None = None
 ) -> bytes:
-    """The body of one request: ``entries`` first, then the picture or the text."""
+    """Return the body of one request: ``entries`` first, then the picture or the text."""
     parts: list[tuple[bytes, bytes | None, bytes]] = []
     if raw_entries is None and entries is not None:
         raw_entries = json.dumps(entries, separators=(",", ":")).encode()
@@ -32,14 +32,17 @@ HEADERS = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 
 def clip_visual(model: str = "ViT-B-32__openai") -> dict[str, Any]:
+    """Return the entries of a CLIP request for a picture."""
     return {"clip": {"visual": {"modelName": model}}}
 
 
 def clip_textual(model: str = "ViT-B-32__openai", language: str | None = None) -> dict[str, Any]:
+    """Return the entries of a CLIP request for a text."""
     return {"clip": {"textual": {"modelName": model, "options": {"language": language} if language else {}}}}
 
 
 def faces(model: str = "buffalo_s", min_score: float = 0.7) -> dict[str, Any]:
+    """Return the entries of a request for faces. ``min_score``: 0 to 1."""
     return {
         "facial-recognition": {
             "detection": {"modelName": model, "options": {"minScore": min_score}},
@@ -51,6 +54,7 @@ def faces(model: str = "buffalo_s", min_score: float = 0.7) -> dict[str, Any]:
 def ocr(
     model: str = "PP-OCRv6_small", min_detection: float = 0.5, max_resolution: int = 736, min_recognition: float = 0.8
 ) -> dict[str, Any]:
+    """Return the entries of a request for text. Scores: 0 to 1; ``max_resolution``: pixels of the short side."""
     return {
         "ocr": {
             "detection": {"modelName": model, "options": {"minScore": min_detection, "maxResolution": max_resolution}},

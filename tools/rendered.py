@@ -1,4 +1,4 @@
-"""Pictures of text, rendered for tests: the same bytes on every run, with the lines that a reader should find.
+"""Pictures of text, rendered: the same bytes on every run, with the lines that a reader should find.
 
 Set in Noto Sans CJK (Simplified Chinese face) from the package ``manimgx-fonts-cjk``, which has Chinese and Latin
 characters.
@@ -22,7 +22,7 @@ _SIMPLIFIED_CHINESE = 2
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a page is set. Sizes are in pixels, colours are RGB."""
+    """The look of a page. Sizes are in pixels, colours are RGB."""
 
     font_size: int = 44
     weight: str = "Regular"
@@ -41,7 +41,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A rendered page and what it says."""
+    """A rendered page and its text."""
 
     name: str
     lines: tuple[str, ...]
@@ -52,7 +52,7 @@ class Page:
 
 @lru_cache(maxsize=64)
 def font(size: int, weight: str = "Regular") -> ImageFont.FreeTypeFont:
-    """Noto Sans CJK SC at ``size`` pixels."""
+    """Load Noto Sans CJK SC at ``size`` pixels."""
     spec = find_spec("manimgx_fonts_cjk")
     if spec is None or spec.origin is None:
         raise RuntimeError("Rendering text needs the package manimgx-fonts-cjk: pip install manimgx-fonts-cjk")
@@ -72,7 +72,7 @@ def draw_lines(image: Image.Image, lines: Sequence[str], at: tuple[int, int], lo
 def page(
     lines: Sequence[str], *, size: tuple[int, int] = (1440, 1920), look: Look = Look(), margin: int = 100
 ) -> Image.Image:
-    """A page of ``size``, (width, height), with one column of ``lines``."""
+    """Render a page of ``size``, (width, height), with one column of ``lines``."""
     image = Image.new("RGB", size, look.paper)
     draw_lines(image, lines, (margin, margin), look)
     return _finish(image, look)
@@ -86,7 +86,7 @@ def two_columns(
     look: Look = Look(font_size=36),
     margin: int = 80,
 ) -> Image.Image:
-    """A page of two columns; ``look.line_pitch`` is that of both, so their lines stand side by side."""
+    """Render a page of two columns; both have the ``line_pitch`` of ``look``, so their lines stand side by side."""
     image = Image.new("RGB", size, look.paper)
     draw_lines(image, left, (margin, margin), look)
     draw_lines(image, right, (size[0] // 2 + margin // 2, margin), look)
@@ -100,7 +100,7 @@ def rows(
     look: Look = Look(),
     margin: int = 80,
 ) -> Image.Image:
-    """A receipt: of each row of ``cells`` the first at the left edge, the second flush with the right edge."""
+    """Render a receipt: the first cell of each row at the left edge, the second flush with the right edge."""
     image = Image.new("RGB", size, look.paper)
     draw_lines(image, [label for label, _ in cells], (margin, margin), look)
     pen = ImageDraw.Draw(image)
@@ -126,7 +126,7 @@ def png(image: Image.Image) -> bytes:
 
 @lru_cache(maxsize=1)
 def mixed_pages() -> tuple[Page, ...]:
-    """Eight 1440-pixel pages of mixed Chinese and English lines, in eight looks."""
+    """Render eight 1440-pixel pages of mixed Chinese and English lines, in eight looks."""
     return tuple(
         Page(name, tuple(lines), jpeg(page(lines, size=size, look=look)))
         for name, (lines, size, look) in _MIXED.items()
@@ -134,13 +134,16 @@ def mixed_pages() -> tuple[Page, ...]:
 
 
 def character_accuracy(read: Sequence[str], expected: Sequence[str]) -> float:
-    """1 - edit distance / length of what is expected, over all lines together and without blanks; at least 0."""
+    """Return 1 - edit distance / length of what is expected; at least 0.
+
+    All lines count together, without blanks.
+    """
     got, want = ("".join("".join(lines).split()) for lines in (read, expected))
     return max(0.0, 1 - edit_distance(got, want) / max(1, len(want)))
 
 
 def edit_distance(one: str, other: str) -> int:
-    """Levenshtein distance: the fewest insertions, deletions and substitutions of a character."""
+    """Return the Levenshtein distance: the fewest insertions, deletions and substitutions of a character."""
     previous = list(range(len(other) + 1))
     for row, character in enumerate(one, start=1):
         current = [row]

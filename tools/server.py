@@ -1,4 +1,4 @@
-"""Starts the real service, as a user would, on a free port of the loopback interface."""
+"""The real service, started as a user would, on a free port of the loopback interface."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def free_port() -> int:
-    """A port that nobody listens on, and none of those that the system gives to connections: one of these could take it
-    first.
+    """Return a port that nobody listens on, outside of the range that the system gives to connections.
+
+    A port of that range could be taken by a connection before the server binds it.
     """
     while True:
         port = random.randrange(20_000, 32_000)
@@ -34,7 +35,7 @@ def free_port() -> int:
 
 @dataclass
 class Server:
-    """``bentoml serve`` in its own process group. A context manager; ends what it started, and only that."""
+    """``bentoml serve`` in its own process group. A context manager; it ends what it started, and only that."""
 
     folder: Path
     """For logs, caches and BentoML's own files."""
@@ -53,7 +54,7 @@ class Server:
         return (self.folder / "serve.log").read_text(errors="replace")
 
     def spawn(self) -> None:
-        """Start it without waiting."""
+        """Start the service without waiting."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = self.port or free_port()
         kept = {
@@ -92,7 +93,7 @@ class Server:
         return self
 
     def wait_until_ready(self, seconds: float = 90) -> None:
-        """Until ``/readyz`` answers 200: the gateway and all runners are up."""
+        """Wait until ``/readyz`` answers 200: the gateway and all runners are up."""
         assert self.process is not None
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -107,14 +108,14 @@ class Server:
         raise AssertionError(f"The service was not ready after {seconds} s:\n{self.log}")
 
     def processes(self) -> list[psutil.Process]:
-        """Every process of the service, the one that was started first."""
+        """List every process of the service, the one that was started first."""
         if self.process is None or self.process.poll() is not None:
             return []
         parent = psutil.Process(self.process.pid)
         return [parent, *parent.children(recursive=True)]
 
     def workers(self, service: str) -> list[psutil.Process]:
-        """The processes of one BentoML service (``PictureRunner``)."""
+        """List the processes of one BentoML service (``PictureRunner``)."""
         found = []
         for process in self.processes():
             with contextlib.suppress(psutil.Error):  # killed, and not yet waited for
@@ -123,7 +124,7 @@ class Server:
         return found
 
     def terminate(self) -> None:
-        """SIGTERM, as an init system would."""
+        """Send SIGTERM, as an init system would."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
 

@@ -1,8 +1,7 @@
-"""CLIP folders in this project's layout, written in milliseconds with onnx alone. Vectors depend on the input and mean
-nothing.
+"""CLIP folders in this project's layout, written in milliseconds with onnx alone, for tests and benchmarks.
 
-Graphs: the picture is average-pooled to 8 x 8 and projected by a fixed random matrix; a text's token vectors are
-averaged.
+Vectors depend on the input and mean nothing: the picture is average-pooled to 8 x 8 and projected by a fixed random
+matrix; a text's token vectors are averaged.
 """
 
 from __future__ import annotations
@@ -68,12 +67,12 @@ def tiny_clip_folder(
 
 
 def clip_files(folder: Path) -> dict[str, Path]:
-    """The files of a CLIP folder, as ``models.locate`` gives them."""
+    """Map the names of the files of a CLIP folder to their paths, as ``models`` gives them."""
     return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
 
 
 def _byte_tokenizer(languages: Sequence[str]) -> Tokenizer:
-    """One token per byte of the text, between [CLS] and [SEP]."""
+    """Return a tokenizer with one token per byte of the text, between [CLS] and [SEP]."""
     symbols = [*_SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     tokenizer = Tokenizer(models.BPE(vocab={symbol: index for index, symbol in enumerate(symbols)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -1,1 +1,1 @@
-"""Benchmarks: ``python -m tools.bench`` lists them. Each states what it compares, and runs its peer in the same run."""
+"""Benchmarks; ``python -m tools.bench`` lists them. Each says what it compares, and runs its peer in the same run."""

@@ -1,5 +1,6 @@
-"""``python -m tools.bench NAME``: run one benchmark and print its tables, or JSON. ``python -m tools.bench --url …``
-stands for ``compare``.
+"""The command line of the benchmarks: ``python -m tools.bench NAME`` runs one and prints its tables, or JSON.
+
+``python -m tools.bench --url …`` stands for ``python -m tools.bench compare --url …``.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ BENCHMARKS: dict[str, ModuleType] = {
 
 
 def parser() -> argparse.ArgumentParser:
-    """One subcommand per benchmark, each with its own options."""
+    """Return the parser: one subcommand per benchmark, each with its own options."""
     top = argparse.ArgumentParser(prog="python -m tools.bench", description="Benchmarks of immich-bento.")
     names = top.add_subparsers(dest="name", metavar="NAME")
     for name, module in BENCHMARKS.items():
@@ -64,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what ``arguments`` (default: the command line) name. Returns the exit status."""
+    """Run what ``arguments`` (default: the command line) name, and return the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and given[0].startswith("--") and given[0] != "--help":
         given.insert(0, "compare")

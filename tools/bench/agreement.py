@@ -1,6 +1,6 @@
-"""Whether two servers answer alike: CLIP vectors, faces, and characters read of pages whose text is known.
+"""A check that two servers give the same answers: CLIP vectors, faces, and characters read from pages of known text.
 
-The peer computes in fp32 on fully decoded pictures, so that our cosine to it holds everything that we do differently.
+The peer computes in fp32 on fully decoded pictures, so a cosine to it shows the sum of all differences.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Boxes = NDArray[np.float64]
 
 
 def measure(ours: Target, peer: Target) -> tuple[list[Table], list[Verdict]]:
-    """Cosines, faces and character accuracy of ours against the peer's."""
+    """Return tables and verdicts: cosines, faces and character accuracy of ours against the peer's."""
     image, text = (
         cosines(*(vectors(_answers(one.url, bodies(task))) for one in (ours, peer))) for task in ("clip", "text")
     )
@@ -60,17 +60,17 @@ def measure(ours: Target, peer: Target) -> tuple[list[Table], list[Verdict]]:
 
 
 def image_cosines(ours: Target, peer: Target) -> NDArray[np.float64]:
-    """The cosine of each picture's CLIP vectors from the two servers."""
+    """Return (n,) cosines of each picture's CLIP vectors from the two servers."""
     return cosines(*(vectors(_answers(one.url, bodies("clip"))) for one in (ours, peer)))
 
 
 def vectors(answers: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
-    """(n, d) of n answers to CLIP requests."""
+    """Return (n, d) vectors from n answers to CLIP requests."""
     return np.array([json.loads(answer["clip"]) for answer in answers], np.float64)
 
 
 def cosines(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n,) of two (n, d)."""
+    """Return (n,) cosines of the rows of two (n, d) arrays."""
     norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
     found: NDArray[np.float64] = np.sum(one * other, axis=1) / norms
     return found
@@ -88,7 +88,7 @@ class FacesAlike:
 
 
 def faces_alike(ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, Any]]) -> FacesAlike:
-    """Each of the peer's faces beside the one of ours that overlaps it most, picture by picture."""
+    """Pair each of the peer's faces with the one of ours that overlaps it most, picture by picture."""
     alike = FacesAlike()
     for mine, other in zip(ours, theirs, strict=True):
         my_faces, other_faces = mine["facial-recognition"], other["facial-recognition"]
@@ -114,7 +114,7 @@ def boxes(faces: Sequence[dict[str, Any]]) -> Boxes:
 
 
 def overlaps(one: Boxes, other: Boxes) -> NDArray[np.float64]:
-    """(n, m): intersection over union of each of n boxes with each of m."""
+    """Return (n, m): intersection over union of each of n boxes with each of m."""
     low = np.maximum(one[:, None, :2], other[None, :, :2])
     high = np.minimum(one[:, None, 2:], other[None, :, 2:])
     shared = np.prod((high - low).clip(0), axis=2)
@@ -125,7 +125,7 @@ def overlaps(one: Boxes, other: Boxes) -> NDArray[np.float64]:
 
 
 def accuracy(url: str) -> float:
-    """Mean character accuracy (1 less the edit distance by length) over the rendered pages."""
+    """Return the mean character accuracy (1 less edit distance by length, 0 to 1) over the rendered pages."""
     pages = mixed_pages()
     answers = _answers(url, [request("ocr", page.data) for page in pages])
     return float(

@@ -1,6 +1,6 @@
-"""Our batcher against BentoML's own, over one and the same fake model.
+"""Our batcher against BentoML's own, over the same fake model.
 
-The model sleeps FIXED + PER_PICTURE * n in a thread, as a runner's would compute. BentoML's CorkDispatcher is built and
+The model sleeps FIXED + PER_PICTURE * n in a thread, as a runner would compute. BentoML's CorkDispatcher is built and
 called as its ServiceAppFactory does it for ``batchable=True``, with a max_latency far above any batch (below that it
 answers 503). Both run in this process, in turns, each phase on a new batcher that was warmed up; figures are medians
 over the rounds.
@@ -64,8 +64,9 @@ async def our_batcher(model: Callable[[Sequence[int]], Sequence[int]], max_batch
 
 @asynccontextmanager
 async def bentoml_batcher(model: Callable[[Sequence[int]], Sequence[int]], max_batch: int) -> AsyncIterator[Submit]:
-    """As ``_bentoml_impl.server.app.ServiceAppFactory`` (1.4.39) does in ``__init__``, ``batch_infer`` and
-    ``_to_thread``.
+    """Run BentoML's batcher as ``_bentoml_impl.server.app.ServiceAppFactory`` of 1.4.39 does.
+
+    The steps are those of its ``__init__``, ``batch_infer`` and ``_to_thread``.
     """
 
     def fallback() -> Any:
@@ -116,7 +117,7 @@ async def _alone(submit: Submit, count: int, pause: float) -> list[float]:
 
 
 async def _closed_loop(submit: Submit, callers: int, seconds: float) -> tuple[list[float], float]:
-    """Latencies, and the seconds until the last of them."""
+    """Return the latencies of all callers, and the seconds until the last of them."""
     started = time.perf_counter()
     latencies: list[float] = []
 

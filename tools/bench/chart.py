@@ -1,5 +1,6 @@
-"""Bar and line charts as SVG text, for the pages in docs/. Written by hand: a plotting library would weigh more than
-all the rest.
+"""Bar and line charts as SVG text, for the pages in docs/.
+
+Written by hand: a plotting library would be the largest dependency of the benchmarks.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ _PLOT_HEIGHT = _HEIGHT - _TOP - _BOTTOM
 
 
 def bar_chart(title: str, subtitle: str, series: Mapping[str, Sequence[float]], labels: Sequence[str] = ()) -> str:
-    """Bars of each series side by side, in groups called ``labels`` or numbered from 1.
+    """Draw the bars of each series side by side, in groups called ``labels`` or numbered from 1.
 
-    ``series``: name -> heights, all of one length, none negative.
+    ``series``: name to heights, all of one length, none negative.
     """
     groups = len(next(iter(series.values())))
     top = _round_up(max(value for values in series.values() for value in values))
@@ -41,7 +42,7 @@ def bar_chart(title: str, subtitle: str, series: Mapping[str, Sequence[float]], 
 
 
 def line_chart(title: str, subtitle: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    """A line for each series of (x, y), none negative; both axes begin at 0."""
+    """Draw a line for each series of (x, y), none negative; both axes begin at 0."""
     points = [point for line in series.values() for point in line]
     right, top = (_round_up(max((point[axis] for point in points), default=1)) for axis in (0, 1))
     width = _WIDTH - _LEFT - _RIGHT
@@ -62,7 +63,7 @@ def line_chart(title: str, subtitle: str, series: Mapping[str, Sequence[tuple[fl
 
 
 def _frame(title: str, subtitle: str, top: float) -> list[str]:
-    """The opening of the picture, its titles, and the y axis from 0 to ``top``."""
+    """Return the opening of the SVG: its titles, and the y axis from 0 to ``top``."""
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" '
         'font-family="sans-serif" font-size="12" fill="#333">',
@@ -80,7 +81,7 @@ def _frame(title: str, subtitle: str, top: float) -> list[str]:
 
 
 def _key(place: int, name: str, of: int) -> list[str]:
-    """What the ``place``-th color of ``of`` stands for."""
+    """Return the legend of the ``place``-th of ``of`` colours."""
     x = _LEFT + place * min(110, (_WIDTH - _LEFT) // of)
     return [f'<rect x="{x}" y="50" width="10" height="10" fill="{_color(place)}"/>', _text(x + 16, 59, name)]
 
@@ -94,7 +95,7 @@ def _text(x: float, y: float, text: str, *, anchor: str = "start", size: int = 1
 
 
 def _round_up(value: float) -> float:
-    """The least of 1, 2, 4, 6, 8, 10 times a power of ten that is not below ``value``."""
+    """Return the least of 1, 2, 4, 6, 8, 10 times a power of ten that is not below ``value``."""
     power = 1.0
     while power * 10 < value:
         power *= 10

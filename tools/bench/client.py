@@ -1,7 +1,6 @@
-"""A lean HTTP/1.1 client on asyncio, so that thousands of timed requests cost the generator little: no redirects, no
-pools, no TLS.
+"""A small HTTP/1.1 client on asyncio, so that thousands of timed requests cost the generator little CPU.
 
-Requests carry the headers of Node's undici, which Immich sends with.
+It knows no redirects, pools or TLS. Requests have the headers of Node's undici, which Immich sends with.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class Client:
     """One connection, opened by the first request and kept. An async context manager; one request at a time."""
 
     def __init__(self, url: str) -> None:
-        """``url``: ``http://host:port``; what follows is left out, as Immich does."""
+        """Take the server's ``url``, ``http://host:port``; what follows is left out, as Immich does."""
         address = urlsplit(url)
         if address.scheme != "http" or not address.hostname:
             raise ValueError(f"{url} is no address that can be benchmarked: give http://host:port.")
@@ -58,7 +57,7 @@ class Client:
     async def ask(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """The answer, read to its last byte. Raises ``RequestFailed`` where there is none."""
+        """Send one request and return its answer, read to the last byte. Raise ``RequestFailed`` if there is none."""
         try:
             return await asyncio.wait_for(self._ask(method, path, body, headers or {}), TIMEOUT)
         except asyncio.TimeoutError as error:  # not yet an OSError in Python 3.10
@@ -69,7 +68,7 @@ class Client:
             raise RequestFailed(f"{method} {path}: {error!r}") from error
 
     async def predict(self, body: bytes) -> bytes:
-        """The body of the answer to ``POST /predict``. Raises ``RequestFailed`` unless it is answered 200."""
+        """Send ``POST /predict`` and return the body of its answer. Raise ``RequestFailed`` unless it is a 200."""
         answer = await self.ask("POST", "/predict", body, HEADERS)
         if answer.status != 200:
             raise RequestFailed(f"POST /predict was answered {answer.status}: {answer.body[:300]!r}")
@@ -95,7 +94,7 @@ class Client:
 
 
 def _head(head: bytes) -> tuple[int, dict[str, str]]:
-    """Status and headers, names in lower case. Raises ``ValueError`` where it is no HTTP."""
+    """Return status and headers, names in lower case. Raise ``ValueError`` if it is no HTTP."""
     first, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
     protocol, _, rest = first.partition(" ")
     if not protocol.startswith("HTTP/1."):

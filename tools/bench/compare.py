@@ -1,11 +1,10 @@
-"""Loads one Immich-compatible server, or two in turns: throughput, latencies, failures, CPU, memory and ratios, task by
-task.
+"""Compare two Immich-compatible servers, or measure one: throughput, latency, failures, CPU and memory by task.
 
-The two are loaded A B A B … in one run; figures are medians over the rounds, ratios medians of the rounds' own ratios.
-Closed loop by default (--concurrency callers, each waiting for its answer); --open sends at a fixed mean rate, and
-counts latency from when a request was due, so that a server that stalls cannot slow its own test down ("coordinated
-omission"). CPU and memory (PSS) are summed over all processes of a server; they are found by the listening port, or
-given by --pid and --peer-pid.
+The two are loaded in turns (A B A B …) in one run; figures are medians over the rounds, ratios medians of the rounds'
+own ratios. Closed loop by default (--concurrency callers, each waiting for its answer); --open sends at a fixed mean
+rate, and counts latency from when a request was due, so that a server that stalls cannot slow its own test down
+("coordinated omission"). CPU and memory (PSS) are summed over all processes of a server; they are found by the
+listening port, or given by --pid and --peer-pid.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """How every task is loaded."""
+    """How every task is loaded: by how many callers or at which rate, and for how long."""
 
     extent: Extent
     callers: int = 1
@@ -115,9 +114,9 @@ def run(options: argparse.Namespace) -> list[Table]:
 def compare(
     task: str, targets: Sequence[Target], loadings: Sequence[Loading], *, rounds: int
 ) -> dict[tuple[str, str], Rounds]:
-    """Figures by (task, load). Each server answers every body once beforehand: models are loaded and shapes met.
+    """Return the figures by (task, load), after each server has answered every body once.
 
-    Raises ``RuntimeError`` where it does not.
+    Those first answers load the models and meet every shape. Raise ``RuntimeError`` if one of them is not a 200.
     """
     requests = bodies(task)
     for target in targets:
@@ -137,14 +136,14 @@ def compare(
 
 
 def warm_up(target: Target, requests: Sequence[bytes]) -> None:
-    """Send each of ``requests`` once. Raises ``RuntimeError`` where one is not answered with 200."""
+    """Send each of ``requests`` once. Raise ``RuntimeError`` if one is not answered with 200."""
     load = asyncio.run(closed_loop(target.url, requests, callers=1, extent=Extent(requests=len(requests))))
     if load.failures:
         raise RuntimeError(f"{target.url} does not answer what is measured: {load.failures[0]}")
 
 
 def one_round(target: Target, requests: Sequence[bytes], loading: Loading, *, seed: int = 0) -> Figures:
-    """One load on one server."""
+    """Run one load on one server."""
     if loading.rate is None:
         run_load = partial(closed_loop, target.url, requests, callers=loading.callers, extent=loading.extent)
     else:
@@ -161,7 +160,7 @@ def one_round(target: Target, requests: Sequence[bytes], loading: Loading, *, se
 
 
 def tables(results: Mapping[tuple[str, str], Rounds]) -> list[Table]:
-    """The medians, the ratios where there is a peer, and (in JSON alone) every round."""
+    """Return the medians, the ratios if there is a peer, and (in JSON alone) every round."""
     head = ("task", "load", "server")
     every = [(*key, name, rounds) for key, found in results.items() for name, rounds in found.items()]
     found = [
@@ -182,7 +181,7 @@ def tables(results: Mapping[tuple[str, str], Rounds]) -> list[Table]:
 
 
 def ratio_table(compared: Mapping[tuple[str, str], Sequence[Sequence[Figures]]]) -> Table:
-    """Ours divided by the peer's: ``compared`` has the rounds of both by (task, load)."""
+    """Return ours divided by the peer's; ``compared`` has the rounds of both by (task, load)."""
     rows: list[tuple[Cell, ...]] = []
     for key, (ours, peer) in compared.items():
         faster = ratios(ours, peer, "per_second")
@@ -205,7 +204,7 @@ def ratio_table(compared: Mapping[tuple[str, str], Sequence[Sequence[Figures]]])
 
 
 def plot(results: Mapping[tuple[str, str], Rounds]) -> str:
-    """SVG: throughput by task and load, as multiples of the peer's where there is one."""
+    """Return an SVG of the throughput by task and load, as multiples of the peer's if there is one."""
     labels = [f"{task} {load}" for task, load in results]
     servers = [list(found.values()) for found in results.values()]
     if all(len(rounds) == 2 for rounds in servers):

@@ -1,9 +1,8 @@
-"""Two runners that do nothing, behind one gateway: what a job's way to a runner and back costs. For
-``bench/transport.py``.
+"""Two runners that do nothing, behind one gateway, to measure the way to a runner and back (``tools.bench.transport``).
 
 ``POST /bentoml`` and ``POST /ours`` hand the body, as an ``ImageJob``, to a runner in a process of its own and return
 the length of the vector that comes back: by BentoML's API and client, and by ``JobApp`` and ``JobClient``. Served by
-``bentoml serve bench.connections:Gateway``.
+``bentoml serve tools.bench.connections:Gateway``.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class _BentosRunner:
 
 
 class _OurRunner:
-    """Its jobs come by ``_jobs``."""
+    """A runner that is asked by ``_jobs``, which is mounted into it."""
 
 
 # BentoML's with its defaults, but for what would close connections that are in use.

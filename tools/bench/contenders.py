@@ -22,7 +22,7 @@ REFERENCE = (sys.executable, "-m", "tools.bench.reference")
 
 
 def add_server_options(parser: argparse.ArgumentParser) -> None:
-    """Options of every benchmark that starts servers of its own."""
+    """Add the options of every benchmark that starts servers of its own."""
     parser.add_argument(
         "--models", type=Path, help="cache folder with clip/ViT-B-16 (default: the service's own, else random weights)"
     )
@@ -35,7 +35,7 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
 
 
 def environment(options: argparse.Namespace) -> dict[str, str]:
-    """The settings of --env. Raises ``ValueError``."""
+    """Return the settings of --env. Raise ``ValueError`` if one is not NAME=VALUE."""
     wrong = [pair for pair in options.env if "=" not in pair]
     if wrong:
         raise ValueError(f"--env {wrong[0]}: write NAME=VALUE.")
@@ -50,7 +50,7 @@ def our_server(
     cache: Path | None = None,
     cores: Sequence[int] = (),
 ) -> Server:
-    """This service, not yet started: without search (the peer has none), with models that stay.
+    """Return this service, not yet started: without search (the peer has none), with models that stay loaded.
 
     ``folder``: for its logs. ``cache``: for what it keeps, such as compiled models; None: in ``folder``. ``cores``: all
     that it may use.
@@ -69,7 +69,7 @@ def our_server(
 
 
 def peer_server(options: argparse.Namespace, folder: Path, cores: Sequence[int] = ()) -> Server:
-    """``tools/bench/reference.py``, not yet started."""
+    """Return ``tools/bench/reference.py`` as a server, not yet started."""
     command = (*REFERENCE, *(["--no-arena"] if options.no_arena else []))
     return Server(folder, weights(options.models).environment, _pinned(command, cores))
 
@@ -78,8 +78,9 @@ def peer_server(options: argparse.Namespace, folder: Path, cores: Sequence[int] 
 def ours(
     options: argparse.Namespace, extra: Mapping[str, str] | None = None, cores: Sequence[int] = ()
 ) -> Iterator[Target]:
-    """This service, ready to answer. Models that it compiles are kept for the next run, as they are for a user's next
-    start.
+    """Start this service, yield it when it is ready, and stop it.
+
+    Models that it compiles are kept for the next run, as they are for a user's next start.
     """
     with (
         TemporaryDirectory(prefix="immich-bento-bench-") as folder,
@@ -90,7 +91,7 @@ def ours(
 
 @contextmanager
 def peer(options: argparse.Namespace, cores: Sequence[int] = ()) -> Iterator[Target]:
-    """``tools/bench/reference.py``, ready to answer."""
+    """Start ``tools/bench/reference.py``, yield it when it is ready, and stop it."""
     with (
         TemporaryDirectory(prefix="immich-bento-bench-") as folder,
         peer_server(options, Path(folder), cores) as server,
@@ -99,13 +100,13 @@ def peer(options: argparse.Namespace, cores: Sequence[int] = ()) -> Iterator[Tar
 
 
 def target(name: str, server: Server) -> Target:
-    """A started server as one to load."""
+    """Return a started server as a target of loads."""
     assert server.process is not None
     return Target(name, server.url, ProcessTree(server.process.pid))
 
 
 def _pinned(command: tuple[str, ...], cores: Sequence[int]) -> tuple[str, ...]:
-    """``command`` on ``cores`` alone from its start, so that it plans its threads for these."""
+    """Return ``command`` bound to ``cores`` from its start, so that it plans its threads for these."""
     if not cores:
         return command
     program = f"import os, sys; os.sched_setaffinity(0, {list(cores)}); os.execv(sys.argv[1], sys.argv[1:])"

@@ -1,4 +1,4 @@
-"""What one load on one server came to, in figures; medians over rounds, and ratios of two servers by rounds."""
+"""Figures of one load on one server; medians over rounds, and ratios of two servers by rounds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SUMMED = ("requests", "failures")
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One load on one server. NaN where nothing was answered, or where the server's processes cannot be seen."""
+    """One load on one server. NaN if nothing was answered, or if the server's processes cannot be seen."""
 
     per_second: float
     """Answers per second, from the first request to the last answer."""
@@ -40,8 +40,9 @@ class Figures:
 
 
 def figures(load: Load, *, server_cpu: float, generator_cpu: float, pss: float) -> Figures:
-    """Figures of ``load``. ``server_cpu`` and ``generator_cpu``: seconds of CPU during the load. ``pss``: MB after
-    it.
+    """Return the figures of ``load``.
+
+    ``server_cpu`` and ``generator_cpu``: seconds of CPU during the load. ``pss``: MB after it.
     """
     latencies = load.all_latencies
     return Figures(
@@ -58,7 +59,7 @@ def figures(load: Load, *, server_cpu: float, generator_cpu: float, pss: float) 
 
 
 def measured(run: Callable[[], Coroutine[Any, Any, Load]], tree: ProcessTree | None) -> tuple[Load, Figures]:
-    """Run a load, and what it cost this process and those of ``tree``."""
+    """Run a load, and measure what it cost this process and those of ``tree``."""
     before = tree.cpu_seconds() if tree else math.nan
     own = time.process_time()
     load = asyncio.run(run())
@@ -68,20 +69,21 @@ def measured(run: Callable[[], Coroutine[Any, Any, Load]], tree: ProcessTree | N
 
 
 def medians(rounds: Sequence[Figures]) -> Figures:
-    """Each figure's median over the rounds that have one; counts are summed."""
+    """Return each figure's median over the rounds that have one; counts are summed."""
     columns = {one.name: [getattr(figure, one.name) for figure in rounds] for one in fields(Figures)}
     return Figures(**{name: sum(values) if name in SUMMED else median(values) for name, values in columns.items()})
 
 
 def ratios(ours: Sequence[Figures], peer: Sequence[Figures], name: str) -> list[float]:
-    """The figure ``name`` of ours divided by the peer's in the same round; rounds without both, or with a peer's of 0,
-    are left out.
+    """Return the figure ``name`` of ours divided by the peer's in the same round.
+
+    Rounds without both, or with a peer's of 0, are left out.
     """
     pairs = [(getattr(a, name), getattr(b, name)) for a, b in zip(ours, peer, strict=True)]
     return [a / b for a, b in pairs if not math.isnan(a) and not math.isnan(b) and b]
 
 
 def median(values: Sequence[float]) -> float:
-    """The median of those that are numbers; NaN if none is."""
+    """Return the median of the values that are numbers; NaN if none is."""
     known = [value for value in values if not math.isnan(value)]
     return statistics.median(known) if known else math.nan

@@ -1,5 +1,4 @@
-"""The load generator: closed loop (callers who each wait for their answer) and open loop (so many requests per second,
-come what may).
+"""The load generator: closed loop (callers who wait for their answers) and open loop (requests at a fixed rate).
 
 In a closed loop a slow server is asked less often, which hides its slow answers ("coordinated omission", Gil Tene). The
 open loop sends on a schedule made beforehand and counts each latency from when the request was due, not from when it
@@ -21,7 +20,7 @@ from tools.bench.load import Load
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How long a load lasts: ``requests`` if given, else ``seconds``, rounded up to whole rounds through the bodies.
+    """The length of a load: ``requests`` if given, else ``seconds``, rounded up to whole rounds through the bodies.
 
     Whole rounds, because pages and photos differ in cost: a slow and a fast server would otherwise be asked different
     mixtures.
@@ -57,8 +56,9 @@ class Supply:
 
 
 async def closed_loop(url: str, bodies: Sequence[bytes], *, callers: int, extent: Extent) -> Load:
-    """``callers`` callers share one supply of ``bodies``; everyone finishes the request it has begun. Latencies by
-    caller.
+    """Load ``url`` with ``callers`` callers that share one supply of ``bodies``; return the latencies by caller.
+
+    Every caller finishes the request it has begun.
     """
     failures: list[str] = []
     supply = Supply(bodies, extent)
@@ -80,8 +80,9 @@ async def closed_loop(url: str, bodies: Sequence[bytes], *, callers: int, extent
 
 
 def due_times(rate: float, *, poisson: bool, seed: int = 0) -> Iterator[float]:
-    """When requests are due, in seconds from the start: every ``1 / rate`` s, or with exponential gaps of that mean
-    (Poisson arrivals).
+    """Yield when requests are due, in seconds from the start.
+
+    Every ``1 / rate`` s, or with exponential gaps of that mean (Poisson arrivals).
     """
     chance, due = random.Random(seed), 0.0
     while True:
@@ -92,7 +93,7 @@ def due_times(rate: float, *, poisson: bool, seed: int = 0) -> Iterator[float]:
 async def open_loop(
     url: str, bodies: Sequence[bytes], *, rate: float, extent: Extent, poisson: bool = True, seed: int = 0
 ) -> Load:
-    """``rate`` requests per second on connections of their own making; latencies count from when each was due.
+    """Send ``rate`` requests per second, each on a free connection; latencies count from when each was due.
 
     Lasts ``extent.requests`` requests or ``extent.seconds`` of schedule, and until all are answered.
     """

@@ -1,7 +1,6 @@
-"""Text queries (somebody waits before a search box) while 16 callers saturate CLIP, faces and OCR, and what they cost
-that bulk work.
+"""Text queries while 16 callers saturate CLIP, faces and OCR, and what the queries cost that bulk work.
 
-Bulk load alone and with queries by turns. Queries arrive at random (Poisson) at a mean --rate and are timed from when
+Bulk load alone and with queries in turns. Queries arrive at random (Poisson) at a mean --rate and are timed from when
 they were due.
 """
 
@@ -48,14 +47,14 @@ def run(options: argparse.Namespace) -> list[Table]:
 
 
 def bulk() -> list[bytes]:
-    """Requests of CLIP, faces and OCR by turns."""
+    """Return requests of CLIP, faces and OCR in turns."""
     return list(
         itertools.chain.from_iterable(zip(*(bodies(task)[:8] for task in ("clip", "face", "ocr")), strict=True))
     )
 
 
 def measure(targets: Sequence[Target], options: argparse.Namespace) -> tuple[list[Table], list[Verdict]]:
-    """Tables of all ``targets``, verdicts on the first."""
+    """Return tables of all ``targets``, and verdicts on the first."""
     rows: list[tuple[Cell, ...]] = []
     verdicts: list[Verdict] = []
     for target in targets:
@@ -88,8 +87,10 @@ def measure(targets: Sequence[Target], options: argparse.Namespace) -> tuple[lis
 
 
 def _rounds(target: Target, options: argparse.Namespace) -> tuple[list[float], list[float], list[float], list[float]]:
-    """Latencies of queries on an idle server; bulk per second alone, and with queries, by round; latencies of the
-    queries.
+    """Return the rounds of one server.
+
+    They are: latencies of queries while it is idle; bulk requests per second alone, and with queries; latencies of
+    those queries.
     """
     work, texts = bulk(), bodies("text")
     warm_up(target, [*work, *texts])
@@ -121,7 +122,7 @@ async def _both(
 
 
 def _complete(load: Load) -> Load:
-    """Raises ``RuntimeError`` where a request failed, or none was answered."""
+    """Raise ``RuntimeError`` if a request failed, or none was answered."""
     if load.failures or math.isnan(milliseconds(load.all_latencies, 50)):
         raise RuntimeError(f"{len(load.failures)} requests failed, the first with {load.failures[:1]}")
     return load

@@ -1,4 +1,4 @@
-"""Requests to a service, timed: one connection per caller, kept open as Immich keeps its own."""
+"""Timed requests to a service, over one connection per caller, kept open as Immich keeps its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Connection:
     """One HTTP/1.1 connection. A context manager; not thread-safe."""
 
     def __init__(self, url: str) -> None:
-        """``url``: ``http://host:port``; what follows is left out."""
+        """Take the server's ``url``, ``http://host:port``; what follows is left out."""
         address = urlsplit(url)
         self._http = http.client.HTTPConnection(address.hostname or "127.0.0.1", address.port, timeout=TIMEOUT)
 
@@ -30,8 +30,9 @@ class Connection:
         self._http.close()
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes, float]:
-        """Status, body and seconds from before sending to the last byte of the answer. Raises ``OSError``,
-        ``HTTPException``.
+        """Return status, body and seconds from before sending to the last byte of the answer.
+
+        Raise ``OSError`` or ``HTTPException`` if there is no answer.
         """
         started = time.perf_counter()
         self._http.request(method, path, body, HEADERS if body is not None else {})
@@ -40,7 +41,7 @@ class Connection:
         return response.status, answer, time.perf_counter() - started
 
     def predict(self, body: bytes) -> float:
-        """Seconds of one ``POST /predict``. Raises ``RuntimeError`` unless it is answered 200."""
+        """Return the seconds of one ``POST /predict``. Raise ``RuntimeError`` unless it is answered 200."""
         status, answer, seconds = self.ask("POST", "/predict", body)
         if status != 200:
             raise RuntimeError(f"POST /predict was answered {status}: {answer[:300]!r}")
@@ -49,7 +50,7 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What came of some load."""
+    """Latencies and failures of one load."""
 
     latencies: tuple[tuple[float, ...], ...]
     """Seconds of each answered request, by caller."""
@@ -67,10 +68,10 @@ class Load:
 
 
 def closed_loop(url: str, bodies: Sequence[Sequence[bytes]], seconds: float) -> Load:
-    """``len(bodies)`` callers, each sending its own bodies in turn and the next when the last is answered, for
-    ``seconds``.
+    """Load ``url`` for ``seconds`` with one caller per item of ``bodies``, each sending its own bodies in turn.
 
-    Everyone finishes the request it has begun. Runs in threads of this process; can be sent to another process.
+    A caller sends the next body when the last is answered, and finishes what it has begun. Runs in threads of this
+    process; can be sent to another process.
     """
     latencies: list[list[float]] = [[] for _ in bodies]
     failures: list[str] = []

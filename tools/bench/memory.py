@@ -1,7 +1,6 @@
-"""Memory of ours and of the peer: idle, with all models, after unloading; and over thousands of pictures of mixed
-sizes.
+"""Memory of ours and of the peer: idle, with all models, after unloading; and over pictures of mixed sizes.
 
-PSS summed over all processes of a server. The long load is OCR and faces by turns, of pictures with short sides from
+PSS summed over all processes of a server. The long load is OCR and faces in turns, of pictures with short sides from
 200 to 2400 pixels in many shapes, after a warm-up of 200; growth compares the last tenth of the samples with the first
 tenth after the warm-up.
 """
@@ -68,7 +67,7 @@ def run(options: argparse.Namespace) -> list[Table]:
 
 
 def measure(options: argparse.Namespace) -> tuple[list[Table], list[Verdict]]:
-    """Memory by steps, then over the long load; servers one after the other, so that they share no pages."""
+    """Measure memory by steps, then over the long load, one server after the other, so that they share no pages."""
     with contenders.ours(options) as server:
         _one_of_each(server)  # compiles what the next start finds: what is measured is any start but the very first
     with contenders.ours(options) as server:
@@ -109,7 +108,7 @@ def _verdicts(ours: Sequence[float], peer: Sequence[float], grown: float) -> lis
 
 
 def steps(target: Target, options: argparse.Namespace) -> list[float]:
-    """MB: idle; after one request of each task; after ``options.mixed`` mixed ones; and when these are long done."""
+    """Return MB: idle; after one request of each task; after ``options.mixed`` mixed ones; and at rest after those."""
     time.sleep(_SETTLE)
     sizes = [_pss(target)]
     _one_of_each(target)
@@ -128,7 +127,7 @@ def _one_of_each(target: Target) -> None:
 
 
 def unload(target: Target) -> float:
-    """MB after ours has unloaded its models, as mt-photos-ai's clients ask for it."""
+    """Return MB after ours has unloaded its models, as mt-photos-ai's clients ask for it."""
 
     async def ask() -> None:
         async with Client(target.url) as client:
@@ -150,7 +149,7 @@ def unload(target: Target) -> float:
 
 
 def long_load(target: Target, requests: int, options: argparse.Namespace) -> Samples:
-    """Memory while ``requests`` pictures of mixed sizes are read and as many searched for faces, after the warm-up."""
+    """Sample memory while ``requests`` OCR and as many face requests of mixed sizes run, after the warm-up."""
     made = [
         [request(task, picture) for picture in mixed_sizes(pictures(task), options.shapes, seed=seed)]
         for seed, task in enumerate(("ocr", "face"))
@@ -173,7 +172,7 @@ def long_load(target: Target, requests: int, options: argparse.Namespace) -> Sam
 
 
 async def _sample(tree: ProcessTree, every: float = 1.0) -> Samples:
-    """Memory each ``every`` seconds until cancelled, and once more then."""
+    """Sample memory every ``every`` seconds until cancelled, and once more then."""
     samples: Samples = []
     started = time.perf_counter()
     try:
@@ -185,8 +184,9 @@ async def _sample(tree: ProcessTree, every: float = 1.0) -> Samples:
 
 
 def growth(samples: Samples) -> tuple[float, float, float, float]:
-    """MB in the first and in the last tenth of ``samples`` (means), the peak, and the growth from the first to the last
-    in percent.
+    """Return MB in the first and in the last tenth of ``samples`` (means), the peak, and the growth.
+
+    The growth is from the first to the last, in percent.
     """
     sizes = [size for _, size in samples]
     tenth = max(1, len(sizes) // 10)

@@ -1,10 +1,9 @@
-"""Everything that this project promises about speed and memory, in one run against ``tools/bench/reference.py``; `make
-bench` runs it.
+"""Everything that this project promises about speed and memory, in one run against ``tools/bench/reference.py``.
 
 Starts ours and the peer with the same weights and alternates between them: CLIP, text, faces and OCR with 1, 4 and 16
 callers; whether the answers agree; text queries during bulk work; memory; start; transport; and how throughput grows
-(--skip leaves parts out). Ends with the targets of the issue "Fast and small" and what was found. Takes 20 to 25
-minutes on two cores, on a machine that does nothing else.
+(--skip leaves parts out). Ends with the targets and what was found. Takes 20 to 25 minutes on two cores, on a machine
+that does nothing else. ``make bench`` runs it.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="alternations (5)")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 4, 16], help="closed-loop callers (1 4 16)")
     parser.add_argument(
-        "--int8", action="store_true", help="measure CLIP in int8 too (python -m models quantize must have made it)"
+        "--int8", action="store_true", help="measure CLIP in int8 too (python -m tools.quantize must have made it)"
     )
     parser.add_argument(
         "--soak",
@@ -72,7 +71,7 @@ def run(options: argparse.Namespace) -> list[Table]:
 
 
 def _side_by_side(options: argparse.Namespace) -> tuple[list[Table], list[Verdict]]:
-    """What needs both servers at once."""
+    """Run what needs both servers at once."""
     loadings = [Loading(Extent(options.seconds, options.requests), callers=callers) for callers in options.concurrency]
     results: Results = {}
     with contenders.peer(options) as peer:
@@ -93,7 +92,7 @@ def _side_by_side(options: argparse.Namespace) -> tuple[list[Table], list[Verdic
 
 
 def speed_verdicts(results: Mapping[tuple[str, str], Rounds]) -> list[Verdict]:
-    """Throughput with several callers, and p50 of a single one, against the targets."""
+    """Hold throughput with several callers, and p50 of a single one, to the targets."""
     verdicts = []
     for (task, load), rounds in results.items():
         ours, peer = rounds.values()
@@ -111,7 +110,7 @@ def speed_verdicts(results: Mapping[tuple[str, str], Rounds]) -> list[Verdict]:
 
 
 def _int8(peer: Target, options: argparse.Namespace, loadings: list[Loading]) -> tuple[list[Table], list[Verdict]]:
-    """CLIP of pictures in int8 against the peer's fp32."""
+    """Measure CLIP of pictures in int8 against the peer's fp32."""
     with contenders.ours(options, INT8) as ours:
         results = compare.compare("clip", [ours, peer], loadings, rounds=options.rounds)
         cosine = agreement.image_cosines(ours, peer)
@@ -125,7 +124,10 @@ def _int8(peer: Target, options: argparse.Namespace, loadings: list[Loading]) ->
 
 
 def _options_of(name: str, options: argparse.Namespace) -> argparse.Namespace:
-    """The options of another benchmark: its defaults, this run's servers, and counts that fit into this run's time."""
+    """Return the options of another benchmark: its defaults, with this run's servers.
+
+    Counts are such that they fit into this run's time.
+    """
     module = {"interactive": interactive, "memory": memory, "start": start, "transport": transport, "scaling": scaling}[
         name
     ]

@@ -1,12 +1,11 @@
-"""What a request is made of: CPU time of decoding, preprocessing, inference, post-processing, serialising and
-transport, by task.
+"""CPU time of a request by part: decoding, preprocessing, inference, post-processing, serialising and transport.
 
 One picture a call and one thread, in this process, with the models, engine and precision that the settings ask for.
-``preprocess``: resized, normalised, and faces and lines cut out. ``serialise``: job and result pickled and unpickled,
-the answer as JSON. ``transport``: what all processes of the real service take for the same requests over HTTP, less all
-of the above: HTTP, multipart, sockets, batcher, threads; and whatever the same work costs more there, with colder
-caches, so that CLIP's is the purest. Below nothing where too few rounds were measured to tell. All is CPU time, which
-is what throughput is made of, and which neighbours on the machine distort little.
+``preprocess``: resized, normalised, and faces and lines cut out. ``serialise``: job and result as they travel, the
+answer as JSON. ``transport``: what all processes of the real service take for the same requests over HTTP, less all of
+the above: HTTP, multipart, sockets, batcher, threads; and whatever the same work costs more there, with colder caches,
+so that CLIP's is the cleanest figure. It is negative if too few rounds were measured to tell. All is CPU time, which is
+what throughput is made of, and which neighbours on the machine distort little.
 """
 
 from __future__ import annotations
@@ -136,7 +135,7 @@ def _rows(task: str, parts: Mapping[str, float]) -> list[tuple[Cell, ...]]:
 
 
 def _in_process(kind: _Kind, config: Settings, sent: Sequence[bytes], rounds: int) -> dict[str, float]:
-    """CPU seconds per picture by part, but for transport."""
+    """Measure CPU seconds per picture by part, without transport."""
     watch, plan = Stopwatch(), plan_engine(config)
     with watch.watching(_SEAMS):
 
@@ -169,7 +168,7 @@ def _once(kind: _Kind, model: Any, picture: bytes, config: Settings, watch: Stop
 
 
 def _over_http(server: Server, task: str, sent: Sequence[bytes], rounds: int) -> float:
-    """CPU seconds that the service takes for a picture."""
+    """Measure the CPU seconds that the service takes for a picture."""
     bodies = [request(task, picture) for picture in sent]
     with Connection(server.url) as connection:
         for body in bodies:

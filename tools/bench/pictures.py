@@ -1,7 +1,6 @@
-"""The pictures that the benchmarks send: photos that installed packages ship, at the size of Immich's previews, and
-rendered pages.
+"""The pictures that the benchmarks send: photos that installed packages ship, and rendered pages.
 
-Nothing in the service is chosen by these pictures. Files come as Immich's previews: JPEG, quality 80, 4:4:4, short side
+Nothing in the service is chosen by these pictures. They come as Immich's previews: JPEG, quality 80, 4:4:4, short side
 1440.
 """
 
@@ -35,7 +34,7 @@ _SCENES = {
 
 
 def shipped(package: str, path: str) -> Path:
-    """A file of an installed package, without importing it. Raises ``FileNotFoundError``."""
+    """Return the path of a file of an installed package, without importing it. Raise ``FileNotFoundError``."""
     spec = find_spec(package)
     if spec is None or spec.origin is None:
         raise FileNotFoundError(f"The benchmarks need the package {package}: run `make bench`, which installs it.")
@@ -44,25 +43,26 @@ def shipped(package: str, path: str) -> Path:
 
 @lru_cache(maxsize=1)
 def group_photo() -> bytes:
-    """insightface's t1.jpg as it is: 1280 x 886, six faces, 129 kB."""
+    """Read insightface's t1.jpg as it is: 1280 x 886, six faces, 129 kB."""
     return shipped("insightface", "data/images/t1.jpg").read_bytes()
 
 
 @lru_cache(maxsize=1)
 def photos() -> tuple[bytes, ...]:
-    """Photos of people, enlarged to previews (JPEG, quality 80, 4:4:4)."""
+    """Return photos of people, enlarged to previews (JPEG, quality 80, 4:4:4)."""
     return tuple(jpeg(_preview(shipped(package, path))) for package, paths in _PHOTOS.items() for path in paths)
 
 
 @lru_cache(maxsize=1)
 def scenes() -> tuple[bytes, ...]:
-    """An astronaut, a cup of coffee, a cat, a rocket, a motorcycle, enlarged to previews."""
+    """Return an astronaut, a cup of coffee, a cat, a rocket and a motorcycle, enlarged to previews."""
     return tuple(jpeg(_preview(shipped(package, path))) for package, paths in _SCENES.items() for path in paths)
 
 
 def resized(picture: bytes, short_side: int, *, crop: tuple[float, float] = (1.0, 1.0)) -> bytes:
-    """``picture`` at another size, as a preview. ``crop``: the part of its width and height, from the top left, that is
-    kept.
+    """Return ``picture`` at another size, as a preview.
+
+    ``crop``: the part of its width and height, from the top left, that is kept.
     """
     with Image.open(io.BytesIO(picture)) as image:
         kept = image.convert("RGB").crop(
@@ -74,8 +74,9 @@ def resized(picture: bytes, short_side: int, *, crop: tuple[float, float] = (1.0
 
 
 def mixed_sizes(pictures: Sequence[bytes], count: int, *, seed: int = 0) -> list[bytes]:
-    """``count`` pictures made of ``pictures`` in turn: short sides from 200 to 2400, cropped to some part of their
-    width and height.
+    """Yield ``count`` pictures made from ``pictures`` in turn.
+
+    Short sides are from 200 to 2400 pixels, and pictures are cropped to some part of their width and height.
     """
     chance = random.Random(seed)
     return [
@@ -85,14 +86,15 @@ def mixed_sizes(pictures: Sequence[bytes], count: int, *, seed: int = 0) -> list
 
 
 def pages() -> tuple[bytes, ...]:
-    """Eight pages of Chinese and English text with a short side of 1440 pixels."""
+    """Return eight pages of Chinese and English text with a short side of 1440 pixels."""
     return tuple(page.data for page in mixed_pages())
 
 
 @lru_cache(maxsize=4)
 def photo_of(size: int) -> bytes:
-    """A preview of t1.jpg in the best JPEG quality that takes at most ``size`` bytes. Raises ``ValueError`` where none
-    does.
+    """Return a preview of t1.jpg in the best JPEG quality that takes at most ``size`` bytes.
+
+    Raise ``ValueError`` if none does.
     """
     image = _preview(shipped("insightface", "data/images/t1.jpg"))
     for quality in range(95, 9, -1):

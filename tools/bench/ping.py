@@ -1,5 +1,4 @@
-"""How soon ``GET /ping`` is answered while every runner is saturated. Immich gives a server up after 2 s without an
-answer.
+"""How soon ``GET /ping`` is answered while every runner is saturated; Immich gives a server up after 2 s.
 
 Pings come at a fixed rate, each on a connection of its own, as Immich's do (it pings every 30 s and closes idle
 connections after 4), and are timed from the moment that they were due. The load comes from another process: eight
@@ -33,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _pings(url: str, rate: float, until: Callable[[], bool]) -> list[float]:
-    """Seconds that each ping took, counted from when it was due, so that a late one makes the next ones late too."""
+    """Return the seconds of each ping, counted from when it was due, so that a late one delays those after it."""
     latencies: list[float] = []
     started = time.perf_counter()
     while not until():

@@ -1,4 +1,4 @@
-"""The processes of a server: found by its pid or its listening port; their CPU time and their memory, all together."""
+"""The processes of a server, found by its pid or its listening port; their CPU time and memory together."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ProcessTree:
     pid: int
 
     def processes(self) -> list[psutil.Process]:
-        """The first process first. Empty where it has ended."""
+        """List the processes, the first one first. Empty if it has ended."""
         try:
             first = psutil.Process(self.pid)
             return [first, *first.children(recursive=True)]
@@ -28,7 +28,7 @@ class ProcessTree:
             return []
 
     def cpu_seconds(self) -> float:
-        """CPU time of all of them so far, user and system."""
+        """Return the CPU time of all of them so far, user and system."""
         total = 0.0
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -37,7 +37,7 @@ class ProcessTree:
         return total
 
     def pss(self) -> float:
-        """MB of proportional set size, summed: pages that n processes share count 1/n in each."""
+        """Return MB of proportional set size, summed: pages that n processes share count 1/n in each."""
         total = 0.0
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -46,8 +46,9 @@ class ProcessTree:
 
 
 def process_pss(process: psutil.Process) -> float:
-    """MB of one process. ``smaps_rollup`` is summed up by the kernel; psutil adds up the long ``smaps`` where that is
-    missing.
+    """Return MB of one process, from ``smaps_rollup``, which the kernel sums up.
+
+    Where that file is missing psutil adds up the long ``smaps``.
     """
     try:
         lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
@@ -59,7 +60,7 @@ def process_pss(process: psutil.Process) -> float:
 
 
 def tree_of(url: str, pid: int | None = None) -> ProcessTree | None:
-    """The processes of the server at ``url``: those of ``pid`` if given, else of whoever listens there.
+    """Return the processes of the server at ``url``: those of ``pid`` if given, else of whoever listens there.
 
     The first process is the topmost that can be seen to hold the listening socket: its workers inherit that. None: the
     server is not on this machine, or its processes are hidden from us.

@@ -1,5 +1,4 @@
-"""The peer that this project's ratios are against: Immich's machine-learning protocol served the plain way, so that
-anyone can repeat them.
+"""The peer of the benchmarks: Immich's machine-learning protocol served the plain way.
 
 One process: Starlette under uvicorn, models called in a pool of one thread per core, one picture a call. Pictures are
 decoded whole by Pillow. Models are ONNX Runtime in fp32 with its defaults (threads, memory arena), loaded by the first
@@ -8,8 +7,7 @@ call. OCR is rapidocr's own detector, on the picture shrunk to the resolution th
 lines a call, without the classifier of upside-down lines; rapidocr itself switches the arena off. Immich's own server
 is built this way, of the same two packages. Nothing is slowed down to look worse, and nothing is tuned.
 
-The weights are those that the service would use: the same settings (environment) name them and ``models.locate`` finds
-them.
+The weights are those that the service would use: the same settings (environment) name them and ``models`` finds them.
 
     python -m tools.bench.reference --port 3013 [--no-arena]
 
@@ -60,7 +58,7 @@ class Reference:
         self._loading = threading.Lock()
 
     def predict(self, task: str, given: Any, asked: Mapping[str, Any]) -> Any:
-        """``task``: visual, textual, facial-recognition or ocr."""
+        """Answer one ``task``: visual, textual, facial-recognition or ocr."""
         with self._loading:
             if task not in self._loaded:
                 load = {
@@ -192,7 +190,7 @@ class Reference:
 
 
 def _centre(image: Image.Image, size: int) -> Image.Image:
-    """The short side to ``size``, and the middle of the long one."""
+    """Resize the short side to ``size``, and cut out the middle of the long one."""
     scale = size / min(image.size)
     image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
     left, top = (image.width - size) // 2, (image.height - size) // 2
@@ -240,7 +238,7 @@ async def _ping(request: Request) -> Response:
 
 
 def application(config: Settings, *, arena: bool = True) -> Starlette:
-    """The peer as an ASGI application."""
+    """Return the peer as an ASGI application."""
     api = Api(Reference(config, arena=arena))
     pings = [Route(path, _ping) for path in ("/ping", "/readyz")]
     return Starlette(routes=[*pings, Route("/predict", api.predict, methods=["POST"])])

@@ -1,4 +1,4 @@
-"""What a benchmark hands back: tables, the machine they were measured on, and both as text or JSON."""
+"""The report of a benchmark: tables and the machine they were measured on, as text or JSON."""
 
 from __future__ import annotations
 
@@ -32,18 +32,19 @@ class Table:
 
 
 def progress(text: str) -> None:
-    """Say on stderr how far a long run has come; the report alone goes to stdout."""
+    """Print on stderr how far a long run has come; stdout has the report alone."""
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 def milliseconds(seconds: Sequence[float], percentile: float) -> float:
-    """A percentile (0 to 100) of durations, in ms; NaN where there are none."""
+    """Return a percentile (0 to 100) of durations in seconds, in ms; NaN if there are none."""
     return float(np.percentile(seconds, percentile)) * 1000 if len(seconds) else float("nan")
 
 
 def machine() -> dict[str, Cell]:
-    """Where and on what this runs, and how busy it was just before (mean length of the run queue in the last
-    minute).
+    """Describe the machine and the versions that are measured, and how busy it was just before.
+
+    How busy: the mean length of the run queue in the last minute.
     """
     return {
         "cpu": _cpu(),
@@ -57,15 +58,16 @@ def machine() -> dict[str, Cell]:
 
 
 class Neighbours:
-    """How much of the machine other processes take from now on. A benchmark that shares its cores measures its
-    neighbours too.
+    """The share of the machine that other processes take from now on.
+
+    A benchmark that shares its cores measures its neighbours too.
     """
 
     def __init__(self) -> None:
         self._started, self._busy, self._ours = time.perf_counter(), _busy_seconds(), _our_seconds()
 
     def percent(self) -> float:
-        """CPU time of all that is not this process or one of its children that have ended, in % of all cores."""
+        """Return the CPU time of all but this process and its ended children, in % of all cores."""
         busy, ours = _busy_seconds() - self._busy, _our_seconds() - self._ours
         available = (time.perf_counter() - self._started) * (os.cpu_count() or 1)
         return round(max(0.0, busy - ours) / available * 100, 1)
@@ -95,13 +97,13 @@ def _cpu() -> str:
 
 
 def to_json(name: str, where: Mapping[str, Cell], tables: Sequence[Table]) -> str:
-    """One JSON object: ``benchmark``, ``machine``, ``tables``. Figures that are not known (NaN) are null."""
+    """Return one JSON object: ``benchmark``, ``machine``, ``tables``. Figures that are not known (NaN) are null."""
     report = {"benchmark": name, "machine": where, "tables": [asdict(table) for table in tables]}
     return json.dumps(_known(report), ensure_ascii=False, indent=1)
 
 
 def _known(value: Any) -> Any:
-    """The same with null in place of NaN, which JSON lacks."""
+    """Replace NaN, which JSON lacks, by null."""
     if isinstance(value, dict):
         return {key: _known(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -110,7 +112,7 @@ def _known(value: Any) -> Any:
 
 
 def to_text(name: str, where: Mapping[str, Cell], tables: Sequence[Table]) -> str:
-    """Markdown tables, aligned for the terminal; those of detail are left out."""
+    """Return Markdown tables, aligned for the terminal; those of detail are left out."""
     head = f"# {name}: " + ", ".join(f"{key} {value}" for key, value in where.items())
     return "\n\n".join([head, *(_markdown(table) for table in tables if not table.detail)])
 

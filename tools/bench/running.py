@@ -1,4 +1,4 @@
-"""The service that the benchmarks talk to: the real one, started as a user would, with models that need no download."""
+"""The service that the benchmarks load: started as a user would, with models that need no download."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLIP_MODEL = "ViT-B-16"
 
 
 def requests_by_task() -> dict[str, list[bytes]]:
-    """Bodies of requests by what they ask for: CLIP and faces of photos, OCR of pages."""
+    """Return bodies of requests by what they ask for: CLIP and faces of photos, OCR of pages."""
     return {
         "clip (tiny)": [multipart(clip_visual(), image=photo) for photo in photos()],
         "faces": [multipart(faces(), image=photo) for photo in photos()],
@@ -29,8 +29,9 @@ def requests_by_task() -> dict[str, list[bytes]]:
 
 @contextmanager
 def service(environment: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """The service with a tiny CLIP of 512 numbers (in place of ViT-B-16), buffalo_s and PP-OCRv6_small, ready to
-    answer.
+    """Start the service, yield it when it is ready, and stop it.
+
+    Its models are a tiny CLIP of 512 numbers (in place of ViT-B-16), buffalo_s and PP-OCRv6_small.
     """
     with tempfile.TemporaryDirectory(prefix="immich-bento-bench-") as folder:
         tiny_clip_folder(Path(folder) / "models" / "clip" / CLIP_MODEL)
@@ -41,12 +42,12 @@ def service(environment: Mapping[str, str] | None = None) -> Iterator[Server]:
 
 
 def cpu_seconds(server: Server) -> float:
-    """CPU that all processes of ``server`` have used so far."""
+    """Return the CPU seconds that all processes of ``server`` have used so far."""
     return sum(times.user + times.system for times in (process.cpu_times() for process in server.processes()))
 
 
 def pss(server: Server) -> dict[str, float]:
-    """MB of proportional set size by process: pages that n processes share count 1/n in each."""
+    """Return MB of proportional set size by process: pages that n processes share count 1/n in each."""
     sizes: dict[str, float] = {}
     for process in server.processes():
         with contextlib.suppress(psutil.Error):  # a runner that gives way to a fresh one

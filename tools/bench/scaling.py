@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> list[Table]:
 
 
 def by_cores(options: argparse.Namespace) -> tuple[str, str, Throughput]:
-    """Both servers on the first n cores that this process may use."""
+    """Measure both servers on the first n cores that this process may use."""
     usable = sorted(os.sched_getaffinity(0))
     counts = [count for count in (1, 2, 4, 8, 16, 32, 64) if count <= len(usable)]
     found: Throughput = {f"{task}, {name}": [] for name in ("ours", "peer") for task in TASKS}
@@ -74,7 +74,7 @@ def by_cores(options: argparse.Namespace) -> tuple[str, str, Throughput]:
 
 
 def by_sizes(options: argparse.Namespace) -> tuple[str, str, Throughput]:
-    """Ours, with the same pictures in other sizes."""
+    """Measure ours, with the same pictures in other sizes."""
     found: Throughput = {task: [] for task in TASKS}
     with contenders.ours(options) as target:
         for task in TASKS:
@@ -86,7 +86,7 @@ def by_sizes(options: argparse.Namespace) -> tuple[str, str, Throughput]:
 
 
 def by_batches(options: argparse.Namespace) -> tuple[str, str, Throughput]:
-    """Ours, started anew for each MAX_BATCH."""
+    """Measure ours, started anew for each MAX_BATCH."""
     found: Throughput = {task: [] for task in TASKS}
     for size in BATCHES:
         with contenders.ours(options, {"MAX_BATCH": str(size)}) as target:
@@ -96,7 +96,7 @@ def by_batches(options: argparse.Namespace) -> tuple[str, str, Throughput]:
 
 
 def _throughput(target: Target, requests: Sequence[bytes], options: argparse.Namespace, *, callers: int) -> float:
-    """Raises ``RuntimeError`` where a request fails."""
+    """Return answers per second. Raise ``RuntimeError`` if a request fails."""
     warm_up(target, requests)
     loading = Loading(Extent(options.seconds, options.requests), callers=callers)
     figures = medians([one_round(target, requests, loading) for _ in range(options.rounds)])

@@ -1,5 +1,4 @@
-"""How long a start takes: to ``/ping``, and to the first answers of CLIP, cold (nothing compiled or checked before) and
-warm.
+"""How long a start takes: to ``/ping``, and to the first answers of CLIP, cold and warm.
 
 Cold is a start with empty caches, warm the next one with what the first left there (compiled models, checked digests).
 The weights are in the machine's page cache both times. The first requests are sent from the moment of the start, again
@@ -40,7 +39,7 @@ def run(options: argparse.Namespace) -> list[Table]:
 
 
 def measure(options: argparse.Namespace) -> tuple[list[Table], list[Verdict]]:
-    """Starts of ours, cold and warm, and of the peer by turns."""
+    """Time starts of ours, cold and warm, and of the peer in turns."""
     times: dict[str, list[Times]] = {"ours, cold": [], "ours, warm": [], "peer": []}
     for _ in range(options.rounds):
         with tempfile.TemporaryDirectory(prefix="immich-bento-bench-") as folder:

@@ -1,6 +1,4 @@
-"""Where the CPU time of a program goes: functions that already exist, wrapped, so that the program itself carries no
-clocks.
-"""
+"""CPU time of a program by part: existing functions are wrapped, so that the program itself holds no clocks."""
 
 from __future__ import annotations
 
@@ -18,8 +16,9 @@ from runners.engine import Session
 
 
 class Stopwatch:
-    """CPU seconds of the process by part. A part that is called within another is taken out of it. For one thread that
-    calls.
+    """CPU seconds of the process by part, for one calling thread.
+
+    A part that is called within another is taken out of it.
     """
 
     def __init__(self) -> None:
@@ -28,7 +27,7 @@ class Stopwatch:
 
     @contextmanager
     def measuring(self, part: str) -> Iterator[None]:
-        """All that the process computes meanwhile is ``part``, but for what is measured within."""
+        """Count what the process computes meanwhile as ``part``, without what is measured within."""
         self._inner.append(0.0)
         began = time.process_time()
         try:
@@ -40,7 +39,7 @@ class Stopwatch:
                 self._inner[-1] += whole
 
     def wrapped(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """``function``, measured."""
+        """Return ``function`` wrapped, so that its calls are measured."""
 
         @functools.wraps(function)
         def measured(*given: Any, **named: Any) -> Any:
@@ -51,9 +50,9 @@ class Stopwatch:
 
     @contextmanager
     def watching(self, parts: Mapping[str, Sequence[tuple[ModuleType | type, str]]]) -> Iterator[None]:
-        """While this lasts, the functions named are parts. ``parts``: modules or classes, and names in them, by part.
+        """Measure the named functions as parts while the context lasts.
 
-        Raises ``AttributeError`` where a name is gone.
+        ``parts``: modules or classes, and names in them, by part. Raise ``AttributeError`` if a name does not exist.
         """
         undo = []
         try:

@@ -1,10 +1,9 @@
-"""What a ``/predict`` costs beyond its model: gateway, runner and back, for a 400 kB picture; and what BentoML's own
-way would cost.
+"""What a ``/predict`` costs beyond its model: gateway, runner and back, for a 400 kB picture.
 
 The tiny CLIP on a preview of 400 kB. The whole is timed over HTTP, one caller; the model's own ``run`` of the same job
 (decoding is nearly all of it) in this process, in turns with the service. Their difference is the transport: HTTP,
-multipart, pickling, the Unix socket, batcher and threads, JSON. The second table compares BentoML's own API and client
-with ``JobApp`` and ``JobClient`` on a pair of runners that do nothing.
+multipart, the Unix socket, batcher and threads, JSON. The second table compares BentoML's own API and client with
+``JobApp`` and ``JobClient`` on a pair of runners that do nothing.
 """
 
 from __future__ import annotations

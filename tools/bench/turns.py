@@ -1,4 +1,4 @@
-"""Ways of doing one thing, timed in turns, so that what else the machine does meanwhile meets them all alike."""
+"""Several ways of doing one thing, timed in turns, so that other load on the machine meets them all alike."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from tools.bench.report import milliseconds
 
 
 def percentiles(timings: Mapping[str, list[list[float]]]) -> dict[str, tuple[float, float]]:
-    """p50 and p95 over all rounds, ms, by way."""
+    """Return p50 and p95 over all rounds, in ms, by way."""
     every = {name: list(chain.from_iterable(rounds)) for name, rounds in timings.items()}
     return {name: (milliseconds(seconds, 50), milliseconds(seconds, 95)) for name, seconds in every.items()}
 
 
 def median_difference(one: list[list[float]], other: list[list[float]]) -> float:
-    """ms: the median over the rounds of how much longer ``one`` took than ``other`` in the median of the round."""
+    """Return the median over the rounds of how many ms longer the median of ``one`` took than that of ``other``."""
     return statistics.median(milliseconds(a, 50) - milliseconds(b, 50) for a, b in zip(one, other, strict=True))
 
 
 def alternate(ways: Mapping[str, Callable[[], float]], *, rounds: int, requests: int) -> dict[str, list[list[float]]]:
-    """Seconds by way and round. Every round begins with another way; each way's first call in a round is not
-    counted.
+    """Return seconds by way and round.
+
+    Every round begins with another way; the first call of each way in a round is not counted.
     """
     timings: dict[str, list[list[float]]] = {name: [] for name in ways}
     names = list(ways)

@@ -1,4 +1,4 @@
-"""Measured figures beside the targets that the project set itself (the table of the issue "Fast and small")."""
+"""Measured figures beside the targets that the project set itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tools.bench.report import Table
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One figure and what it should be."""
+    """One figure and its target."""
 
     what: str
     value: float
@@ -28,6 +28,6 @@ def at_most(what: str, value: float, limit: float) -> Verdict:
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> Table:
-    """What was found beside what is due."""
+    """Return the figures beside their targets, and whether each is met."""
     rows = tuple((one.what, one.value, one.target, "yes" if one.met else "NO") for one in verdicts)
     return Table("Targets", ("", "found", "target", "met"), rows)

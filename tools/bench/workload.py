@@ -1,4 +1,4 @@
-"""What is asked of a server, task by task: the bodies of requests as Immich sends them."""
+"""The load of each task: the bodies of requests as Immich sends them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _QUERIES = (
 
 
 def pictures(task: str) -> Sequence[bytes]:
-    """The pictures of ``clip``, ``face`` or ``ocr``, as previews."""
+    """Return the pictures of ``clip``, ``face`` or ``ocr``, as previews."""
     if task == "face":
         return [*photos(), *scenes()]
     if task == "ocr":
@@ -28,16 +28,16 @@ def pictures(task: str) -> Sequence[bytes]:
 
 
 def request(task: str, picture: bytes) -> bytes:
-    """The body of one request of ``clip``, ``face`` or ``ocr``."""
+    """Return the body of one request of ``clip``, ``face`` or ``ocr``."""
     entries = {"clip": clip_visual, "face": faces, "ocr": ocr}[task]()
     return multipart(entries, image=picture)
 
 
 def bodies(task: str, *, short_side: int | None = None) -> list[bytes]:
-    """The requests of ``task``, 8 to 32 of them, to be sent in turn. ``short_side``: pixels of the pictures, in place
-    of 1440.
+    """Return the requests of ``task``, 8 to 32 of them, to be sent in turn.
 
-    ``ocr``: pages and photos by turns, half of each. ``mixed``: one each of CLIP, faces, OCR and text by turns.
+    ``short_side``: pixels of the pictures, in place of 1440. ``ocr``: pages and photos in turns, half of each.
+    ``mixed``: one each of CLIP, faces, OCR and text in turns.
     """
     if task == "text":
         return [multipart(clip_textual(language="zh-CN"), text=query) for query in _QUERIES]

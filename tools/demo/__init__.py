@@ -1,1 +1,1 @@
-"""``make demo``: the whole of search on sample pictures, with nothing but what pip installs. See ``demo.__main__``."""
+"""The demo of search: sample pictures, a service of its own, five searches. See ``tools.demo.__main__``."""

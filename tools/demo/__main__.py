@@ -1,5 +1,6 @@
-"""``make demo``: start the service, index sample pictures, search five times, and leave it running. ``make demo-stop``
-ends it.
+"""The demo, ``make demo``: start the service, index sample pictures, search five times, and leave it running.
+
+``make demo-stop`` ends it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """One of the five."""
+    """One of the five searches."""
 
     query: str
     mode: str
@@ -78,14 +79,14 @@ def _show(console: Console) -> int:
 
 
 def _index(service: Running) -> None:
-    """Raises ``DemoFailed``."""
+    """Index the sample pictures. Raise ``DemoFailed`` if the command fails."""
     command = (sys.executable, "-m", "search", "index", str(service.pictures), "--url", service.url)
     if subprocess.run(command, cwd=ROOT, env=dict(service.environment()), check=False).returncode != 0:
         raise DemoFailed(f"The pictures could not be indexed. The service's log is {service.log}.")
 
 
 def _searched(service: Running) -> Table:
-    """A row for each hit. Raises ``DemoFailed``."""
+    """Search, and return a table with a row for each hit. Raise ``DemoFailed`` if a search fails."""
     table = Table(
         "query",
         Column("found, best first", no_wrap=True),

@@ -1,5 +1,6 @@
-"""Drawings that cn-clip-tiny, which knows emoji and not photos, can tell apart: 256 pixels on white, made of a few
-shapes each.
+"""Drawings that cn-clip-tiny can tell apart, which knows emoji and not photos.
+
+Each is 256 pixels on white and made of a few shapes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ _SCALE = 4
 
 
 def draw(name: str) -> Image.Image:
-    """The drawing called ``name``, one of ``DRAWINGS``; (256, 256) RGB."""
+    """Return the drawing called ``name``, one of ``DRAWINGS``; (256, 256) RGB."""
     image = Image.new("RGB", (SIZE * _SCALE, SIZE * _SCALE), "white")
     _Scaled(image).draw(DRAWINGS[name])
     return image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
@@ -29,7 +30,7 @@ class _Scaled:
         drawing(self)
 
     def oval(self, x: float, y: float, width: float, height: float, colour: str) -> None:
-        """Centred on x, y."""
+        """Draw an oval centred on x, y."""
         self._pen.ellipse(
             [_SCALE * v for v in (x - width / 2, y - height / 2, x + width / 2, y + height / 2)], fill=colour
         )
@@ -43,7 +44,7 @@ class _Scaled:
         )
 
     def half(self, x: float, y: float, width: float, height: float, colour: str) -> None:
-        """The upper half of an oval centred on x, y."""
+        """Draw the upper half of an oval centred on x, y."""
         box = [_SCALE * v for v in (x - width / 2, y - height / 2, x + width / 2, y + height / 2)]
         self._pen.pieslice(box, 180, 360, fill=colour)
 

@@ -75,7 +75,7 @@ DOCUMENTS = (
 
 
 def make(folder: Path) -> int:
-    """Write the pictures into ``folder``, where they are not there yet; returns how many there are."""
+    """Write the pictures into ``folder`` that are not there yet, and return how many there are."""
     folder.mkdir(parents=True, exist_ok=True)
     for document in DOCUMENTS:
         path = folder / f"{document.name}.jpg"
@@ -104,7 +104,7 @@ def _render(document: Document) -> Image.Image:
 
 @lru_cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """Noto Sans CJK SC, from the package manimgx-fonts-cjk, which ``make demo`` installs."""
+    """Load Noto Sans CJK SC from the package manimgx-fonts-cjk, which ``make demo`` installs."""
     spec = find_spec("manimgx_fonts_cjk")
     if spec is None or spec.origin is None:
         raise SystemExit("The demo's pictures need the package manimgx-fonts-cjk: `make demo` installs it.")
@@ -112,5 +112,5 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def names() -> Sequence[str]:
-    """What the pictures are called."""
+    """Return the file names of the pictures."""
     return [f"{document.name}.jpg" for document in DOCUMENTS] + [f"drawing-{name}.png" for name in DRAWINGS]

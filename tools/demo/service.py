@@ -1,5 +1,6 @@
-"""The demo's service: found if it runs, started if it does not, with everything of its own in one folder of the working
-tree.
+"""The service of the demo: found if it runs, started if it does not.
+
+Everything that it writes is in one folder of the working tree.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _MODELS = {"CLIP_MODEL": "cn-clip-tiny", "OCR_MODEL": "PP-OCRv6_small", "RECOGNI
 
 
 class DemoFailed(Exception):
-    """What went wrong, in a sentence for a person."""
+    """The demo cannot go on; the message says why, in a sentence for a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Running:
         return FOLDER / "pictures"
 
     def environment(self) -> Mapping[str, str]:
-        """What the service, and ``python -m search`` for it, are set by. Settings of the person's own are left out."""
+        """Return the environment of the service and of ``python -m search`` for it, without the user's own settings."""
         names = {name.split("__")[0] for name in _setting_names()}
         kept = {name: value for name, value in os.environ.items() if name.split("__")[0].upper() not in names}
         return {
@@ -78,7 +79,7 @@ class Running:
         }
 
     def process(self) -> psutil.Process | None:
-        """The process, or None if it has ended."""
+        """Return the process, or None if it has ended."""
         with suppress(psutil.Error):
             process = psutil.Process(self.pid)
             if abs(process.create_time() - self.started) < 1 and process.status() != psutil.STATUS_ZOMBIE:
@@ -87,7 +88,7 @@ class Running:
 
 
 def running() -> Running | None:
-    """The demo's service, if it runs."""
+    """Return the demo's service if it runs, else None."""
     try:
         found = Running(**json.loads(_STATE.read_text()))
     except (OSError, ValueError, TypeError):
@@ -96,7 +97,7 @@ def running() -> Running | None:
 
 
 def start() -> Running:
-    """Start the service and wait until it answers and searches. Raises ``DemoFailed``."""
+    """Start the service and wait until it answers and searches. Raise ``DemoFailed``."""
     own = ROOT / ".env"
     if own.exists() and re.search(
         r"^\s*(export\s+)?DATABASE_URL\s*=", own.read_text(errors="replace"), re.MULTILINE | re.IGNORECASE
@@ -128,8 +129,9 @@ def start() -> Running:
 
 
 def _check_that_postgresql_can_run() -> None:
-    """Raises ``DemoFailed`` at once with what the service would otherwise say in its log for as long as it is waited
-    for.
+    """Raise ``DemoFailed`` if PostgreSQL cannot run, with the reason.
+
+    Otherwise the reason would be in the log of the service alone, while the demo waits for it.
     """
     try:
         EmbeddedServer(_search_folder()).check()
@@ -138,7 +140,7 @@ def _check_that_postgresql_can_run() -> None:
 
 
 def wait_until_ready(service: Running) -> None:
-    """Until all runners and search answer. Raises ``DemoFailed``."""
+    """Wait until all runners and search answer. Raise ``DemoFailed`` if they do not in time."""
     deadline = time.monotonic() + _READY_SECONDS
     while time.monotonic() < deadline:
         if service.process() is None:
@@ -157,7 +159,7 @@ def _client(service: Running) -> httpx.Client:
 
 
 def stop() -> bool:
-    """End the service and its database; False if it did not run. Everything it made stays in the folder."""
+    """End the service and its database; return False if it did not run. Everything it made stays in the folder."""
     found = running()
     process = found.process() if found else None
     _STATE.unlink(missing_ok=True)
@@ -179,7 +181,9 @@ def _setting_names() -> set[str]:
 
 
 def _search_folder() -> Path:
-    """In the working tree, unless this is root and the tree lies where the user that PostgreSQL then runs as cannot
+    """Return the folder of the database.
+
+    It is in the working tree, unless this is root and the tree lies where the user that PostgreSQL then runs as cannot
     enter.
     """
     user = server_user()
@@ -189,7 +193,7 @@ def _search_folder() -> Path:
 
 
 def _key() -> str:
-    """The key of the last time, or a new one."""
+    """Return the key of the last time, or a new one."""
     path = FOLDER / "key"
     if not path.exists():
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -199,7 +203,7 @@ def _key() -> str:
 
 
 def _free_port() -> int:
-    """3003 if nobody has it, else any."""
+    """Return 3003 if nobody has it, else any free port."""
     for wanted in (3003, 0):
         with suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", wanted))

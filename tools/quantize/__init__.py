@@ -1,4 +1,4 @@
-"""int8 twins of CLIP image graphs, calibrated on pictures of the user's: needs nncf, which serving does not."""
+"""int8 twins of CLIP image graphs, calibrated on the user's pictures. Needs nncf, which serving does not."""
 
 from tools.quantize.quantization import QuantizationRefused, Quantized, quantize
 

@@ -1,5 +1,6 @@
-"""``python -m tools.quantize MODEL --pictures DIR``: make an int8 twin of a CLIP model's image half, for
-PRECISION=int8.
+"""Make an int8 twin of a CLIP model's image half, for PRECISION=int8.
+
+python -m tools.quantize MODEL --pictures DIR
 """
 
 from __future__ import annotations

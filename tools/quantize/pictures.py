@@ -1,6 +1,4 @@
-"""Pictures of a folder, as a CLIP image graph sees them: by the service's own preprocessing, in an order that mixes the
-folder.
-"""
+"""Pictures of a folder as a CLIP image graph gets them: by the service's own preprocessing, in a mixed order."""
 
 from __future__ import annotations
 
@@ -19,13 +17,13 @@ _MAX_PIXELS = 100_000_000
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """The pictures below ``folder``, shuffled in the same way at every call. Raises ``OSError``."""
+    """Return the pictures below ``folder``, shuffled in the same way at every call. Raise ``OSError``."""
     found = [path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file()]
     return sorted(found, key=lambda path: hashlib.sha256(str(path.relative_to(folder)).encode()).digest())
 
 
 def read_pictures(paths: list[Path], preprocessing: Preprocessing, count: int) -> Iterator[NDArray[np.uint8]]:
-    """(h, w, 3) uint8 RGB of the first ``count`` of ``paths`` that can be read, at the model's size."""
+    """Yield (h, w, 3) uint8 RGB of the first ``count`` of ``paths`` that can be read, at the model's size."""
     for path in paths:
         if count <= 0:
             return

@@ -1,9 +1,8 @@
-"""A CLIP image graph to int8, weights and activations, after training: NNCF's quantization with SmoothQuant, on the
-user's pictures.
+"""Quantization of a CLIP image graph to int8, weights and activations: NNCF with SmoothQuant, on the user's pictures.
 
 Measured with CN-CLIP ViT-B-16 (random weights), CPU time a picture at batch 8 on AVX512-VNNI: bf16 97 ms, int8 62 ms,
-at a cosine to fp32 of 0.9996 in the mean. Text is not worth it: a query is one text. Faces and OCR are left out:
-landmarks move too far already in bf16, and what OCR reads must be held to texts, which a folder of pictures does not
+at a cosine to fp32 of 0.9996 in the mean. Text is not quantized: a query is one text. Faces and OCR are left out:
+landmarks move too far already in bf16, and OCR would have to be held to texts, which a folder of pictures does not
 have.
 """
 
@@ -70,8 +69,8 @@ class Quantized:
 def quantize(entry: ModelEntry, folder: Path, settings: Settings, *, count: int = 300) -> tuple[Path, Quantized]:
     """Make the int8 twin of ``entry``'s image half beside its graph, from at most ``count`` pictures below ``folder``.
 
-    Returns the twin's path and what was measured. Raises ``QuantizationRefused``; ``ModelUnavailable`` where the model
-    is not here; ``OSError``.
+    Return the twin's path and what was measured. Raise ``QuantizationRefused``; ``ModelUnavailable`` if the model is
+    not here; ``OSError``.
     """
     if entry.task is not Task.CLIP:
         raise QuantizationRefused(
@@ -127,7 +126,7 @@ def _write_int8(graph: Path, samples: list[NDArray[Any]], target: Path) -> None:
 
 
 def _batch(pixels: NDArray[np.uint8], graph: Path, preprocessing: Preprocessing) -> NDArray[Any]:
-    """(n, h, w, 3) uint8 as the graph takes it: as it is, or normalised (n, 3, h, w)."""
+    """Return (n, h, w, 3) uint8 as the graph takes it: as it is, or normalised (n, 3, h, w)."""
     session = open_session(graph, _REFERENCE)
     dtype = session.inputs[0].dtype
     session.close()
@@ -135,7 +134,7 @@ def _batch(pixels: NDArray[np.uint8], graph: Path, preprocessing: Preprocessing)
 
 
 def _cosines(graph: Path, twin: Path, batch: NDArray[Any]) -> NDArray[np.float64]:
-    """Cosine of each row's vector in int8 to that in fp32, as the service computes both."""
+    """Return the cosine of each row's vector in int8 to that in fp32, as the service computes both."""
     vectors = []
     for session in (
         open_session(graph, _REFERENCE),

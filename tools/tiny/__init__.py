@@ -1,3 +1,1 @@
-"""cn-clip-tiny: how the model that ships with the project was trained, and its files. README.md is its card. No server
-imports this.
-"""
+"""The training of cn-clip-tiny, the model that ships with the project. models/tiny/README.md is its card."""

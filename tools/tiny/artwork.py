@@ -1,5 +1,4 @@
-"""Open emoji artwork as small pictures: fetched by npm, rendered by resvg, kept in a cache folder outside the
-repository.
+"""Open emoji artwork as small pictures: fetched by npm, rendered by resvg, kept in a cache folder.
 
 Pictures are (size, size, 4) uint8 RGBA, straight alpha. An emoji is written as its code points in lower-case
 hexadecimal, joined by ``-``, without the variation selector fe0f: ``1f469-200d-1f680``.
@@ -75,10 +74,9 @@ class Artwork:
 
 
 def fetch_packages(cache: Path) -> Path:
-    """Install the npm packages below ``cache``, and return their ``node_modules``. Does nothing where that was done
-    before.
+    """Install the npm packages below ``cache`` unless that was done before, and return their ``node_modules``.
 
-    Raises ``subprocess.CalledProcessError`` where npm fails.
+    Raise ``subprocess.CalledProcessError`` if npm fails.
     """
     wanted = [*(f"@iconify-json/{icons.name}@{icons.version}" for icons in SETS), *OTHERS]
     stamp = cache / "packages.txt"
@@ -101,14 +99,12 @@ def fetch_packages(cache: Path) -> Path:
 
 
 def code_points(text: str) -> str:
-    """An emoji's characters as this module writes emoji."""
+    """Return an emoji's characters as this module writes emoji."""
     return "-".join(f"{ord(char):x}" for char in text if char != "\ufe0f")
 
 
 def is_variant(emoji: str) -> bool:
-    """Whether ``emoji`` differs from another in nothing but skin tone or the direction it faces, or is a country's
-    flag.
-    """
+    """Return whether ``emoji`` differs from another only in skin tone or direction, or is a country's flag."""
     points = [int(point, 16) for point in emoji.split("-")]
     skin_tone = any(0x1F3FB <= point <= 0x1F3FF for point in points)
     flag = any(0x1F1E6 <= point <= 0x1F1FF or point >= 0xE0000 for point in points)
@@ -116,13 +112,13 @@ def is_variant(emoji: str) -> bool:
 
 
 def drawn_in(modules: Path, name: str) -> dict[str, str]:
-    """Emoji to icon name, of the sets that say which icon is which emoji (``chars.json``)."""
+    """Map emoji to icon names, of the sets that say which icon is which emoji (``chars.json``)."""
     chars: dict[str, str] = json.loads((modules / f"@iconify-json/{name}/chars.json").read_text())
     return {"-".join(point for point in emoji.split("-") if point != "fe0f"): icon for emoji, icon in chars.items()}
 
 
 def training_artwork(modules: Path, emoji: list[str], cache: Path) -> Artwork:
-    """Every picture of ``emoji`` in all sets but the held-out one. Rendered once, then read from ``cache``."""
+    """Return every picture of ``emoji`` in all sets but the held-out one. Rendered once, then read from ``cache``."""
     index = {code: number for number, code in enumerate(emoji)}
     icon_names = _icon_names(modules, index)
     parts = [
@@ -136,7 +132,7 @@ def training_artwork(modules: Path, emoji: list[str], cache: Path) -> Artwork:
 
 
 def held_out_pictures(modules: Path, emoji: list[str], side: int = 256) -> Iterator[Image.Image]:
-    """OpenMoji's pictures of ``emoji``, in order, on white: RGB, ``side`` pixels."""
+    """Return OpenMoji's pictures of ``emoji``, in order, on white: RGB, ``side`` pixels."""
     names, icons = drawn_in(modules, HELD_OUT), _icons(modules, HELD_OUT)
     for code in emoji:
         picture = Image.fromarray(_rendered(_svg(icons, names[code]), side))
@@ -145,7 +141,7 @@ def held_out_pictures(modules: Path, emoji: list[str], side: int = 256) -> Itera
 
 
 def _icon_names(modules: Path, index: dict[str, int]) -> dict[str, int]:
-    """Icon name to emoji. Sets without ``chars.json`` use the same names, which are Unicode's."""
+    """Map icon names to emoji. Sets without ``chars.json`` use the same names, which are Unicode's."""
     names: dict[str, int] = {}
     for name in ("fluent-emoji-flat", "twemoji", "noto"):
         names |= {icon: index[code] for code, icon in drawn_in(modules, name).items() if code in index}
@@ -158,7 +154,10 @@ def _icons(modules: Path, name: str) -> dict[str, Any]:
 
 
 def _svg(icons: dict[str, Any], name: str, *, line: float = 0) -> str:
-    """``line``: width in parts of the picture's side of a black line around every shape that has none of its own."""
+    """Return an icon as SVG.
+
+    ``line``: width of a black line around every shape that has none of its own, in parts of the picture's side.
+    """
     while name in icons.get("aliases", {}) and name not in icons["icons"]:
         name = icons["aliases"][name]["parent"]
     icon = icons["icons"][name]
@@ -200,8 +199,9 @@ def _render_set(modules: Path, icon_set: IconSet, icon_names: dict[str, int]) ->
 
 
 def _render_font(package: Path, index: dict[str, int]) -> Artwork:
-    """Emoji of one code point, from the files that a font is split into; each says in the style sheet what it
-    covers.
+    """Render emoji of one code point from the files that a font is split into.
+
+    Each file says in the style sheet what it covers.
     """
     pixels, emoji = [], []
     for weight in FONT_WEIGHTS:

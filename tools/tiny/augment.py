@@ -1,5 +1,6 @@
-"""Pictures of one drawing style made to vary towards others: moved, recoloured, outlined, drawn in lines alone. In
-batches, in torch.
+"""Augmentation: pictures of one drawing style varied towards others, in batches, in torch.
+
+They are moved, recoloured, outlined, or reduced to lines.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from torch.nn import functional
 
 
 def augment(pixels: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """(n, 4, s, s) uint8 RGBA to (n, 3, size, size) float32 RGB, 0 to 1, every picture changed in its own way."""
+    """Turn (n, 4, s, s) uint8 RGBA into (n, 3, size, size) float32 RGB, 0 to 1, each picture changed in its own way."""
     images = pixels.float() / 255
     images = torch.cat([images[:, :3] * images[:, 3:], images[:, 3:]], 1)  # premultiplied, so that edges stay clean
     images = _moved(images, size, generator)
@@ -33,9 +34,7 @@ def _uniform(count: int, low: float, high: float, generator: torch.Generator) ->
 
 
 def _moved(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Turned by up to 15 degrees, 0.65 to 1.1 times the size and a little out of the middle. Empty beyond the
-    border.
-    """
+    """Turn by up to 15 degrees, scale by 0.65 to 1.1 and shift a little. Empty beyond the border."""
     count = len(images)
     angle = _uniform(count, -0.26, 0.26, generator)
     across = _uniform(count, 0.91, 1.5, generator)
@@ -50,7 +49,7 @@ def _moved(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
 
 
 def _recoloured(colour: Tensor, alpha: Tensor, generator: torch.Generator) -> Tensor:
-    """Hue, saturation and lightness changed; a tenth of the pictures wholly grey, a fifth in few flat colours."""
+    """Change hue, saturation and lightness; a tenth of the pictures become grey, a fifth get few flat colours."""
     count = len(colour)
     grey = torch.full((3, 3), 1 / 3)
     saturation = _uniform(count, 0.4, 1.5, generator).view(-1, 1, 1) * (1 - _chance(count, 0.12, generator)[:, 0])
@@ -65,8 +64,9 @@ def _recoloured(colour: Tensor, alpha: Tensor, generator: torch.Generator) -> Te
 
 
 def _outlined(alpha: Tensor, generator: torch.Generator) -> Tensor:
-    """Alpha grown by 1 to 2 pixels for three tenths of the pictures. What is grown has no colour yet: a black line
-    around the shape.
+    """Grow alpha by 1 to 2 pixels for three tenths of the pictures.
+
+    What is grown has no colour yet: a black line around the shape.
     """
     chosen = _chance(len(alpha), 0.3, generator)
     wide = _chance(len(alpha), 0.3, generator)
@@ -76,13 +76,13 @@ def _outlined(alpha: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _grounds(count: int, generator: torch.Generator) -> Tensor:
-    """White for seven in ten, else any colour; mostly a light one."""
+    """Return backgrounds: white for seven in ten, else any colour, mostly a light one."""
     colours = torch.rand(count, 3, 1, 1, generator=generator) ** 0.5
     return torch.lerp(colours, torch.ones(1), _chance(count, 0.7, generator))
 
 
 def _line_drawings(flat: Tensor, generator: torch.Generator) -> Tensor:
-    """A quarter of the pictures get black lines where colours meet: with the colours paled, or, fully paled, alone."""
+    """Give a quarter of the pictures black lines where colours meet, with the colours paled or gone."""
     chosen = torch.rand(len(flat), generator=generator) < 0.25
     some = flat[chosen]
     lines = (functional.max_pool2d(some, 3, 1, 1) + functional.max_pool2d(-some, 3, 1, 1)).amax(1, keepdim=True)

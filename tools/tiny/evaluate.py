@@ -29,7 +29,7 @@ _BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """The test: pictures that training never sees, and what they are called."""
+    """The test set: pictures that training never sees, and their names."""
 
     emoji: tuple[str, ...]
     pictures: tuple[bytes, ...]
@@ -47,7 +47,7 @@ class Recall:
 
 
 def read_held_out(cache: Path) -> HeldOut:
-    """Fetch what is missing and render. Raises ``subprocess.CalledProcessError`` where npm fails."""
+    """Fetch what is missing and render. Raise ``subprocess.CalledProcessError`` if npm fails."""
     modules = fetch_packages(cache)
     annotations = read_annotations(modules)
     drawn = drawn_in(modules, HELD_OUT)
@@ -62,10 +62,10 @@ def read_held_out(cache: Path) -> HeldOut:
 
 
 def recall(texts: Float32, pictures: Float32, wanted: Sequence[int] | None = None) -> Recall:
-    """Of (q, d) vectors of queries among (n, d) vectors of pictures.
+    """Return the recall of (q, d) vectors of queries among (n, d) vectors of pictures.
 
-    ``wanted``: (q,) the row of the picture that each query is for; by default the query's own row.
-    Pictures that score the same as the one wanted count as found before it.
+    ``wanted``: (q,) the row of the picture that each query is for; by default the query's own row. Pictures that score
+    the same as the one wanted count as found before it.
     """
     scores = texts @ pictures.T
     rows = np.arange(len(texts))
@@ -75,7 +75,7 @@ def recall(texts: Float32, pictures: Float32, wanted: Sequence[int] | None = Non
 
 
 def embed(held_out: HeldOut, folder: Path, plan: EnginePlan) -> tuple[Float32, dict[str, Float32]]:
-    """Vectors (n, 512) of the pictures, and of their names by language."""
+    """Return vectors (n, 512) of the pictures, and of their names by language."""
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
 
     def open_here(path: Path) -> Session:

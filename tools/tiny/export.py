@@ -1,7 +1,7 @@
-"""Make cn-clip-tiny's folder of the training checkpoint: ``python -m tools.tiny.export``. Ends with a check.
+"""Make the folder of cn-clip-tiny from the training checkpoint, and check it: ``python -m tools.tiny.export``.
 
-The graphs are those of any CN-CLIP (``models.convert``), weights in half precision; the vocabulary is the training's
-own, pruned one.
+The graphs are those of any CN-CLIP (``models.convert``), weights in half precision; the vocabulary is the pruned one of
+the training.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def averaged_clip(checkpoint: Mapping[str, Any]) -> Any:
-    """The model of a training checkpoint, with the running average of its weights."""
+    """Return the model of a training checkpoint, with the running average of its weights."""
     prefix = "module.clip."
     weights = {
         name.removeprefix(prefix): value for name, value in checkpoint["averaged"].items() if name.startswith(prefix)
@@ -54,7 +54,10 @@ def averaged_clip(checkpoint: Mapping[str, Any]) -> Any:
 
 
 def export(clip: Any, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write all files to ``folder``. Raises ``ValueError`` if a graph differs from its weights, or is too large."""
+    """Write all files to ``folder``.
+
+    Raise ``ValueError`` if a graph differs from its weights, or the folder is too large.
+    """
     tensors = {name: ArrayTensor(tensor.numpy()) for name, tensor in clip.state_dict().items()}
     shape = read_architecture({name: tensor.shape for name, tensor in tensors.items()}).with_heads(text=TEXT_HEADS)
     cosines = write_model(shape, tensors, tokenizer, folder, "fp16", lambda what, _: log.info("%s.", what))
@@ -68,7 +71,7 @@ def export(clip: Any, tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def catalog_files(folder: Path) -> str:
-    """The lines of ``models/catalog.toml`` that say what the files of ``folder`` are."""
+    """Return the lines of ``models/catalog.toml`` that name the files of ``folder``."""
     lines = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name, digest, size = path.relative_to(folder).as_posix(), digest_of(path, "sha256").value, path.stat().st_size

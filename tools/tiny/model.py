@@ -1,4 +1,4 @@
-"""cn-clip-tiny's shape: CN-CLIP's own classes, narrow."""
+"""The shape of cn-clip-tiny: CN-CLIP's own classes, narrow."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ TEXT_HEADS = 4
 
 
 def architecture(vocabulary: int) -> Architecture:
-    """RN50 and RBT3, narrow and short, with a vocabulary of this size. As in CN-CLIP's own vocabulary, piece 0 is
-    [PAD].
+    """Return RN50 and RBT3, narrow and short, with a vocabulary of this size.
+
+    As in CN-CLIP's own vocabulary, piece 0 is [PAD].
     """
     vision = {"image_resolution": SIDE, "vision_layers": (2, 2, 3, 2), "vision_width": 24}
     text = {
@@ -37,11 +38,11 @@ def architecture(vocabulary: int) -> Architecture:
 
 
 def image_features(clip: Any, images: Tensor) -> Tensor:
-    """(n, 512), L2 norm 1, of (n, 3, side, side) float RGB, 0 to 1."""
+    """Return (n, 512), L2 norm 1, of (n, 3, side, side) float RGB, 0 to 1."""
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     return functional.normalize(clip.encode_image((images - mean) / std), dim=-1)
 
 
 def text_features(clip: Any, tokens: Tensor) -> Tensor:
-    """(n, 512), L2 norm 1, of (n, length) token ids, padded with 0."""
+    """Return (n, 512), L2 norm 1, of (n, length) token ids, padded with 0."""
     return functional.normalize(clip.encode_text(tokens), dim=-1)

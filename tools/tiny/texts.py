@@ -1,6 +1,4 @@
-"""What emoji are called: CLDR's names and keywords in Chinese (simplified and traditional) and English, and the
-vocabulary they need.
-"""
+"""Names of emoji: CLDR's names and keywords in Chinese (both scripts) and English, and the vocabulary they need."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What one emoji is called in one language."""
+    """Name and keywords of one emoji in one language."""
 
     name: str
     keywords: tuple[str, ...]
@@ -47,13 +45,14 @@ class LabelledText:
 
 
 def read_annotations(modules: Path) -> Annotations:
-    """CLDR's annotations of every emoji, from its npm packages."""
+    """Read CLDR's annotations of every emoji from its npm packages."""
     return {language: _read_language(modules, language) for language in LANGUAGES}
 
 
 def emoji_to_learn(modules: Path, annotations: Annotations) -> list[str]:
-    """Every emoji but variants (``is_variant``) that has a name in all languages and a picture in Twemoji or Noto,
-    sorted.
+    """Return the emoji that have a name in all languages and a picture in Twemoji or Noto, sorted.
+
+    Variants (``is_variant``) are left out.
     """
     drawn = drawn_in(modules, "twemoji").keys() | drawn_in(modules, "noto").keys()
     named = set.intersection(*(set(annotations[language]) for language in LANGUAGES))
@@ -61,10 +60,10 @@ def emoji_to_learn(modules: Path, annotations: Annotations) -> list[str]:
 
 
 def labelled_texts(annotations: Annotations, emoji: list[str]) -> list[LabelledText]:
-    """Every name and keyword once, with all the emoji that it is a name or keyword of, and names in sentences that
-    people search by.
+    """Return every name and keyword once, with all the emoji that it belongs to, and names in sentences.
 
-    Half of what is shown are names, four tenths keywords, a tenth sentences.
+    The sentences are such as people search by. Half of what is shown are names, four tenths keywords, a tenth
+    sentences.
     """
     meanings: dict[str, dict[int, float]] = defaultdict(dict)
     names = set()
@@ -89,11 +88,10 @@ def labelled_texts(annotations: Annotations, emoji: list[str]) -> list[LabelledT
 
 
 def pruned_tokenizer(full: Tokenizer, texts: Iterable[str]) -> Tokenizer:
-    """CN-CLIP's tokenizer with the word pieces that ``texts`` use, single ASCII letters and digits, and the special
-    tokens.
+    """Return CN-CLIP's tokenizer with the word pieces that ``texts`` use.
 
-    Texts like these are cut as before; in others, a long English word falls to smaller pieces and a rare character to
-    [UNK].
+    It keeps single ASCII letters and digits, and the special tokens. Texts like these are cut as before; in others, a
+    long English word falls to smaller pieces and a rare character to [UNK].
     """
     used = Counter(piece for text in texts for piece in full.encode(text).tokens)
     known = full.get_vocab()
@@ -127,5 +125,5 @@ def _labelled(text: str, weights: Mapping[int, float], share: float) -> Labelled
 
 
 def _fits(template: str, name: str) -> bool:
-    """Whether a template and a name are of one language."""
+    """Return whether a template and a name are of one language."""
     return template.isascii() == name.isascii()

@@ -1,5 +1,6 @@
-"""Train cn-clip-tiny on the CPU: ``python -m tools.tiny.train --hours 2``. Stopped and started again, it goes on where
-it was.
+"""Train cn-clip-tiny on the CPU, in one run or in several: ``python -m tools.tiny.train --hours 2``.
+
+A run that was stopped goes on when it is started again.
 
 Both halves learn to name the emoji: a picture's or a text's vector is compared with one learned vector (a prototype)
 per emoji, and a softmax over all of them says which it is. Contrasting the pairs of a batch alone hardly moves at this
@@ -57,7 +58,7 @@ UNKNOWN_CHANCE = 0.03
 
 @dataclass(frozen=True, slots=True)
 class TextData:
-    """All texts as token ids, and what they mean."""
+    """All texts as token ids, and the emoji that they mean."""
 
     tokens: Tensor
     """(n, 52) int64."""
@@ -70,7 +71,7 @@ class TextData:
 
 
 class Learner(nn.Module):  # type: ignore[misc]
-    """The model and what only training needs: one prototype per emoji."""
+    """The model, and what only training needs: one prototype per emoji."""
 
     def __init__(self, vocabulary: int, emoji: int) -> None:
         super().__init__()
@@ -78,7 +79,7 @@ class Learner(nn.Module):  # type: ignore[misc]
         self.prototypes = nn.Parameter(torch.randn(emoji, EMBEDDING_SIZE) * EMBEDDING_SIZE**-0.5)
 
     def loss(self, images: Tensor, emoji: Tensor, tokens: Tensor, meanings: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """The loss of (n,) pictures' ``emoji`` and (m, emoji) texts' ``meanings``, and figures for the log."""
+        """Return the loss of (n,) pictures' ``emoji`` and (m, emoji) texts' ``meanings``, and figures for the log."""
         scale = self.clip.logit_scale.exp().clamp(max=50)
         prototypes = functional.normalize(self.prototypes, dim=-1)
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -99,7 +100,7 @@ class Learner(nn.Module):  # type: ignore[misc]
 
 
 class _Run:
-    """One training, over as many runs of the script as it takes: what it has come to, and the time it took."""
+    """One training, over as many runs of the script as it takes: its state, and the time it took."""
 
     def __init__(self, state: dict[str, Any], tokenizer: Tokenizer, checkpoint: Path) -> None:
         self.state, self.spent, self.step = state, 0.0, 0
@@ -107,7 +108,7 @@ class _Run:
         self._last, self._saved = time.monotonic(), 0.0
 
     def tick(self, figures: dict[str, float]) -> None:
-        """A step was made."""
+        """Count a step."""
         now = time.monotonic()
         self.step, self.spent, self._last = self.step + 1, self.spent + now - self._last, now
         if self.step % 20 == 0:
@@ -140,8 +141,9 @@ class _Run:
 
 
 def main() -> None:
-    """Fetch, render, train, and leave ``checkpoint.pt`` in the cache folder; ``tools.tiny.export`` makes the model of
-    it.
+    """Fetch, render, train, and leave ``checkpoint.pt`` in the cache folder.
+
+    ``tools.tiny.export`` makes the model from it.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", type=float, default=2.0, help="time to train for, all runs together (2)")
@@ -176,8 +178,9 @@ def main() -> None:
 
 
 def train(artwork: Artwork, texts: TextData, tokenizer: Tokenizer, checkpoint: Path, *, seconds: float) -> None:
-    """Train until ``seconds`` have been spent, those of earlier runs included; writes ``checkpoint`` every two minutes
-    and at the end.
+    """Train until ``seconds`` have been spent, those of earlier runs included.
+
+    Write ``checkpoint`` every two minutes and at the end.
     """
     torch.manual_seed(0)
     learner = Learner(tokenizer.get_vocab_size(), texts.emoji.shape[1])
@@ -191,7 +194,7 @@ def train(artwork: Artwork, texts: TextData, tokenizer: Tokenizer, checkpoint: P
 
 
 def _train_both(run: _Run, artwork: Artwork, texts: TextData, end: float) -> None:
-    """Both halves and the prototypes, until ``end`` seconds have been spent."""
+    """Train both halves and the prototypes, until ``end`` seconds have been spent."""
     learner, optimizer = run.state["learner"], run.state["optimizer"]
     batches = _batches(artwork, texts, torch.Generator().manual_seed(run.step))
     learner.train()
@@ -203,8 +206,9 @@ def _train_both(run: _Run, artwork: Artwork, texts: TextData, end: float) -> Non
 
 
 def _train_texts(run: _Run, texts: TextData, start: float, end: float) -> None:
-    """The averaged model's text half alone, onto prototypes that rest: they find pictures well before texts have
-    learned them by heart.
+    """Train the averaged model's text half alone, onto prototypes that rest.
+
+    The prototypes find pictures well before texts have learned them by heart.
     """
     learner = run.state["averaged"].module.eval()  # no dropout: there is nothing to generalise in a list of names
     prototypes = functional.normalize(learner.prototypes.detach(), dim=-1)
@@ -221,8 +225,9 @@ def _train_texts(run: _Run, texts: TextData, start: float, end: float) -> None:
 
 
 def _fit_projection(clip: Any, prototypes: Tensor, texts: TextData) -> None:
-    """Turn the text half's projection to what prototypes need: it has 128 directions of the 512, and least squares
-    knows which.
+    """Turn the text half's projection to what prototypes need, by least squares.
+
+    It has 128 directions of the 512.
     """
     names = texts.shares == texts.shares.max()  # what is shown most
     with torch.no_grad():
@@ -244,8 +249,9 @@ def _step(optimizer: torch.optim.Optimizer, loss: Tensor, parameters: Iterable[T
 
 
 def text_data(texts: list[LabelledText], tokenizer: Tokenizer, emoji: int) -> TextData:
-    """Texts as tensors. ``emoji``: how many there are. Raises ``ValueError`` where the tokenizer does not pad to the
-    model's length.
+    """Return the texts as tensors. ``emoji``: how many there are.
+
+    Raise ``ValueError`` if the tokenizer does not pad to the model's length.
     """
     tokens = torch.from_numpy(np.array([tokenizer.encode(text.text).ids for text in texts]))
     if tokens.shape[1] != CONTEXT_LENGTH:
@@ -260,8 +266,9 @@ def text_data(texts: list[LabelledText], tokenizer: Tokenizer, emoji: int) -> Te
 def _batches(
     artwork: Artwork, texts: TextData, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Pictures, their emoji, tokens and their meanings, without end; each batch is made in a thread while the one
-    before is learned.
+    """Yield pictures, their emoji, tokens and their meanings, without end.
+
+    Each batch is made in a thread while the one before is learned.
     """
     pixels, emoji = torch.from_numpy(artwork.pixels).permute(0, 3, 1, 2), torch.from_numpy(artwork.emoji)
 
@@ -288,7 +295,10 @@ def _text_batch(texts: TextData, count: int, generator: torch.Generator) -> tupl
 
 
 def _optimizer(learner: Learner) -> torch.optim.Optimizer:
-    """AdamW; matrices decay, vectors and the logit scale do not, and the text half learns at half the rate."""
+    """Return AdamW for the learner.
+
+    Matrices decay, vectors and the logit scale do not, and the text half learns at half the rate.
+    """
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for name, parameter in learner.named_parameters():
         groups.setdefault((name.startswith("clip.bert"), parameter.ndim > 1), []).append(parameter)
@@ -303,7 +313,7 @@ def _optimizer(learner: Learner) -> torch.optim.Optimizer:
 
 
 def _rate(progress: float) -> float:
-    """Up in a straight line, then down along half a cosine, to a hundredth."""
+    """Return the learning rate: up in a straight line, then down along half a cosine, to a hundredth."""
     if progress < WARM_UP:
         return PEAK_RATE * max(progress / WARM_UP, 0.01)
     return PEAK_RATE * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))))

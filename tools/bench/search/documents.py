@@ -1,5 +1,4 @@
-"""300 made-up documents with known text, for `search-quality`: receipts, menus, signs, tickets, screenshots, business
-cards.
+"""300 made-up documents with known text, for ``search-quality``: receipts, menus, signs, tickets, screenshots, cards.
 
 A third Chinese, a third English, a third mixed; a quarter of those with Chinese are in traditional characters. Every
 third is turned by up to four degrees. JPEG at quality 60. The same on every run; nothing in them is real.
@@ -25,7 +24,7 @@ _PLAIN = Look()
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What one made-up picture says."""
+    """The text and look of one made-up picture."""
 
     name: str
     """``receipt-007``."""
@@ -35,7 +34,7 @@ class Document:
     look: Look = _PLAIN
 
     def jpeg(self) -> bytes:
-        """The picture: 1080 pixels wide, as high as its text."""
+        """Render the picture: 1080 pixels wide, as high as its text."""
         rows = max(len(self.lines), len(self.cells))
         height = 160 + round(rows * self.look.font_size * self.look.line_pitch)
         size = (1080, max(640, height + (120 if self.look.angle else 0)))
@@ -47,7 +46,7 @@ class Document:
 
 
 def documents(count: int = COUNT) -> list[Document]:
-    """The first ``count`` of them; kinds, languages and looks take turns."""
+    """Return the first ``count`` of them; kinds, languages and looks take turns."""
     random = Random(_SEED)
     traditional = opencc.OpenCC("s2t")
     made = []

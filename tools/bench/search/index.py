@@ -1,4 +1,4 @@
-"""A library put into a database, all at once: tables by COPY, then the indexes, each timed."""
+"""A library put into a database all at once: tables by COPY, then the indexes, each timed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _INDEXES = ("ocr_document_words", "ocr_document_grams")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One picture with what the models made of it."""
+    """One picture with the results of the models."""
 
     id: UUID
     owner: str
@@ -52,7 +52,7 @@ class Built:
 
 @contextlib.asynccontextmanager
 async def temporary_database() -> AsyncIterator[Database]:
-    """A fresh embedded database, gone afterwards."""
+    """Start a fresh embedded database, and remove it afterwards."""
     # Not in a folder that only root may enter: PostgreSQL runs as another user when this runs as root.
     folder = Path(tempfile.mkdtemp(prefix="immich-bento-bench-"))
     folder.chmod(0o755)
@@ -134,8 +134,9 @@ def _copy_rows(connection: psycopg.Connection, entries: Iterable[Entry]) -> list
 
 
 def _copy_vectors(connection: psycopg.Connection, ids: Sequence[UUID], vectors: Iterable[Float32], model: str) -> None:
-    """By PostgreSQL's binary format, and pgvector's: two int16 (size, 0) and big-endian floats (pgvector's
-    vector_send).
+    """Copy vectors in PostgreSQL's binary format, and pgvector's.
+
+    That is two int16 (size, 0) and big-endian floats (pgvector's vector_send).
     """
     name = model.encode()
     numbered = iter(ids)

@@ -1,4 +1,4 @@
-"""A made-up library for `search-speed`: texts and vectors that are distributed like real ones, the same on every run.
+"""A made-up library for ``search-speed``: texts and vectors that are distributed like real ones, the same on every run.
 
 Words: jieba's own two-character words and those of Python's documentation, drawn by Zipf's law (exponent 1), so that
 the commonest is in every tenth text. Texts: two in five pictures have one, mostly a few words, one in ten of them a
@@ -39,7 +39,7 @@ class Picture:
 
 
 def vocabulary() -> list[str]:
-    """20,000 words, commonest first: Chinese and English take turns three to one."""
+    """Return 20,000 words, the commonest first: Chinese and English take turns three to one."""
     random = np.random.default_rng(_SEED)
     characters = [
         bytes([row + 0xA0, cell + 0xA0]).decode("gb2312")
@@ -62,7 +62,7 @@ def vocabulary() -> list[str]:
 
 
 def pictures(count: int, words: Sequence[str]) -> Iterator[Picture]:
-    """``count`` pictures; those of a smaller library are the first of a larger one's."""
+    """Yield ``count`` pictures; those of a smaller library are the first of a larger one's."""
     random = np.random.default_rng(_SEED + 1)
     share = 1 / np.arange(1, len(words) + 1)
     share /= share.sum()
@@ -89,7 +89,7 @@ def pictures(count: int, words: Sequence[str]) -> Iterator[Picture]:
 
 
 def vectors(count: int) -> Iterator[Float32]:
-    """Blocks of at most 1,000 unit vectors (n, 512), ``count`` in all, in the order of ``pictures``."""
+    """Yield blocks of at most 1,000 unit vectors (n, 512), ``count`` in all, in the order of ``pictures``."""
     centres = _centres()
     random = np.random.default_rng(_SEED + 3)
     for start in range(0, count, 1000):
@@ -98,14 +98,17 @@ def vectors(count: int) -> Iterator[Float32]:
 
 
 def query_vectors(count: int) -> Float32:
-    """(count, 512): other points around the same centres."""
+    """Return (count, 512): other points around the same centres."""
     random = np.random.default_rng(_SEED + 4)
     return _unit(_centres()[random.integers(0, _CENTRES, count)] + _noise(random, count))
 
 
 def queries(count: int, words: Sequence[str]) -> list[str]:
-    """What people type: one word in half of them (by the square root of its frequency: people look for what tells), two
-    words, three characters of two words, a code, a single character, a quoted pair."""
+    """Return queries as people type them.
+
+    Half are one word (by the square root of its frequency, since people look for rare words), the others two words,
+    three characters of two words, a code, a single character, or a quoted pair.
+    """
     random = np.random.default_rng(_SEED + 5)
     share = 1 / np.sqrt(np.arange(1, len(words) + 1))
     share /= share.sum()
@@ -123,7 +126,7 @@ def queries(count: int, words: Sequence[str]) -> list[str]:
 
 
 def askers(count: int) -> list[str]:
-    """Who asks: those with more pictures more often."""
+    """Return who asks each query: owners with more pictures more often."""
     return [
         str(owner) for owner in np.random.default_rng(_SEED + 6).choice(list(OWNERS), count, p=list(OWNERS.values()))
     ]

@@ -1,4 +1,4 @@
-"""How others match text, to compare with: plain ILIKE, and Immich's OCR search, worked out in Python. Neither ranks."""
+"""Other ways to match text, to compare with: plain ILIKE, and Immich's OCR search in Python. Neither ranks."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ THRESHOLD = 0.5
 
 
 def by_ilike(query: str, texts: Sequence[str]) -> list[int]:
-    """Numbers of the texts that contain the query as it was typed (quotation marks left out), upper and lower case
-    alike.
+    """Return the numbers of the texts that contain the query as it was typed, upper and lower case alike.
+
+    Quotation marks are left out.
     """
     needle = query.strip('"').lower()
     return [number for number, text in enumerate(texts) if needle in text.lower()]
 
 
 def by_strict_word_similarity(query: str, texts: Sequence[str]) -> list[int]:
-    """Numbers of the texts that Immich finds: ``f_unaccent(text) %>> f_unaccent(query)``, both cut by its tokeniser."""
+    """Return the numbers of the texts that Immich finds.
+
+    It asks ``f_unaccent(text) %>> f_unaccent(query)``, both cut by its tokeniser.
+    """
     wanted = _words(" ".join(search_tokens(query.strip('"'))))
     return [
         number
@@ -30,7 +34,9 @@ def by_strict_word_similarity(query: str, texts: Sequence[str]) -> list[int]:
 
 
 def strict_word_similarity(wanted: Sequence[str], words: Sequence[str]) -> float:
-    """pg_trgm's: the greatest similarity of the trigrams of ``wanted`` and those of any run of consecutive ``words``.
+    """Return the strict word similarity of pg_trgm.
+
+    It is the greatest similarity of the trigrams of ``wanted`` and those of any run of consecutive ``words``.
     https://www.postgresql.org/docs/current/pgtrgm.html
     """
     goal = {trigram for word in wanted for trigram in _trigrams(word)}

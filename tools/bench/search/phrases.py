@@ -1,4 +1,4 @@
-"""What the made-up documents say: pairs of Chinese and English. None of it is real."""
+"""Texts of the made-up documents: pairs of Chinese and English. None of it is real."""
 
 from __future__ import annotations
 

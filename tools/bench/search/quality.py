@@ -1,5 +1,4 @@
-"""How much search finds: 120 queries with known answers over 300 documents read by the real OCR, and hybrid search
-beside its parts.
+"""How much search finds: 120 queries with known answers over 300 documents read by the real OCR, and hybrid search.
 
 Text search (``ocr:``) stands beside plain ILIKE and beside Immich's own matching (pairs of characters, strict word
 similarity above 0.5, unranked), worked out here in Python. The mixed set adds OpenMoji's emoji, found by their names
@@ -45,7 +44,7 @@ class Score:
 
 
 def scored(rankings: Sequence[Sequence[int]], asked: Sequence[Question]) -> Score:
-    """``rankings``: for each query the numbers of the pictures found, best first."""
+    """Return the mean scores; ``rankings``: for each query the numbers of the pictures found, best first."""
     recalls, reciprocals = [], []
     for ranking, question in zip(rankings, asked, strict=True):
         right = question.answers
@@ -57,7 +56,7 @@ def scored(rankings: Sequence[Sequence[int]], asked: Sequence[Question]) -> Scor
 
 
 def entries(made: Sequence[Document], lines: Sequence[Sequence[Line]], others: int = 0) -> Iterator[Entry]:
-    """The documents, and after them ``others`` pictures without text. A picture's id is its number."""
+    """Return the documents, and after them ``others`` pictures without text. A picture's id is its number."""
     for number in range(len(made) + others):
         is_document = number < len(made)
         name = made[number].name if is_document else f"emoji-{number - len(made):04}"
@@ -71,7 +70,7 @@ async def ranked(
     vectors: Mapping[str, Float32],
     fusion: Literal["rrf", "weighted"] = "rrf",
 ) -> list[list[int]]:
-    """The first hundred of each query. ``vectors``: of the queries, by text; not needed for text search."""
+    """Return the first hundred of each query. ``vectors``: of the queries, by text; not needed for text search."""
 
     async def embed(text: str) -> Vector:
         return Vector(CLIP_MODEL, vectors[text])
@@ -157,7 +156,7 @@ async def _hybrid_table(
 
 
 def _emoji(after: int) -> tuple[Sequence[bytes], list[Question]]:
-    """OpenMoji's pictures, and queries for some of them by their names, Chinese and English in turns."""
+    """Return OpenMoji's pictures, and queries for some of them by their names, Chinese and English in turns."""
     from tools.tiny.evaluate import read_held_out  # needs npm and resvg
     from tools.tiny.train import DEFAULT_CACHE
 

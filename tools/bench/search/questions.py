@@ -41,7 +41,7 @@ class Question:
 
 
 def questions(documents: Sequence[Document]) -> list[Question]:
-    """Up to 15 of each kind, each about another text of the documents, the same on every run."""
+    """Return up to 15 questions of each kind, each about another text of the documents, the same on every run."""
     random = Random(_SEED)
     texts = [fold_lines(document.lines) for document in documents]
     chinese = sorted(

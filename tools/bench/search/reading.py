@@ -1,5 +1,6 @@
-"""What the models make of the documents: lines by the real OCR, vectors by cn-clip-tiny. Kept on disk, since reading
-takes minutes.
+"""Results of the models for the documents: lines by the real OCR, vectors by cn-clip-tiny.
+
+They are kept on disk, since reading takes minutes.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _OPTIONS = OcrOptions(min_detection_score=0.5, min_recognition_score=0.8, max_re
 
 
 def read(documents: Sequence[Document], cache: Path = CACHE) -> list[tuple[Line, ...]]:
-    """The lines that OCR finds in each document's picture."""
+    """Read each document's picture by OCR, and return its lines."""
     model = None
     read_lines = []
     for document in documents:
@@ -48,7 +49,7 @@ def read(documents: Sequence[Document], cache: Path = CACHE) -> list[tuple[Line,
 
 
 def embed_pictures(pictures: Sequence[bytes]) -> Float32:
-    """(n, 512)."""
+    """Return (n, 512) vectors of the pictures."""
     model = load_clip_image("cn-clip", _clip_files(), _open, max_pixels=10**8)
     results = [
         result
@@ -60,7 +61,7 @@ def embed_pictures(pictures: Sequence[bytes]) -> Float32:
 
 
 def embed_texts(texts: Sequence[str]) -> Float32:
-    """(n, 512)."""
+    """Return (n, 512) vectors of the texts."""
     model = load_clip_text(CLIP_MODEL, "cn-clip", _clip_files(), _open)
     results = [
         result
@@ -72,7 +73,7 @@ def embed_texts(texts: Sequence[str]) -> Float32:
 
 
 def _plain(result: TextLines | Failure, data: bytes) -> list[list[object]]:
-    """Text, box as eight fractions, box score, text score of each line."""
+    """Return text, box as eight fractions, box score and text score of each line."""
     if isinstance(result, Failure):
         raise ServiceError(result.code, result.message)
     with Image.open(io.BytesIO(data)) as picture:

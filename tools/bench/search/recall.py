@@ -1,4 +1,4 @@
-"""How much of the exact order `immich_ai.clip_search` keeps, as `search-speed` reports it."""
+"""The part of the exact order that ``immich_ai.clip_search`` keeps, as ``search-speed`` reports it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ _SEARCH = "SELECT asset_id FROM clip_search(%s::vector, %s, %s, %s)"
 
 
 def recall(conninfo: str, queries: Float32, model: str) -> dict[str, float]:
-    """Of the ten pictures nearest to each of ``queries`` (n, size), the share found among the first ten: everybody's,
-    each owner's.
+    """Return the share of the ten pictures nearest to each of ``queries`` (n, size) that is among the first ten found.
+
+    By whose pictures are searched: everybody's, and each owner's.
     """
     found: dict[str, list[float]] = {}
     with psycopg.connect(conninfo) as connection:

@@ -1,8 +1,8 @@
 """How fast search answers in a library of 1,000 to 1,000,000 pictures: time per query, index sizes, time to build.
 
-A made-up library (bench/search/library.py) in an embedded database in a temporary folder. Queries go through
-`search.query.find`, as those over HTTP do, highlighted lines and all, by eight callers at once; CLIP's text encoder is
-left out: vectors are made beforehand. Half of the rows ask for everybody's pictures, half for those of one of four
+A made-up library (``tools/bench/search/library.py``) in an embedded database in a temporary folder. Queries go through
+``search.query.find``, as those over HTTP do, highlighted lines and all, by eight callers at once; CLIP's text encoder
+is left out: vectors are made beforehand. Half of the rows ask for everybody's pictures, half for those of one of four
 owners, who have 70, 25, 4 and 1 % and ask as often.
 """
 
@@ -163,7 +163,7 @@ def _always(vector: Vector) -> Callable[[str], Awaitable[Vector]]:
 
 
 def _cpu_seconds(postmaster: psutil.Process) -> float:
-    """Of this process and of the PostgreSQL that it started; another's PostgreSQL may work beside it."""
+    """Return the CPU seconds of this process and of the PostgreSQL that it started, and of no other PostgreSQL."""
     total = sum(psutil.Process().cpu_times()[:2])
     for process in postmaster.children():
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -172,7 +172,7 @@ def _cpu_seconds(postmaster: psutil.Process) -> float:
 
 
 async def _postmaster(database: Database) -> psutil.Process:
-    """The PostgreSQL behind ``database``."""
+    """Return the process of the PostgreSQL behind ``database``."""
     async with database.connection() as connection:
         cursor = await connection.execute("SELECT current_setting('data_directory') AS folder")
         (row,) = await cursor.fetchall()
