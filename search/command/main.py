@@ -235,8 +235,8 @@ def _print_statistics(found: Statistics) -> None:
     for name, value in rows.items():
         table.add_row(name, value)
     Console().print(table)
-    for refusal in found.refusals:
-        say(str(refusal), OK)
+    for note in found.notes:
+        say(note.message, OK)
 
 
 def say(line: str, code: int) -> int:

@@ -14,7 +14,8 @@ from errors import ErrorCode, ServiceError
 from models.catalog import load_catalog
 from search.command.service_client import running_service
 from search.indexing.predictor import CannotGoOn, Predictor, PredictRecompute
-from search.indexing.reprocess import RedoTask, all_assets, failed_assets, reprocess
+from search.indexing.redo import RedoTask
+from search.indexing.reprocess import all_assets, failed_assets, reprocess
 from search.store.database import Database, open_database
 from search.store.models_in_use import ModelsInUse, models_in_use
 from settings import Settings

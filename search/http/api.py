@@ -1,44 +1,38 @@
 """Search's HTTP API, behind the service's key: find pictures, read their text, do one again, count. docs/search.md
-tells people of it.
+tells people of it; ``python -m search.http.api > docs/openapi.json`` writes its description.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 from uuid import UUID
 
-from pydantic import ValidationError
+import orjson
+from fastapi import APIRouter, Depends, FastAPI, Query, Security
+from fastapi.security import APIKeyHeader, HTTPBearer
+from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
-from errors import ErrorCode, ServiceError
+from errors import ErrorCode
 from models.catalog import Catalog
 from runners.contract import Runners, TextJob
-from search.http import openapi
-from search.http.answers import (
-    Answer,
-    Asked,
-    AssetText,
-    ModelNames,
-    Note,
-    ReprocessAnswer,
-    ReprocessBody,
-    SearchAnswer,
-    SearchParameters,
-    StatsAnswer,
-    StoredModel,
-    TextLine,
-)
+from search.answers import Problem
 from search.http.life import SearchLife
-from search.http.operations import FIND, READ_TEXT, REPROCESS, STATS, Operation
-from serving.exchange import Fields, answered, started
-from serving.key import require_key
+from search.http.route import SearchRoute
+from search.indexing.redo import Redone, RedoRequest
+from search.query.answers import SearchAnswer, SearchRequest
+from search.store.asset_text import AssetText, asset_text
+from search.store.errors import database_errors
+from search.store.statistics import Statistics, statistics
+from serving.exchange import Fields, started
 from settings import Settings
 
 # What these modules import is large (PostgreSQL's client, dictionaries), so they are imported by the first request that
@@ -48,231 +42,193 @@ if TYPE_CHECKING:
     from search.store.models_in_use import ModelsInUse
     from search.store.records import Vector
 
-Handler: TypeAlias = "Callable[[Request, Fields], Awaitable[Answer]]"
-A = TypeVar("A", bound=Asked)
-
-_MAX_BODY = 16 * 1024
-"""Bytes of a request's body."""
 _REDOS_AT_ONCE = 2
-"""Pictures done again at the same time: each holds a picture, and a connection to the database."""
+"""Pictures done again at the same time: each holds a picture in memory."""
 _MODELS_KEPT = 30.0
 """Seconds that searches believe what they know of the stored vectors."""
+_OPENAPI = "/openapi.json"
 
 
 @dataclass(slots=True)
 class SearchApi:
-    """The routes over a database and some runners. ``runners`` is set when the service has started."""
+    """What the operations work with. ``runners`` is set when the service has started."""
 
     catalog: Catalog
     settings: Settings
     life: SearchLife
     runners: Runners | None = None
+    redos: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_REDOS_AT_ONCE))
     _models: tuple[float, ModelsInUse] | None = None
-    _redos: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_REDOS_AT_ONCE))
 
-    async def find(self, request: Request, fields: Fields) -> SearchAnswer:
-        from search.query.find import Mode, SearchRequest, find
+    @asynccontextmanager
+    async def database(self) -> AsyncIterator[Database]:
+        """Give the open database; its troubles within the block are SEARCH_UNAVAILABLE."""
+        database = self.life.database()
+        with database_errors():
+            yield database
 
-        asked = _query(request, SearchParameters)
-        wanted = SearchRequest(asked.q, Mode(asked.mode), asked.owner, asked.limit, asked.cursor)
-        async with _database(self.life) as database:
-            found = await find(database, wanted, lambda text: self._embed(database, text), self.settings)
-        answer = SearchAnswer.model_validate(found)
-        fields |= {"mode": answer.mode, "hits": len(answer.hits)}
-        if answer.notes:
-            fields["notes"] = ",".join(note.code for note in answer.notes)
-        return answer
-
-    async def read_text(self, request: Request, fields: Fields) -> AssetText:
-        asset_id = _asset_id(request)
-        async with _database(self.life) as database, database.connection() as connection:
-            rows = await connection.execute(_DOCUMENT, (asset_id,))
-            document = await rows.fetchone()
-            if document is None:
-                raise ServiceError(ErrorCode.UNKNOWN_ASSET, f"There is no asset {asset_id} that can be found.")
-            rows = await connection.execute(_LINES, (asset_id,))
-            lines = [TextLine.model_validate(row | {"box": _box(row["box"])}) for row in await rows.fetchall()]
-        return AssetText.model_validate(document | {"lines": lines if document["read"] else []})
-
-    async def reprocess(self, request: Request, fields: Fields) -> ReprocessAnswer:
-        from search.indexing.recompute import RunnersRecompute
-        from search.indexing.reprocess import RedoTask, reprocess
-
-        asset_id, asked = _asset_id(request), _body(await _read(request, self.settings.body_timeout), ReprocessBody)
-        tasks = list(dict.fromkeys(asked.tasks))
-        fields["tasks"] = "+".join(tasks)
-        recompute = RunnersRecompute(started(self.runners), max_pixels=self.settings.max_picture_pixels)
-        async with self._redos, _database(self.life) as database:
-            models = await self._look_at_models(database)
-            redone = await reprocess(
-                database, asset_id, [RedoTask(task) for task in tasks], recompute, models, self.settings
-            )
-        results = {"ocr": redone.text, "clip": redone.vector}
-        used = {task: result.model for task, result in results.items() if result is not None}
-        done = [*used, *(["faces"] if redone.faces else [])]
-        return ReprocessAnswer.model_validate(
-            {"id": asset_id, "done": done, "models": used, "lines": len(redone.text.lines) if redone.text else None}
-        )
-
-    async def stats(self, request: Request, fields: Fields) -> StatsAnswer:
-        from search.store.statistics import statistics
-
-        _query(request, Asked)
-        async with _database(self.life) as database:
-            counted = await statistics(database, self.catalog, self.settings)
-        names = ("source", "cutter", "assets", "read", "empty", "failed", "waiting", "embedded")
-        return StatsAnswer(
-            **{name: getattr(counted, name) for name in names},
-            models=ModelNames.model_validate(counted.models),
-            stored_models=[StoredModel.model_validate(one) for one in counted.stored_models],
-            notes=[Note(code=refusal.code.value, message=refusal.message) for refusal in counted.refusals],
-        )
-
-    async def _embed(self, database: Database, text: str) -> Vector:
-        """The vector of a query's text. Raises ``ServiceError`` where no model fits what is stored, or it cannot be
-        had.
+    async def embed(self, database: Database, text: str) -> Vector:
+        """Return the vector of a query's text. Raises ``ServiceError`` where no model fits what is stored, or it cannot
+        be had.
         """
         from search.store.records import Vector
 
         if self._models is None or time.monotonic() - self._models[0] > _MODELS_KEPT:
-            self._models = time.monotonic(), await self._look_at_models(database)
+            self._models = time.monotonic(), await self.models_in_use(database)
         model = self._models[1].clip_or_refuse()
         return Vector(model, (await started(self.runners).clip_text(TextJob(text, model))).vector)
 
-    async def _look_at_models(self, database: Database) -> ModelsInUse:
+    async def models_in_use(self, database: Database) -> ModelsInUse:
+        """Return the models that fit what is stored now."""
         from search.store.models_in_use import models_in_use
 
         async with database.connection() as connection:
             return await models_in_use(connection, database.source.value, self.catalog, self.settings)
 
 
-_DOCUMENT = """
-select a.id, a.name, d.asset_id is not null as read, d.read_at, d.model, coalesce(d.text, '') as text
-from immich_ai.source_asset a left join immich_ai.ocr_document d on d.asset_id = a.id
-where a.id = %s and a.visible
-"""
-_LINES = """
-select n, text, array[x1, y1, x2, y2, x3, y3, x4, y4] as box, box_score, text_score
-from immich_ai.source_line where asset_id = %s order by n
-"""
+def _api(request: Request) -> SearchApi:
+    api: SearchApi = request.app.state.api
+    return api
 
 
-def _box(corners: list[float | None]) -> list[float] | None:
-    return None if None in corners else [corner for corner in corners if corner is not None]
+def _fields(request: Request) -> Fields:
+    fields: Fields = request.state.fields
+    return fields
 
 
-@asynccontextmanager
-async def _database(life: SearchLife) -> AsyncIterator[Database]:
-    """The open database; its troubles within the block are SEARCH_UNAVAILABLE."""
-    database = life.database()
-    import psycopg
-    from psycopg_pool import PoolClosed, PoolTimeout
+_Api = Annotated[SearchApi, Depends(_api)]
+_LogFields: TypeAlias = Annotated[dict[str, Any], Depends(_fields)]
 
-    try:
-        yield database
-    except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed) as error:
-        raise ServiceError(
-            ErrorCode.SEARCH_UNAVAILABLE, f"The database does not answer ({type(error).__name__}: {error})."
-        ) from error
-    except psycopg.errors.InsufficientPrivilege as error:
-        message = (
-            f"The role of DATABASE_URL lacks a right: {error.diag.message_primary}. docs/search-setup.md has the "
-            "GRANTs."
-        )
-        raise ServiceError(ErrorCode.SEARCH_UNAVAILABLE, message) from error
+_ALWAYS = (
+    ErrorCode.UNAUTHORIZED,
+    ErrorCode.KEY_NOT_SET,
+    ErrorCode.INVALID_REQUEST,
+    ErrorCode.SEARCH_UNAVAILABLE,
+    ErrorCode.TIMEOUT,
+    ErrorCode.INTERNAL,
+)
+"""Errors of every operation."""
+_COMPUTING = (ErrorCode.MODEL_UNAVAILABLE, ErrorCode.RUNNER_UNAVAILABLE, ErrorCode.QUEUE_FULL)
 
 
-def _asset_id(request: Request) -> UUID:
-    try:
-        return UUID(request.path_params["id"])
-    except ValueError as error:
-        raise ServiceError(
-            ErrorCode.INVALID_REQUEST, f"{request.path_params['id'][:100]!r} is no asset's id: ids are UUIDs."
-        ) from error
+def _problems(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
+    """Return one described response per status: which codes it may carry."""
+    by_status: dict[int, list[str]] = {}
+    for code in (*_ALWAYS, *codes):
+        by_status.setdefault(code.status, []).append(code.value)
+    return {
+        status: {"model": Problem, "description": "`code` is " + " or ".join(names) + "."}
+        for status, names in sorted(by_status.items())
+    }
 
 
-def _query(request: Request, model: type[A]) -> A:
-    """The parameters of the request, each given once. Raises ``ServiceError`` INVALID_REQUEST that names the wrong
-    one.
-    """
-    given = request.query_params.multi_items()
-    names = [name for name, _ in given]
-    for name in names:
-        if names.count(name) > 1:
-            raise ServiceError(
-                ErrorCode.INVALID_REQUEST, f"The parameter {name[:50]!r} is given {names.count(name)} times."
-            )
-    return _checked("parameter", lambda: model.model_validate(dict(given)))
+# The route looks at the key itself, before anything else; these two describe it.
+_KEYS = (
+    Security(APIKeyHeader(name="api-key", scheme_name="api-key", auto_error=False, description="API_AUTH_KEY.")),
+    Security(HTTPBearer(scheme_name="bearer", auto_error=False, description="API_AUTH_KEY, as `Bearer …`.")),
+)
+router = APIRouter(route_class=SearchRoute, dependencies=_KEYS, strict_content_type=False)
 
 
-def _body(body: bytes, model: type[A]) -> A:
-    return _checked("body", lambda: model.model_validate_json(body))
+@router.get(
+    "/search",
+    operation_id="find",
+    summary="Find pictures by the text in them, by their meaning, or by both.",
+    responses=_problems(*_COMPUTING, ErrorCode.INVALID_QUERY, ErrorCode.STORED_MODEL_DIFFERS),
+)
+async def _find(api: _Api, fields: _LogFields, request: Annotated[SearchRequest, Query()]) -> SearchAnswer:
+    from search.query.find import find
+
+    async with api.database() as database:
+        answer = await find(database, request, lambda text: api.embed(database, text), api.settings)
+    fields |= {"mode": answer.mode.value, "hits": len(answer.hits)}
+    if answer.notes:
+        fields["notes"] = ",".join(note.code for note in answer.notes)
+    return answer
 
 
-def _checked(what: str, validate: Callable[[], A]) -> A:
-    try:
-        return validate()
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part)[:50] for part in first["loc"])
-        raise ServiceError(
-            ErrorCode.INVALID_REQUEST, f"The {what} {where or 'as a whole'} is wrong: {first['msg']}."
-        ) from error
+@router.get(
+    "/assets/{id}/ocr",
+    operation_id="read_text",
+    summary="The text that was read in one picture, with its boxes.",
+    responses=_problems(ErrorCode.UNKNOWN_ASSET),
+)
+async def _read_text(api: _Api, id: UUID) -> AssetText:
+    async with api.database() as database:
+        return await asset_text(database, id)
 
 
-async def _read(request: Request, seconds: float) -> bytes:
-    """The request's body. Raises ``ServiceError``: BODY_TOO_LARGE, BODY_TIMEOUT."""
-    body = bytearray()
+@router.post(
+    "/assets/{id}/reprocess",
+    operation_id="reprocess",
+    summary="Read or embed one picture again, and replace what is stored of it.",
+    responses=_problems(
+        *_COMPUTING,
+        ErrorCode.UNKNOWN_ASSET,
+        ErrorCode.STORED_MODEL_DIFFERS,
+        ErrorCode.IMMICH_UNAVAILABLE,
+        ErrorCode.BODY_TOO_LARGE,
+        ErrorCode.BODY_TIMEOUT,
+        ErrorCode.PICTURE_TOO_LARGE,
+        ErrorCode.UNREADABLE_PICTURE,
+    ),
+)
+async def _reprocess(api: _Api, fields: _LogFields, id: UUID, request: RedoRequest) -> Redone:
+    from search.indexing.recompute import RunnersRecompute
+    from search.indexing.reprocess import reprocess
 
-    async def read() -> None:
-        async for piece in request.stream():
-            body.extend(piece)
-            if len(body) > _MAX_BODY:
-                raise ServiceError(ErrorCode.BODY_TOO_LARGE, f"The body is larger than {_MAX_BODY:,} bytes.")
-
-    try:
-        await asyncio.wait_for(read(), seconds)
-    except asyncio.TimeoutError as error:
-        raise ServiceError(ErrorCode.BODY_TIMEOUT, f"The body did not come in {seconds:g} s (BODY_TIMEOUT).") from error
-    return bytes(body)
+    tasks = list(dict.fromkeys(request.tasks))
+    fields["tasks"] = "+".join(task.value for task in tasks)
+    recompute = RunnersRecompute(started(api.runners), max_pixels=api.settings.max_picture_pixels)
+    async with api.redos, api.database() as database:
+        models = await api.models_in_use(database)
+        return await reprocess(database, id, tasks, recompute, models, api.settings)
 
 
-def error_body(error: ServiceError) -> dict[str, Any]:
-    """``{"detail": "…", "code": "…"}``, as for Immich's protocol."""
-    return {"detail": error.message, "code": error.code.value}
+class _NoParameters(BaseModel):
+    model_config = ConfigDict(extra="forbid")
 
 
-def routes(api: SearchApi) -> list[Route]:
-    """Every route of search, and the description of them all, which needs no key."""
-    handlers: list[tuple[Operation, Handler]] = [
-        (FIND, api.find),
-        (READ_TEXT, api.read_text),
-        (REPROCESS, api.reprocess),
-        (STATS, api.stats),
-    ]
+@router.get(
+    "/stats",
+    operation_id="stats",
+    summary="How many pictures there are, and what was done with them.",
+    responses=_problems(),
+)
+async def _stats(api: _Api, _: Annotated[_NoParameters, Query()]) -> Statistics:
+    async with api.database() as database:
+        return await statistics(database, api.catalog, api.settings)
+
+
+def create_app() -> FastAPI:
+    """Return the operations as an app without state: enough to describe them."""
+    app = FastAPI(
+        title="immich-bento search",
+        version="1",
+        description="Finds pictures by the text in them and by their meaning. docs/search.md explains it to people.",
+        license_info={"name": "MIT", "identifier": "MIT"},
+        openapi_url=None,  # served below, as it is committed; no page is served, which would need a network
+    )
+    app.include_router(router)
+    return app
+
+
+def openapi_json() -> bytes:
+    """Return the OpenAPI document as it is served and committed."""
+    return orjson.dumps(create_app().openapi(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def routes(api: SearchApi) -> Sequence[BaseRoute]:
+    """Return every route of search, and the description of them all, which needs no key."""
+    app = create_app()
+    app.state.api, app.state.settings = api, api.settings
 
     async def describe(request: Request) -> Response:
-        return Response(openapi.to_json(), media_type="application/json")
+        return Response(openapi_json(), media_type="application/json")
 
-    return [
-        *(_route(api, operation, handler) for operation, handler in handlers),
-        Route(openapi.PATH, describe, methods=["GET"]),
-    ]
+    paths = [route.path for route in router.routes if isinstance(route, SearchRoute)]
+    return [*(Route(path, app) for path in paths), Route(_OPENAPI, describe, methods=["GET"])]
 
 
-def _route(api: SearchApi, operation: Operation, handler: Handler) -> Route:
-    async def work(request: Request, fields: Fields) -> Response:
-        require_key(request.headers, api.settings.api_auth_key)
-        return Response((await handler(request, fields)).model_dump_json(), media_type="application/json")
-
-    async def endpoint(request: Request) -> Response:
-        return await answered(
-            request,
-            work,
-            line=f"{operation.method} {operation.path}",
-            timeout=api.settings.request_timeout,
-            error_body=error_body,
-            task=f"search.{operation.name}",
-        )
-
-    return Route(operation.path, endpoint, methods=[operation.method])
+if __name__ == "__main__":
+    sys.stdout.buffer.write(openapi_json())

@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from enum import Enum
 from typing import Any, TypeAlias
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 import psycopg
 from psycopg import AsyncConnection, sql
@@ -27,6 +27,7 @@ from search.immich.sync import copy_document
 from search.indexing import file_contents
 from search.indexing.formats import Kind
 from search.indexing.recompute import Recompute
+from search.indexing.redo import Redone, RedoTask
 from search.store import index as store
 from search.store.database import Database, Source
 from search.store.models_in_use import ModelsInUse
@@ -35,24 +36,8 @@ from settings import Settings
 
 Connection: TypeAlias = "AsyncConnection[dict[str, Any]]"
 
-
-class RedoTask(str, Enum):
-    """What can be done again."""
-
-    OCR = "ocr"
-    CLIP = "clip"
-    FACES = "faces"
-
-
-@dataclass(frozen=True, slots=True)
-class Redone:
-    """What was done, and is written."""
-
-    asset_id: UUID
-    vector: Vector | None
-    text: Text | None
-    faces: bool
-    """Immich has queued its job."""
+_MOST_ATTEMPTS = 3
+"""How often a file is computed on that is indexed anew meanwhile."""
 
 
 async def reprocess(
@@ -63,7 +48,10 @@ async def reprocess(
     models: ModelsInUse,
     config: Settings,
 ) -> Redone:
-    """Do ``tasks`` of one picture again. Whoever does the same picture again at the same time waits for his turn.
+    """Do ``tasks`` of one picture again. Requests of this process for the same picture take turns.
+
+    No connection to the database is held while anything is computed or fetched: what the result depends on is looked
+    at again, under a lock, before it is written.
 
     Raises ``ServiceError``: UNKNOWN_ASSET; INVALID_REQUEST for faces of our own index; STORED_MODEL_DIFFERS;
     IMMICH_UNAVAILABLE; SEARCH_UNAVAILABLE; what reading the picture and ``recompute`` raise. Nothing is written then.
@@ -75,13 +63,17 @@ async def reprocess(
         )
     clip = models.clip_or_refuse() if RedoTask.CLIP in tasks else None
     ocr = models.ocr_or_refuse() if RedoTask.OCR in tasks else None
-    job = _Job(asset_id, clip, ocr, RedoTask.FACES in tasks, recompute, models, config)
-    async with _alone_with(database, asset_id) as connection:
-        return await (_from_file(connection, job) if standalone else _from_immich(connection, job, database.source))
+    job = _Job(database, asset_id, clip, ocr, RedoTask.FACES in tasks, recompute, models, config)
+    async with _turns.setdefault(asset_id, asyncio.Lock()):
+        return await (_from_file(job) if standalone else _from_immich(job))
+
+
+_turns: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
+"""A lock for each picture that is being done again."""
 
 
 async def failed_assets(database: Database) -> list[UUID]:
-    """The pictures with a failure that is remembered."""
+    """Return the pictures with a failure that is remembered."""
     return await _ids(
         database,
         sql.SQL("select distinct asset_id as id from immich_ai.failure where asset_id is not null order by id"),
@@ -89,12 +81,13 @@ async def failed_assets(database: Database) -> list[UUID]:
 
 
 async def all_assets(database: Database) -> list[UUID]:
-    """Every picture that can be found."""
+    """Return every picture that can be found."""
     return await _ids(database, sql.SQL("select id from immich_ai.source_asset where visible order by id"))
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
+    database: Database
     asset_id: UUID
     clip: str | None
     """The model; None: not asked for."""
@@ -109,29 +102,45 @@ class _Job:
         text = await self.recompute.read(picture, self.ocr, self.models.ocr_options) if self.ocr else None
         return vector, text
 
+    def redone(self, vector: Vector | None, text: Text | None) -> Redone:
+        used = {task: result.model for task, result in (("ocr", text), ("clip", vector)) if result is not None}
+        done = [*map(RedoTask, used), *([RedoTask.FACES] if self.faces else [])]
+        return Redone(id=self.asset_id, done=done, models=used, lines=None if text is None else len(text.lines))
+
 
 @asynccontextmanager
-async def _alone_with(database: Database, asset_id: UUID) -> AsyncIterator[Connection]:
-    """One transaction in which nobody else does the same picture again."""
-    async with database.connection() as connection:
+async def _locked(job: _Job) -> AsyncIterator[Connection]:
+    """Open one transaction in which no other process writes the same picture's results."""
+    async with job.database.connection() as connection:
         await connection.execute(
-            "select pg_advisory_xact_lock(hashtextextended('immich_ai.reprocess ' || %s, 0))", (str(asset_id),)
+            "select pg_advisory_xact_lock(hashtextextended('immich_ai.reprocess ' || %s, 0))", (str(job.asset_id),)
         )
         yield connection
 
 
-async def _from_file(connection: Connection, job: _Job) -> Redone:
-    asset = await store.get_asset(connection, job.asset_id, lock=True)
-    contents, picture = await asyncio.to_thread(_read_file, asset, job.config)
-    if contents.hash != asset.content_hash:
-        # What is stored was made of another picture, so none of it may stay.
-        job = replace(job, clip=job.clip or job.models.clip, ocr=job.ocr or job.models.ocr)
-        asset = replace(
-            asset, content_hash=contents.hash, size=len(contents.data) if contents.data is not None else asset.size
-        )
-    vector, text = await job.compute(picture)
-    await store.put_asset(connection, asset, vector=vector, text=text)
-    return Redone(job.asset_id, vector, text, faces=False)
+async def _from_file(job: _Job) -> Redone:
+    for _ in range(_MOST_ATTEMPTS):
+        async with job.database.connection() as connection:
+            asset = await store.get_asset(connection, job.asset_id)
+        contents, picture = await asyncio.to_thread(_read_file, asset, job.config)
+        wanted = job
+        if contents.hash != asset.content_hash:
+            # What is stored was made of another picture, so none of it may stay.
+            wanted = replace(job, clip=job.clip or job.models.clip, ocr=job.ocr or job.models.ocr)
+        vector, text = await wanted.compute(picture)
+        async with _locked(job) as connection:
+            now = await store.get_asset(connection, job.asset_id, lock=True)
+            if now.content_hash not in (asset.content_hash, contents.hash):
+                continue  # indexed anew meanwhile, with other content than was computed on
+            size = len(contents.data) if contents.data is not None else now.size
+            now = replace(now, content_hash=contents.hash, size=size)
+            await store.put_asset(connection, now, vector=vector, text=text)
+        return wanted.redone(vector, text)
+    raise ServiceError(
+        ErrorCode.UNREADABLE_PICTURE,
+        f"The file of the asset {job.asset_id} changed {_MOST_ATTEMPTS} times while it was computed on. Try again when "
+        "it is complete.",
+    )
 
 
 def _read_file(asset: Asset, config: Settings) -> tuple[file_contents.Contents, bytes]:
@@ -147,27 +156,37 @@ def _read_file(asset: Asset, config: Settings) -> tuple[file_contents.Contents, 
         ) from error
 
 
-async def _from_immich(connection: Connection, job: _Job, source: Source) -> Redone:
-    found = await connection.execute("select from immich_ai.source_asset where id = %s and visible", (job.asset_id,))
-    if not found.rowcount:
-        raise ServiceError(
-            ErrorCode.UNKNOWN_ASSET,
-            f"Immich has no asset {job.asset_id} that is in the timeline or the archive, and not in the trash.",
-        )
+async def _from_immich(job: _Job) -> Redone:
+    async with job.database.connection() as connection:
+        await _check_visible(connection, job.asset_id)
     immich = immich_client(job.config)
     vector, text = None, None
+    size = (0, 0)
     if job.clip or job.ocr:
         picture = await immich.preview(job.asset_id)
         header = read_header(picture, max_pixels=job.config.max_picture_pixels)
+        size = header.width, header.height
         vector, text = await job.compute(picture)
-        with _refusals_of_the_database(job):
-            if vector is not None:
-                await immich_rows.write_embedding(connection, job.asset_id, vector.numbers)
-            if text is not None:
-                await _write_text(connection, job.asset_id, text, source, (header.width, header.height))
-    if job.faces:
+    if job.faces:  # first, since it may be refused, and a job in Immich's queue does no harm
         await immich.refresh_faces(job.asset_id)
-    return Redone(job.asset_id, vector, text, job.faces)
+    if vector is not None or text is not None:
+        async with _locked(job) as connection:
+            await _check_visible(connection, job.asset_id)
+            with _refusals_of_the_database(job):
+                if vector is not None:
+                    await immich_rows.write_embedding(connection, job.asset_id, vector.numbers)
+                if text is not None:
+                    await _write_text(connection, job.asset_id, text, job.database.source, size)
+    return job.redone(vector, text)
+
+
+async def _check_visible(connection: Connection, asset_id: UUID) -> None:
+    found = await connection.execute("select from immich_ai.source_asset where id = %s and visible", (asset_id,))
+    if not found.rowcount:
+        raise ServiceError(
+            ErrorCode.UNKNOWN_ASSET,
+            f"Immich has no asset {asset_id} that is in the timeline or the archive, and not in the trash.",
+        )
 
 
 async def _write_text(
@@ -182,7 +201,7 @@ async def _write_text(
 
 @contextmanager
 def _refusals_of_the_database(job: _Job) -> Iterator[None]:
-    """What PostgreSQL may say against writing Immich's rows, as ``ServiceError``."""
+    """Raise what PostgreSQL may say against writing Immich's rows as ``ServiceError``."""
     try:
         yield
     except psycopg.errors.DataException as error:  # "expected 768 dimensions, not 512"

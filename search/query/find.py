@@ -1,31 +1,30 @@
 """Find pictures: a query, as a person types it, to hits in one order, with the lines of text that match.
 
-The order is the database's (``sql/0004_search.sql``); here the query is parsed, folded, cut and embedded, and the hits
-are dressed.
+The order is the database's (``sql/0004_search.sql``); here the query is parsed, folded, cut and embedded, and the
+matching lines are added.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from enum import Enum
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 from uuid import UUID
 
 import psycopg
 
 from errors import ErrorCode, ServiceError
+from search.answers import Note
 from search.query import paging
-from search.query.highlight import Line, matching_lines, needles_of
+from search.query.answers import ClipPart, Hit, Mode, OcrPart, SearchAnswer, SearchRequest
+from search.query.highlight import matching_lines, needles_of
 from search.query.parse import Alternative, ParsedQuery, parse
 from search.query.words import words_query
 from search.store.database import Database, Source
+from search.store.errors import STATEMENT_SECONDS
 from search.store.records import Vector
 from settings import Settings
 
-LARGEST_PAGE = 100
-"""Hits in one answer."""
 _OCR_HITS = 500
 _CLIP_HITS = 200
 _CLIP_HITS_IN_HYBRID = 60
@@ -35,98 +34,18 @@ first.
 
 Embed: TypeAlias = Callable[[str], Awaitable[Vector]]
 """A text to its CLIP vector. Raises ``ServiceError`` where the model cannot be had."""
+_Answering: TypeAlias = Literal[Mode.OCR, Mode.CLIP, Mode.HYBRID]
 
 
-class Mode(str, Enum):
-    """What is searched. ``auto``: text alone behind the prefix ``ocr:``, else both."""
-
-    AUTO = "auto"
-    OCR = "ocr"
-    CLIP = "clip"
-    HYBRID = "hybrid"
-
-
-@dataclass(frozen=True, slots=True)
-class SearchRequest:
-    """What a person wants."""
-
-    query: str
-    mode: Mode = Mode.AUTO
-    owner: str | None = None
-    """Whose pictures; None: everybody's."""
-    limit: int = 20
-    """Hits in this answer, 1 to 100."""
-    cursor: str | None = None
-    """``Found.next_cursor`` of the page before."""
-
-
-@dataclass(frozen=True, slots=True)
-class OcrPart:
-    """What the text of a picture says."""
-
-    rank: int
-    """From 1."""
-    score: float
-    """0 to 1; 0.5 and more for exact hits."""
-    exact: bool
-    """The whole query stands there, letter by letter once both are folded."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClipPart:
-    """How near a picture's meaning is."""
-
-    rank: int
-    """From 1."""
-    similarity: float
-    """Cosine, -1 to 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A picture that was found."""
-
-    id: UUID
-    name: str
-    score: float
-    """In the mode's own measure: the text score, the similarity, or what both were fused to. Hits come in the right
-    order; an exact hit that was moved up among the first ten may have a smaller score than the next."""
-    ocr: OcrPart | None
-    clip: ClipPart | None
-    lines: tuple[Line, ...]
-    """Those that match, in reading order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Why an answer is less than was asked for."""
-
-    code: ErrorCode
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """One page of hits."""
-
-    hits: tuple[Hit, ...]
-    mode: Mode
-    """The mode that answered: OCR, CLIP or HYBRID."""
-    notes: tuple[Note, ...]
-    next_cursor: str | None
-    """None: this was the last page."""
-
-
-async def find(database: Database, request: SearchRequest, embed: Embed | None, config: Settings) -> Found:
+async def find(database: Database, request: SearchRequest, embed: Embed | None, config: Settings) -> SearchAnswer:
     """Answer a search. ``embed``: None where there is no CLIP model.
 
     Hybrid search without CLIP answers from text and says why in a note; ``mode=clip`` raises instead. Raises
-    ``ServiceError`` INVALID_QUERY, INVALID_REQUEST (limit, cursor), STORED_MODEL_DIFFERS, MODEL_UNAVAILABLE,
+    ``ServiceError`` INVALID_QUERY, INVALID_REQUEST (owner, cursor), STORED_MODEL_DIFFERS, MODEL_UNAVAILABLE,
     SEARCH_UNAVAILABLE.
     """
-    if not 1 <= request.limit <= LARGEST_PAGE:
-        raise ServiceError(ErrorCode.INVALID_REQUEST, f"limit is {request.limit}; it must be 1 to {LARGEST_PAGE}.")
-    parsed = parse(request.query)
+    _check_owner(request.owner, database.source)
+    parsed = parse(request.q)
     mode = _resolved(request.mode, parsed)
     start = paging.start(request.cursor, _identity(request))
     vector, reason = await _vector(mode, parsed, embed)
@@ -145,12 +64,26 @@ async def find(database: Database, request: SearchRequest, embed: Embed | None, 
         raise reason
     notes: tuple[Note, ...] = ()
     if reason is not None:
-        notes = (Note(reason.code, f"{reason.message} These hits are from text alone."),)
+        notes = (Note(code=reason.code.value, message=f"{reason.message} These hits are from text alone."),)
         mode = Mode.OCR
         rows = await _rows(database, request, parsed, mode, None, start, config)
     more = len(rows) > request.limit
     hits = tuple(_hit(row, parsed, mode) for row in rows[: request.limit])
-    return Found(hits, mode, notes, paging.cursor(start + request.limit, _identity(request)) if more else None)
+    following = paging.cursor(start + request.limit, _identity(request)) if more else None
+    return SearchAnswer(mode=cast(_Answering, mode), hits=hits, notes=notes, next_cursor=following)
+
+
+def _check_owner(owner: str | None, source: Source) -> None:
+    """Raise ``ServiceError`` INVALID_REQUEST for an owner that nobody in Immich can be: its users are UUIDs."""
+    if owner is None or source is Source.STANDALONE:
+        return
+    try:
+        UUID(owner)
+    except ValueError as error:
+        raise ServiceError(
+            ErrorCode.INVALID_REQUEST,
+            f"The parameter owner is wrong: {owner[:50]!r} is no user's id in Immich: ids are UUIDs.",
+        ) from error
 
 
 _SIZES = (
@@ -199,6 +132,7 @@ async def _rows(
         "count": request.limit + 1,
     }
     async with database.connection() as connection:
+        await connection.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
         cursor = await connection.execute(_PAGE, parameters)
         return await cursor.fetchall()
 
@@ -254,15 +188,19 @@ async def _misfit(database: Database, vector: Vector) -> ServiceError | None:
 
 
 def _identity(request: SearchRequest) -> str:
-    return json.dumps([request.query, request.mode.value, request.owner])
+    return json.dumps([request.q, request.mode.value, request.owner])
 
 
 def _hit(row: dict[str, Any], parsed: ParsedQuery, mode: Mode) -> Hit:
-    ocr = None if row["ocr_rank"] is None else OcrPart(row["ocr_rank"], row["ocr_score"], row["exact"])
-    clip = None if row["clip_rank"] is None else ClipPart(row["clip_rank"], row["similarity"])
+    ocr = clip = None
+    if row["ocr_rank"] is not None:
+        ocr = OcrPart(rank=row["ocr_rank"], score=row["ocr_score"], exact=row["exact"])
+    if row["clip_rank"] is not None:
+        clip = ClipPart(rank=row["clip_rank"], similarity=row["similarity"])
     score: float = row["score"]
     if mode is Mode.OCR and ocr is not None:
         score = ocr.score
     elif mode is Mode.CLIP and clip is not None:
         score = clip.similarity
-    return Hit(row["asset_id"], row["name"], score, ocr, clip, matching_lines(row["lines"] or (), parsed))
+    lines = matching_lines(row["lines"] or (), parsed)
+    return Hit(id=row["asset_id"], name=row["name"], score=score, ocr=ocr, clip=clip, lines=lines)

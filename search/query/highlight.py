@@ -3,51 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from search.query.answers import FoundLine
 from search.query.folding import Folded, fold_with_origins
 from search.query.parse import ParsedQuery
 from search.query.words import words_with_parts
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line of text in a picture that matches a query."""
-
-    n: int
-    """Place in reading order, from 1."""
-    text: str
-    """As it was read."""
-    box: tuple[float, ...] | None
-    """x1, y1, …, x4, y4: corners clockwise from the top left of the text, as fractions of the picture's width and
-    height. None where the source keeps no boxes (Immich 1.134's fork)."""
-    box_score: float | None
-    text_score: float | None
-    spans: tuple[tuple[int, int], ...]
-    """What to mark: start and end in characters (Unicode code points) of ``text``."""
-
-
 def needles_of(parsed: ParsedQuery) -> tuple[str, ...]:
-    """Everything, folded, that may be marked in a hit of this query."""
+    """Return everything, folded, that may be marked in a hit of this query."""
     return tuple(dict.fromkeys(needle for levels in _levels(parsed) for level in levels for needle in level))
 
 
-def matching_lines(rows: Iterable[Sequence[Any]], parsed: ParsedQuery) -> tuple[Line, ...]:
-    """``rows``: n, text, box, box_score, text_score, as ``immich_ai.highlighted`` gives. Of each thing looked for, the
-    whole is marked where it stands anywhere in these lines; else its words; else their parts."""
+def matching_lines(rows: Iterable[Sequence[Any]], parsed: ParsedQuery) -> tuple[FoundLine, ...]:
+    """Return the lines among ``rows`` that match, with what to mark in them.
+
+    ``rows``: n, text, box, box_score, text_score, as ``immich_ai.highlighted`` gives. Of each thing looked for, the
+    whole is marked where it stands anywhere in these lines; else its words; else their parts.
+    """
     rows = list(rows)
     folded = [fold_with_origins(row[1]) for row in rows]
     needles = {needle for levels in _levels(parsed) for needle in _finest(levels, folded)}
     lines = []
     for (n, text, box, box_score, text_score), line in zip(rows, folded, strict=True):
         if spans := line.spans(needles):
-            lines.append(Line(n, text, None if None in box else tuple(box), box_score, text_score, spans))
+            lines.append(
+                FoundLine(
+                    n=n,
+                    text=text,
+                    box=None if None in box else box,
+                    box_score=box_score,
+                    text_score=text_score,
+                    spans=spans,
+                )
+            )
     return tuple(lines)
 
 
 def _levels(parsed: ParsedQuery) -> list[tuple[tuple[str, ...], ...]]:
-    """For each thing looked for: itself, its words, and the parts of those."""
+    """Return for each thing looked for: itself, its words, and the parts of those."""
     levels: list[tuple[tuple[str, ...], ...]] = []
     for needle in dict.fromkeys(needle for alternative in parsed.alternatives for needle in alternative.wanted):
         words = words_with_parts(needle)

@@ -1,8 +1,14 @@
-"""The error of a database that cannot be used."""
+"""The error of a database that cannot be used, and what PostgreSQL's errors say to a caller."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from errors import ErrorCode, ServiceError
+
+STATEMENT_SECONDS = 5
+"""How long one query of a search may take."""
 
 
 class SearchUnavailable(ServiceError):
@@ -13,3 +19,41 @@ class SearchUnavailable(ServiceError):
 
     def __reduce__(self) -> tuple[type[SearchUnavailable], tuple[str]]:
         return type(self), (self.message,)
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Raise what PostgreSQL and its client may say within the block as ``SearchUnavailable``, with what to do."""
+    import psycopg  # large, and not needed where search is off
+    from psycopg_pool import PoolClosed, PoolTimeout
+
+    try:
+        yield
+    except psycopg.errors.QueryCanceled as error:
+        raise SearchUnavailable(
+            f"The database took longer than {STATEMENT_SECONDS} s for this search and was stopped. Ask for something "
+            "less common, or with fewer alternatives; if every search is slow, the database is too busy."
+        ) from error
+    except (
+        psycopg.errors.UndefinedTable,
+        psycopg.errors.UndefinedColumn,
+        psycopg.errors.UndefinedFunction,
+        psycopg.errors.InvalidSchemaName,
+    ) as error:
+        raise SearchUnavailable(_missing(error.diag.message_primary or "")) from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise SearchUnavailable(
+            f"The role of DATABASE_URL lacks a right: {error.diag.message_primary}. `python -m search grants` prints "
+            "the statements that give it."
+        ) from error
+    except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed) as error:
+        raise SearchUnavailable(f"The database does not answer ({type(error).__name__}: {error}).") from error
+
+
+def _missing(what: str) -> str:
+    if "immich_ai" in what:
+        return f"The schema of search is not complete: {what}. Run `python -m search migrate`; restart the service."
+    return (
+        f"This Immich is not known: {what}. docs/search-setup.md has the versions that search works with; a newer "
+        "version of this software may know it."
+    )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from errors import ErrorCode, ServiceError
 from models.catalog import Catalog, ModelEntry, Task
 from runners.contract import OcrOptions
+from search.answers import Answer
 from search.immich.settings import DEFAULT_OCR_OPTIONS, immich_settings
 from settings import Settings
 
@@ -26,15 +27,15 @@ _FORK_OCR_OPTIONS = OcrOptions(min_detection_score=0.5, min_recognition_score=0.
 """What the fork's requests, which have no options, are answered with (compat/immich_entries.py)."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredModel:
-    """Vectors that are stored."""
+class StoredVectors(Answer):
+    """A CLIP model that there are vectors of."""
 
     model: str | None
-    """None: of the model that Immich had, whichever that was."""
+    """null where the source does not keep it (Immich)."""
     size: int | None
-    """Numbers in a vector; None where the column does not say."""
+    """Numbers in a vector."""
     vectors: int
+    """How many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ async def models_in_use(
         stored = await _stored_beside(connection, config.clip_model, catalog)
         clip, ocr, options = config.clip_model or (stored[0].model if stored else None), _OCR_ALIAS, DEFAULT_OCR_OPTIONS
     else:
-        stored, chosen = await stored_models(connection, source), await immich_settings(connection)
+        stored, chosen = await stored_vectors(connection, source), await immich_settings(connection)
         clip, ocr, options = config.clip_model or chosen.clip_model, chosen.ocr_model, chosen.ocr_options
     if source == "immich-1.134":
         ocr, options = _OCR_ALIAS, _FORK_OCR_OPTIONS
@@ -76,18 +77,18 @@ async def models_in_use(
     return ModelsInUse(clip_found, clip_refusal, ocr_found, ocr_refusal, options)
 
 
-async def stored_models(connection: AsyncConnection[DictRow], source: str) -> Sequence[StoredModel]:
+async def stored_vectors(connection: AsyncConnection[DictRow], source: str) -> Sequence[StoredVectors]:
     """What vectors there are: of our own index one for each model, the most frequent first; of Immich at most one.
     Counts them all.
     """
     if source == "standalone":
         found = await connection.execute(_COUNT_OWN)
-        return [StoredModel(**row) for row in await found.fetchall()]
+        return [StoredVectors(**row) for row in await found.fetchall()]
     found = await connection.execute(_COUNT_IMMICH)
-    return [StoredModel(None, row["size"], row["vectors"]) for row in await found.fetchall()]
+    return [StoredVectors(model=None, size=row["size"], vectors=row["vectors"]) for row in await found.fetchall()]
 
 
-async def _stored_beside(connection: AsyncConnection[DictRow], asked: str, catalog: Catalog) -> Sequence[StoredModel]:
+async def _stored_beside(connection: AsyncConnection[DictRow], asked: str, catalog: Catalog) -> Sequence[StoredVectors]:
     """The models of our own index; nothing is counted where it is enough to know that there are vectors of the one
     ``asked`` for.
     """
@@ -96,7 +97,7 @@ async def _stored_beside(connection: AsyncConnection[DictRow], asked: str, catal
         found = await connection.execute("select from immich_ai.embedding where model = %s limit 1", (name,))
         if found.rowcount:
             return ()
-    return await stored_models(connection, "standalone")
+    return await stored_vectors(connection, "standalone")
 
 
 _COUNT_OWN = """
@@ -118,7 +119,7 @@ def _known_ocr(asked: str, catalog: Catalog) -> tuple[str | None, ServiceError |
 
 
 def _chosen_clip(
-    asked: str | None, stored: Sequence[StoredModel], catalog: Catalog, config: Settings
+    asked: str | None, stored: Sequence[StoredVectors], catalog: Catalog, config: Settings
 ) -> tuple[str | None, ServiceError | None]:
     if asked is None:
         return None, None
@@ -129,7 +130,7 @@ def _chosen_clip(
     return entry.name, _misfit(entry, stored, "CLIP_MODEL" if config.clip_model else "the CLIP model in use,")
 
 
-def _misfit(entry: ModelEntry, stored: Sequence[StoredModel], chosen_by: str) -> ServiceError | None:
+def _misfit(entry: ModelEntry, stored: Sequence[StoredVectors], chosen_by: str) -> ServiceError | None:
     """Why ``entry`` cannot be used beside what is stored; None if it can. ``chosen_by``: for messages."""
     for one in stored:
         if one.model is None and one.size is not None and one.size != entry.embedding_size:

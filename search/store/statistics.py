@@ -3,58 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from errors import ServiceError
 from models.catalog import Catalog
-from search.store.models_in_use import ModelsInUse, StoredModel, models_in_use, stored_models
+from search.answers import Answer, Note
+from search.store.models_in_use import StoredVectors, models_in_use, stored_vectors
 from settings import Settings
 
 if TYPE_CHECKING:
     from search.store.database import Database
 
 
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """Numbers of pictures, but for ``stored_models`` and ``models``."""
+class ModelNames(Answer):
+    """The models in use, by the catalog's names."""
 
-    source: str
-    cutter: str
+    clip: str | None
+    """Embeds queries and pictures; null: none is chosen or it is unknown. `notes` says more."""
+    ocr: str | None
+    """Reads pictures that are done again; null: unknown, and `notes` says more."""
+
+
+class Statistics(Answer):
+    """The answer of ``GET /stats``."""
+
+    source: Literal["standalone", "immich", "immich-1.134"]
+    cutter: Literal["jieba", "zhparser"]
+    """What cuts Chinese text to words."""
     assets: int
-    """That can be found."""
+    """Pictures and videos that can be found."""
     read: int
-    """Of the assets: with text."""
+    """Of these, read with some text found."""
     empty: int
-    """Of the assets: read, and without text."""
+    """Of these, read with no text found."""
     failed: int
-    """Files with a problem that is not mended, whether they became assets or not."""
+    """Pictures with a failure that is remembered, whether they became assets or not."""
     waiting: int
-    """Of the assets: neither read nor failed."""
+    """Of the assets, neither read nor failed."""
     embedded: int
-    """Of the assets: with a CLIP vector, of whichever model."""
-    stored_models: Sequence[StoredModel]
-    models: ModelsInUse
-
-    @property
-    def refusals(self) -> tuple[ServiceError, ...]:
-        """What is wrong with the models in use."""
-        return tuple(error for error in (self.models.clip_refusal, self.models.ocr_refusal) if error is not None)
+    """Of the assets, with a CLIP vector, of whichever model."""
+    models: ModelNames
+    stored_models: Sequence[StoredVectors]
+    notes: Sequence[Note]
+    """What is wrong with the models in use."""
 
 
 async def statistics(database: Database, catalog: Catalog, config: Settings) -> Statistics:
-    """Counted now; some tenths of a second at 100,000 pictures."""
+    """Count now; this takes some tenths of a second at 100,000 pictures."""
     source = database.source.value
     async with database.connection() as connection:
-        rows = await connection.execute(_COUNT)
-        [row] = await rows.fetchall()
-        return Statistics(
-            source=source,
-            cutter=database.cutter,
-            **row,
-            stored_models=await stored_models(connection, source),
-            models=await models_in_use(connection, source, catalog, config),
-        )
+        [row] = await (await connection.execute(_COUNT)).fetchall()
+        models = await models_in_use(connection, source, catalog, config)
+        stored = await stored_vectors(connection, source)
+    refusals = [error for error in (models.clip_refusal, models.ocr_refusal) if error is not None]
+    return Statistics(
+        source=source,
+        cutter=database.cutter,
+        **row,
+        models=ModelNames(clip=models.clip, ocr=models.ocr),
+        stored_models=stored,
+        notes=[Note(code=error.code.value, message=error.message) for error in refusals],
+    )
 
 
 _COUNT = """

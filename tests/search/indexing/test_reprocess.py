@@ -16,9 +16,10 @@ from errors import ErrorCode, ServiceError
 from search.immich.settings import DEFAULT_OCR_OPTIONS
 from search.indexing import fingerprint
 from search.indexing.recompute import RunnersRecompute
-from search.indexing.reprocess import Redone, RedoTask, all_assets, failed_assets, reprocess
+from search.indexing.redo import Redone, RedoTask
+from search.indexing.reprocess import all_assets, failed_assets, reprocess
 from search.store import index as store
-from search.store.database import Database
+from search.store.database import Database, Facts
 from search.store.records import File, Line, Problem, Text, Vector
 from tests.compat.fake_runners import FakeRunners
 from tests.search.indexing.redoing import BOX, BROKEN, FakeRecompute, models, picture, rows, run, settings
@@ -62,8 +63,7 @@ def test_what_is_read_anew_replaces_all_that_was_read_before(database: Database,
     done = redo(database, asset, FakeRecompute("新的文字"))
     assert texts(database, asset) == ("新的文字", ["新的文字"])
     assert vector(database, asset) != before
-    assert done.text is not None
-    assert done.vector is not None
+    assert done.done == [RedoTask.OCR, RedoTask.CLIP]
 
 
 def test_one_task_leaves_the_other_as_it_is(database: Database, tmp_path: Path) -> None:
@@ -195,3 +195,51 @@ def test_the_runners_lines_become_fractions_of_the_picture() -> None:
     assert embedded.model == NAME
     with pytest.raises(ServiceError, match="MAX_PICTURE_PIXELS"):
         asyncio.run(recompute.read(picture(size=(200, 100)), "PP-OCRv6_small", DEFAULT_OCR_OPTIONS))
+
+
+class Together(FakeRecompute):
+    """Computes nothing until ``number`` pictures are being computed at the same time."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("新")
+        self._number = number
+        self._all = asyncio.Event()
+
+    async def _note(self, picture: bytes) -> None:
+        self.running += 1
+        if self.running == self._number:
+            self._all.set()
+        await asyncio.wait_for(self._all.wait(), 30)
+
+
+def test_more_pictures_than_the_pool_has_connections_are_done_again_at_once(database: Database, tmp_path: Path) -> None:
+    assets = [index(database, tmp_path / f"{n}.jpg", "旧") for n in range(12)]
+    known = models(database, TINY)
+
+    async def story() -> None:
+        pooled = Database(database.conninfo, Facts(database.source, database.cutter, ("immich_ai", "public")))
+        await pooled.open()
+        try:
+            together = Together(len(assets))
+            await asyncio.gather(*(reprocess(pooled, asset, [RedoTask.OCR], together, known, TINY) for asset in assets))
+        finally:
+            await pooled.close()
+
+    asyncio.run(story())
+    assert {texts(database, asset)[0] for asset in assets} == {"新"}
+
+
+def test_a_file_that_is_indexed_anew_meanwhile_is_computed_on_again(database: Database, tmp_path: Path) -> None:
+    asset = index(database, tmp_path / "a.jpg", "旧")
+
+    class IndexedMeanwhile(FakeRecompute):
+        async def _note(self, picture: bytes) -> None:
+            self.pictures.append(picture)
+            if len(self.pictures) == 1:
+                await asyncio.to_thread(index, database, tmp_path / "a.jpg", "别的", data=changed)
+
+    changed = picture("red")
+    recompute = IndexedMeanwhile("新")
+    redo(database, asset, recompute, [RedoTask.OCR])
+    assert recompute.pictures == [picture(), changed]
+    assert texts(database, asset) == ("新", ["新"])

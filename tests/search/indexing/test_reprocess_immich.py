@@ -15,7 +15,8 @@ from PIL import Image
 from psycopg.conninfo import make_conninfo
 
 from errors import ErrorCode, ServiceError
-from search.indexing.reprocess import Redone, RedoTask, all_assets, reprocess
+from search.indexing.redo import Redone, RedoTask
+from search.indexing.reprocess import all_assets, reprocess
 from search.store.database import Database, Facts
 from settings import Settings
 from tests.fake_immich import FakeImmich
@@ -146,7 +147,7 @@ def test_a_job_for_faces_that_immich_refuses_writes_nothing_either(
 
 def test_faces_are_immichs_own_job_and_need_no_picture(immich_database: Database, immich: FakeImmich) -> None:
     asset = upload(immich_database, "字")
-    assert redo(immich_database, immich, asset, FakeRecompute(), [RedoTask.FACES]).faces
+    assert redo(immich_database, immich, asset, FakeRecompute(), [RedoTask.FACES]).done == [RedoTask.FACES]
     assert immich.requests == ["POST /api/assets/jobs"]
     assert immich.jobs == [{"assetIds": [str(asset)], "name": "refresh-faces"}]
 

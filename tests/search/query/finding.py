@@ -12,7 +12,8 @@ from uuid import UUID, uuid5
 import numpy as np
 
 from runners.contract import Float32
-from search.query.find import Embed, Found, Mode, SearchRequest, find
+from search.query.answers import Mode, SearchAnswer, SearchRequest
+from search.query.find import Embed, find
 from search.store.database import Database, Source
 from search.store.documents import put_document
 from search.store.records import Vector
@@ -112,9 +113,10 @@ def found(
     owner: str | None = None,
     limit: int = 20,
     cursor: str | None = None,
-) -> Found:
-    return asyncio.run(find(database, SearchRequest(query, mode, owner, limit, cursor), embed, config or Settings()))
+) -> SearchAnswer:
+    request = SearchRequest(q=query, mode=mode, owner=owner, limit=limit, cursor=cursor)
+    return asyncio.run(find(database, request, embed, config or Settings()))
 
 
-def names(page: Found) -> list[str]:
+def names(page: SearchAnswer) -> list[str]:
     return [hit.name for hit in page.hits]

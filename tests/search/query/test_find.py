@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from errors import ErrorCode, ServiceError
-from search.query.find import Mode
+from search.query.answers import Mode, SearchRequest
 from search.store.database import Database
 from tests.search.query.finding import direction, embedding, found, id_of, names, put
 
@@ -119,20 +121,28 @@ def test_pages_join_to_the_whole_list_without_gap_or_repeat(database: Database) 
     assert [id_of(name) for name in whole] == sorted(map(id_of, whole))
 
 
-def test_a_cursor_of_another_search_and_a_limit_out_of_range_are_refused(database: Database) -> None:
+def test_a_cursor_of_another_search_is_refused(database: Database) -> None:
     fill(database, {f"same-{number}": ["same"] for number in range(3)})
     cursor = found(database, "ocr:same", limit=1).next_cursor
     assert cursor is not None
-    for query, limit, text in (
-        ("ocr:other", 1, cursor),
-        ("ocr:same", 1, "AAAA"),
-        ("ocr:same", 1, "\ud800"),
-        ("ocr:same", 0, None),
-        ("ocr:same", 101, None),
-    ):
+    for query, text in (("ocr:other", cursor), ("ocr:same", "AAAA"), ("ocr:same", "é")):
         with pytest.raises(ServiceError) as refused:
-            found(database, query, limit=limit, cursor=text)
+            found(database, query, limit=1, cursor=text)
         assert refused.value.code is ErrorCode.INVALID_REQUEST
+
+
+@pytest.mark.parametrize("limit", [0, 101])
+def test_a_limit_out_of_range_is_no_request(limit: int) -> None:
+    with pytest.raises(ValidationError, match="limit"):
+        SearchRequest(q="ocr:same", limit=limit)
+
+
+def test_an_owner_that_no_user_of_immich_can_be_is_refused(immich_database: Database, database: Database) -> None:
+    with pytest.raises(ServiceError, match=r"owner.*UUID") as refused:
+        found(immich_database, "ocr:same", owner="ann")
+    assert refused.value.code is ErrorCode.INVALID_REQUEST
+    assert found(immich_database, "ocr:same", owner=str(uuid4())).hits == ()
+    assert found(database, "ocr:same", owner="ann").hits == ()
 
 
 def test_meaning_is_ordered_by_similarity(database: Database) -> None:

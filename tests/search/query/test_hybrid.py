@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from errors import ErrorCode, ModelUnavailable, ServiceError
-from search.query.find import Mode
+from search.query.answers import Mode
 from search.store.database import Database
 from search.store.records import Vector
 from settings import Settings

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from search.query.find import Mode
+from search.query.answers import Mode
 from search.store.database import Database, Source
 from tests.search.query.finding import MODEL, direction, embedding, found, id_of, names, owner_id, put
 

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from search.query.find import Mode
+from search.query.answers import Mode
 from search.store.records import Line
 from tools.bench.__main__ import main
 from tools.bench.search import library

@@ -18,7 +18,8 @@ from typing import Literal
 from uuid import UUID
 
 from runners.contract import Float32
-from search.query.find import Mode, SearchRequest, find
+from search.query.answers import Mode, SearchRequest
+from search.query.find import find
 from search.store.database import Database
 from search.store.records import Line, Vector
 from settings import Settings
@@ -76,7 +77,7 @@ async def ranked(
         return Vector(CLIP_MODEL, vectors[text])
 
     config = Settings(search_fusion=fusion)
-    found = [await find(database, SearchRequest(one.query, mode, limit=100), embed, config) for one in asked]
+    found = [await find(database, SearchRequest(q=one.query, mode=mode, limit=100), embed, config) for one in asked]
     return [[hit.id.int for hit in page.hits] for page in found]
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import psutil
 
-from search.query.find import Found, Mode, SearchRequest, find
+from search.query.answers import Mode, SearchAnswer, SearchRequest
+from search.query.find import find
 from search.store.database import Database
 from search.store.records import Line, Vector
 from settings import Settings
@@ -117,7 +118,7 @@ async def _measured(
         for mode in (Mode.OCR, Mode.CLIP, Mode.HYBRID):
             for owners in (False, True):
                 requests = [
-                    (SearchRequest(query, mode, owner if owners else None), Vector(MODEL, vector))
+                    (SearchRequest(q=query, mode=mode, owner=owner if owners else None), Vector(MODEL, vector))
                     for query, vector, owner in zip(queries, vectors, askers, strict=True)
                 ]
                 label = f"{assets:,} {mode.value}" + (", one owner's" if owners else "")
@@ -131,7 +132,7 @@ async def _timed(
 ) -> tuple[Cell, ...]:
     config = Settings()
 
-    async def ask(request: SearchRequest, vector: Vector) -> Found:
+    async def ask(request: SearchRequest, vector: Vector) -> SearchAnswer:
         return await find(database, request, _always(vector), config)
 
     postmaster = await _postmaster(database)

@@ -1,0 +1,123 @@
+"""A route of search: the key, one log line with metrics, a time limit, bounded bodies, and errors as every protocol
+here tells them, around what FastAPI does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from fastapi import HTTPException
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+
+from errors import ErrorCode, ServiceError
+from search.answers import Problem
+from serving.exchange import Fields, answered
+from serving.key import require_key
+
+if TYPE_CHECKING:
+    from settings import Settings
+
+_MAX_BODY = 16 * 1024
+"""Bytes of a request's body."""
+
+
+class SearchRoute(APIRoute):
+    """An operation of search. The app has ``state.settings``; the operation finds its log fields in
+    ``request.state.fields``.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return FastAPI's handler within an exchange."""
+        handle = super().get_route_handler()
+        method = ",".join(sorted(self.methods or ()))
+
+        async def endpoint(request: Request) -> Response:
+            settings: Settings = request.app.state.settings
+
+            async def operate(request: Request, fields: Fields) -> Response:
+                require_key(request.headers, settings.api_auth_key)
+                _check_repetition(request)
+                request.state.fields = fields
+                try:
+                    return await handle(_BoundedRequest(request, settings.body_timeout))
+                except RequestValidationError as error:
+                    raise _invalid(error) from error
+                except _BodyRefused as error:
+                    raise error.error from error
+                except HTTPException as error:
+                    raise ServiceError(ErrorCode.INVALID_REQUEST, f"The body is wrong: {error.detail}.") from error
+
+            return await answered(
+                request,
+                operate,
+                line=f"{method} {self.path}",
+                timeout=settings.request_timeout,
+                error_body=error_body,
+                task=f"search.{self.operation_id}",
+            )
+
+        return endpoint
+
+
+def error_body(error: ServiceError) -> dict[str, Any]:
+    """Return ``{"detail": "…", "code": "…"}``, as for Immich's protocol."""
+    return Problem(detail=error.message, code=error.code.value).model_dump()
+
+
+class _BoundedRequest(Request):
+    """A request whose body may neither be large nor come slowly."""
+
+    def __init__(self, request: Request, seconds: float) -> None:
+        super().__init__(request.scope, request.receive)
+        self._seconds = seconds
+
+    async def body(self) -> bytes:
+        """Return the body. Raises ``_BodyRefused``."""
+        if not hasattr(self, "_body"):
+            try:
+                self._body = await asyncio.wait_for(self._read(), self._seconds)
+            except asyncio.TimeoutError as error:
+                raise _BodyRefused(
+                    ErrorCode.BODY_TIMEOUT, f"The body did not come in {self._seconds:g} s (BODY_TIMEOUT)."
+                ) from error
+        return self._body
+
+    async def _read(self) -> bytes:
+        body = bytearray()
+        async for piece in self.stream():
+            body += piece
+            if len(body) > _MAX_BODY:
+                raise _BodyRefused(ErrorCode.BODY_TOO_LARGE, f"The body is larger than {_MAX_BODY:,} bytes.")
+        return bytes(body)
+
+
+class _BodyRefused(HTTPException):
+    """A body that is not read to its end. FastAPI takes any other exception for one of the parser."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(code.status, message)
+        self.error = ServiceError(code, message)
+
+
+def _check_repetition(request: Request) -> None:
+    """Raise ``ServiceError`` INVALID_REQUEST where a parameter is given more than once."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    for name in names:
+        if names.count(name) > 1:
+            raise ServiceError(
+                ErrorCode.INVALID_REQUEST, f"The parameter {name[:50]!r} is given {names.count(name)} times."
+            )
+
+
+def _invalid(error: RequestValidationError) -> ServiceError:
+    """Return an error that names what is wrong in the request, without repeating its value."""
+    first = error.errors()[0]
+    place, *names = first["loc"]
+    where = ".".join(str(name)[:50] for name in names if not isinstance(name, int) or place != "body")
+    what = "body" if place == "body" else "parameter"
+    return ServiceError(ErrorCode.INVALID_REQUEST, f"The {what} {where or 'as a whole'} is wrong: {first['msg']}.")
