@@ -11,7 +11,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --no-warn
 # BentoML reports usage home by default.
 export BENTOML_DO_NOT_TRACK = True
 
-.PHONY: serve demo demo-stop test test-slow test-large train-tiny lint format lock bento image bench clean
+.PHONY: serve demo demo-stop test test-slow test-large train-tiny lint format lock bento image bench bench-against clean
 
 serve: $(VENV)/.serve
 	@echo "Starting immich-bento; stop it with Ctrl+C. Settings: docs/settings.md"
@@ -52,6 +52,11 @@ format: $(VENV)/.test
 # All promises about speed and memory against tools/bench/reference.py, in 20 to 25 minutes; one benchmark: make bench ARGS=NAME.
 bench: $(VENV)/.test
 	@$(BIN)/python -m tools.bench $(or $(ARGS),all)
+
+# This tree against an older commit, in turns, with the same weights: make bench-against REF=a77f433
+bench-against: $(VENV)/.test
+	@test -n "$(REF)" || { echo "Name the commit to compare with: make bench-against REF=a77f433" >&2; exit 2; }
+	@$(BIN)/python -m tools.bench against $(REF) $(ARGS)
 
 bento: $(VENV)/.serve
 	@echo "Packing the service into a Bento."

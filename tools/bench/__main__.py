@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from tools.bench import (
+    against,
     batching,
     compare,
     interactive,
@@ -33,6 +34,7 @@ from tools.bench.search import speed as search_speed
 BENCHMARKS: dict[str, ModuleType] = {
     "all": overview,
     "compare": compare,
+    "against": against,
     "interactive": interactive,
     "memory": memory,
     "start": start,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tools.bench.pictures import pages, photos, resized, scenes
 from tools.immich_client import clip_textual, clip_visual, faces, multipart, ocr
 
-TASKS = ("clip", "text", "face", "ocr", "mixed")
+TASKS = ("clip", "text", "face", "ocr", "mixed", "joint")
 
 _QUERIES = (
     "海边的日落", "雪地里的一只猫", "a child on a bicycle", "生日蛋糕和蜡烛", "营业执照",
@@ -19,7 +19,7 @@ _QUERIES = (
 
 
 def pictures(task: str) -> Sequence[bytes]:
-    """Return the pictures of ``clip``, ``face`` or ``ocr``, as previews."""
+    """Return the pictures of ``clip``, ``face``, ``ocr`` or ``joint``, as previews."""
     if task == "face":
         return [*photos(), *scenes()]
     if task == "ocr":
@@ -28,8 +28,8 @@ def pictures(task: str) -> Sequence[bytes]:
 
 
 def request(task: str, picture: bytes) -> bytes:
-    """Return the body of one request of ``clip``, ``face`` or ``ocr``."""
-    entries = {"clip": clip_visual, "face": faces, "ocr": ocr}[task]()
+    """Return the body of one request of ``clip``, ``face``, ``ocr`` or ``joint``, which asks for the three at once."""
+    entries = {"clip": clip_visual(), "face": faces(), "ocr": ocr(), "joint": clip_visual() | faces() | ocr()}[task]
     return multipart(entries, image=picture)
 
 
@@ -37,7 +37,7 @@ def bodies(task: str, *, short_side: int | None = None) -> list[bytes]:
     """Return the requests of ``task``, 8 to 32 of them, to be sent in turn.
 
     ``short_side``: pixels of the pictures, in place of 1440. ``ocr``: pages and photos in turns, half of each.
-    ``mixed``: one each of CLIP, faces, OCR and text in turns.
+    ``mixed``: one each of CLIP, faces, OCR and text in turns. ``joint``: CLIP, faces and OCR of one picture at once.
     """
     if task == "text":
         return [multipart(clip_textual(language="zh-CN"), text=query) for query in _QUERIES]

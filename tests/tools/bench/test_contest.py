@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,11 @@ import pytest
 from PIL import Image
 
 from tests.tools.bench.fake_server import COMMAND
-from tools.bench import agreement, contenders, interactive, memory, scaling, transport, weights, workload
+from tools.bench import against, agreement, contenders, interactive, memory, scaling, transport, weights, workload
 from tools.bench.__main__ import main
 from tools.bench.weights import Weights
 from tools.rendered import Page, jpeg
+from tools.server import ROOT
 
 _USABLE = os.sched_getaffinity(0)
 
@@ -178,3 +181,39 @@ def test_weights_are_the_users_own_where_there_are_any_and_said_to_be_random_or_
     fallback = weights.weights()
     assert fallback.environment["CLIP_MODEL"] == "cn-clip-tiny"
     assert "say nothing about a real model" in fallback.note
+
+
+def test_an_older_commit_is_held_to_what_it_was(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(against, "unpacked", lambda ref: ROOT)
+    arguments = ["against", "a77f433", "--python", sys.executable, "--requests", "8", "--rounds", "1"]
+    found = report(capsys, *arguments, "--concurrency", "1", "4", "--tasks", "clip", "joint")
+    due = targets(found)
+    assert [name for name in due if name.startswith("joint, 4 callers")] == [
+        "joint, 4 callers: throughput / peer's",
+        "joint, 4 callers: p50 / peer's",
+        "joint, 4 callers: memory / peer's",
+    ]
+    # A fake server has no runner processes: nothing is known, and what is not known is not met.
+    assert due["bytes that runners read per joint request / peer's"] == [None, "at most 0.34", "NO"]
+
+
+def test_a_commit_is_unpacked_once_with_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(against, "ROOT", tmp_path / "project")
+    monkeypatch.setattr(against, "COMMITS", tmp_path / "commits")
+    git = ("git", "-C", str(tmp_path / "project"), "-c", "user.name=a", "-c", "user.email=a@localhost")
+    (tmp_path / "project").mkdir()
+    for command in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "one")):
+        (tmp_path / "project/service.py").write_text("first")
+        subprocess.run((*git, *command), check=True, capture_output=True)
+    (tmp_path / "project/service.py").write_text("second")
+    folder = against.unpacked("HEAD")
+    assert (folder / "service.py").read_text() == "first"
+    assert against.unpacked("HEAD") == folder
+    assert [path.name for path in (tmp_path / "commits").iterdir()] == [folder.name]
+
+
+def test_a_commit_that_git_does_not_know_is_named() -> None:
+    with pytest.raises(ValueError, match="no commit 'nowhere'"):
+        against.unpacked("nowhere")
