@@ -196,7 +196,7 @@ def test_an_older_commit_is_held_to_what_it_was(
         "joint, 4 callers: memory / peer's",
     ]
     # A fake server has no runner processes: nothing is known, and what is not known is not met.
-    assert due["bytes that runners read per joint request / peer's"] == [None, "at most 0.34", "NO"]
+    assert due["bytes that runners read per joint request / peer's"] == [None, "at most 0.36", "NO"]
 
 
 def test_a_commit_is_unpacked_once_with_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
