@@ -1,6 +1,6 @@
 """Which models exist: ``catalog.toml`` and a user's own file, and finding an entry by the name that a request gives.
 
-Everything else asks here; no model's name is spelled out in code.
+No model's name is spelled out in code.
 """
 
 from __future__ import annotations
@@ -14,15 +14,24 @@ from errors import ErrorCode, ServiceError
 from models.catalog_file import CatalogError, CatalogFile, Override, read_catalog_file
 from models.entry import ModelEntry, ModelFile, Task
 
-__all__ = ["BUILT_IN", "Catalog", "CatalogError", "ModelEntry", "ModelFile", "Task", "load_catalog", "normalise_clip_name"]
+__all__ = [
+    "BUILT_IN",
+    "Catalog",
+    "CatalogError",
+    "ModelEntry",
+    "ModelFile",
+    "Task",
+    "load_catalog",
+    "normalise_clip_name",
+]
 
 BUILT_IN = Path(__file__).with_name("catalog.toml")
 
 
 def normalise_clip_name(raw: str) -> str:
-    """The key that Immich looks a CLIP name up by: what follows the last ``/``, with ``:`` as ``_``.
+    """Return the key that Immich looks a CLIP name up by: what follows the last ``/``, with ``:`` as ``_``.
 
-    ``immich-app/ViT-B-32::openai`` is ``ViT-B-32__openai``. From Immich's server (``cleanModelName`` in its ``utils/misc.ts``).
+    ``immich-app/ViT-B-32::openai`` is ``ViT-B-32__openai``. From ``cleanModelName`` in Immich's ``utils/misc.ts``.
     """
     return raw.rsplit("/", 1)[-1].replace(":", "_")
 
@@ -31,7 +40,7 @@ class Catalog:
     """All known models. Immutable."""
 
     def __init__(self, entries: Iterable[ModelEntry]) -> None:
-        """Raises ``CatalogError`` where two models of one task share a name."""
+        """Index `entries` by name. Raises ``CatalogError`` where two models of one task share a name."""
         self._entries = tuple(entries)
         self._by_name: dict[tuple[Task, str], ModelEntry] = {}
         for entry in self._entries:
@@ -39,23 +48,24 @@ class Catalog:
                 taken = self._by_name.setdefault((entry.task, name), entry)
                 if taken is not entry:
                     raise CatalogError(
-                        f"Two {entry.task.value} models are called {name}: of the families {taken.family} and {entry.family}. "
-                        "Give yours another name; to change only the advice of a built-in model, write its name and advice, nothing else."
+                        f"Two {entry.task.value} models are called {name}: of the families {taken.family} and "
+                        f"{entry.family}. Give yours another name; to change only the advice of a built-in model, "
+                        "write its name and advice, nothing else."
                     )
 
     @property
     def entries(self) -> tuple[ModelEntry, ...]:
-        """Every model, in the order of the files."""
+        """Return every model, in the order of the files."""
         return self._entries
 
     def of_task(self, task: Task) -> tuple[ModelEntry, ...]:
-        """Every model of ``task``."""
+        """Return every model of `task`."""
         return tuple(entry for entry in self._entries if entry.task is task)
 
     def find(self, task: Task, name: str) -> ModelEntry:
-        """The model that ``name`` (or an alias; for CLIP any spelling that Immich accepts) stands for. Case counts.
+        """Return the model that `name` stands for: a name, an alias, or for CLIP any spelling that Immich accepts.
 
-        Raises ``ServiceError`` UNKNOWN_MODEL, with the names closest to it.
+        Case counts. Raises ``ServiceError`` UNKNOWN_MODEL, with the names closest to it.
         """
         entry = self._by_name.get((task, name))
         if entry is None and task is Task.CLIP:
@@ -74,7 +84,10 @@ class Catalog:
             hint = f"Known: {', '.join(known)}."
         else:
             hint = f"Known are {len(known)}, among them {', '.join(known[:5])}."
-        return f"No {task.value} model is called {shown}. {hint} All names are in models/catalog.toml; MODEL_CATALOG adds your own."
+        return (
+            f"No {task.value} model is called {shown}. {hint} All names are in models/catalog.toml; "
+            "MODEL_CATALOG adds your own."
+        )
 
     def _close_names(self, task: Task, name: str) -> list[str]:
         folded, name = {known.lower(): known for of_task, known in self._by_name if of_task is task}, name[:100].lower()
@@ -84,7 +97,7 @@ class Catalog:
 
 
 def load_catalog(extra: Path | None = None) -> Catalog:
-    """The built-in catalog, and the user's own file ``extra`` (MODEL_CATALOG) after it.
+    """Read the built-in catalog, and the user's own file `extra` (MODEL_CATALOG) after it.
 
     Raises ``CatalogError`` naming the file and the entry that is wrong.
     """
@@ -99,6 +112,10 @@ def _overridden(built_in: CatalogFile, overrides: Mapping[str, Override], path: 
     unknown = set(overrides) - {entry.name for entry in built_in.entries}
     if unknown:
         raise CatalogError(
-            f"{path}: {', '.join(sorted(unknown))}: only a built-in model may do without `family`. Name the family, or correct the name."
+            f"{path}: {', '.join(sorted(unknown))}: only a built-in model may do without `family`. Name the family, "
+            "or correct the name."
         )
-    return [replace(entry, advice=overrides[entry.name].advice) if entry.name in overrides else entry for entry in built_in.entries]
+    return [
+        replace(entry, advice=overrides[entry.name].advice) if entry.name in overrides else entry
+        for entry in built_in.entries
+    ]

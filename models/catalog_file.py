@@ -1,4 +1,4 @@
-"""Reads one catalog file (TOML) strictly: a key that nobody knows, or one that is missing, is an error that names its place."""
+"""Reads one catalog file (TOML) strictly: an unknown or missing key is an error that names its place."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from models.entry import HubFile, ModelEntry, ModelFile, PackageFile, RapidOcrFile, Source, Task, UrlFile
+from models.paths import UnsafeName, checked_name
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -18,7 +19,7 @@ else:
 
 
 class CatalogError(ValueError):
-    """A catalog file that cannot be used; the message names the file, the entry and what is wrong. The service must not start."""
+    """A catalog file that cannot be used; the message names the file, the entry and what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,9 @@ def read_catalog_file(path: Path, families: Mapping[str, Family] | None = None) 
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise CatalogError(f"{path} cannot be read: {error.strerror or error}. Correct MODEL_CATALOG, or leave it empty.") from error
+        raise CatalogError(
+            f"{path} cannot be read: {error.strerror or error}. Correct MODEL_CATALOG, or leave it empty."
+        ) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CatalogError(f"{path} is not TOML: {error}.") from error
     root = _Table(document, str(path))
@@ -74,7 +77,9 @@ def read_catalog_file(path: Path, families: Mapping[str, Family] | None = None) 
     entries: list[ModelEntry] = []
     overrides: dict[str, Override] = {}
     for number, table in enumerate(root.tables("models") if "models" in document else [], start=1):
-        _read_model(table, f"{path}: models entry {number}", families, entries, overrides, may_override=not own_families)
+        _read_model(
+            table, f"{path}: models entry {number}", families, entries, overrides, may_override=not own_families
+        )
     root.end()
     return CatalogFile(families, tuple(entries), overrides)
 
@@ -157,7 +162,7 @@ def _folder(table: _Table, folder: str | None, files: tuple[ModelFile, ...]) -> 
 
 
 def _files(table: _Table, family: Family) -> tuple[ModelFile, ...]:
-    """The family's files, with the sources that ``files`` gives; sources for some required files but not all are an error."""
+    """Return the family's files with the sources that ``files`` gives: for all required files, or for none."""
     known = (*family.required, *family.optional)
     sources: dict[str, tuple[Source, ...]] = {}
     if "files" in table.data:
@@ -181,7 +186,9 @@ def _source(table: _Table, name: str) -> Source:
     if kinds[0] == "rapidocr":
         source = RapidOcrFile(table.text("rapidocr"))
     elif kinds[0] == "package":
-        source = PackageFile(table.text("package"), table.relative_path("path"), table.sha256(), table.optional_size("bytes"))
+        source = PackageFile(
+            table.text("package"), table.relative_path("path"), table.sha256(), table.optional_size("bytes")
+        )
     elif kinds[0] == "hub":
         path = table.relative_path("path") if "path" in table.data else name
         source = HubFile(table.text("hub"), path, table.sha256(), table.optional_size("bytes"))
@@ -249,16 +256,16 @@ class _Table:
         return value
 
     def relative_path(self, key: str) -> str:
-        value = self.text(key)
-        if PurePosixPath(value).is_absolute() or ".." in PurePosixPath(value).parts or "\\" in value:
-            raise self.error(f"`{key}` must stay below its folder, unlike {value!r}")
-        return value
+        try:
+            return checked_name(self.text(key))
+        except UnsafeName as error:
+            raise self.error(f"`{key}`: {error}") from error
 
     def table(self, key: str) -> _Table:
         return _Table(self._get(key), f"{self.place}: {key}")
 
     def tables(self, key: str) -> list[_Table]:
-        """A list of tables, or one table on its own."""
+        """Return the tables of a list, or one table on its own as a list."""
         value = self._get(key)
         items = value if isinstance(value, list) else [value]
         return [_Table(item, f"{self.place}: {key}") for item in items]

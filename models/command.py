@@ -1,7 +1,8 @@
 """``python -m models``: list, pull, convert, verify, path, rm.
 
-Exit codes: 0 done; 1 failed, or a model is not as it should be; 2 the command line or a name in it is wrong; 130 interrupted. Results go to
-standard output, everything else, one sentence per event, to standard error. Settings are the service's: docs/settings.md.
+Exit codes: 0 done; 1 failed, or a model is not as it should be; 2 the command line or a name in it is wrong;
+130 interrupted. Results go to standard output, everything else, one sentence per event, to standard error. Settings
+are the service's: docs/settings.md.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pydantic import ValidationError
 
 from errors import ServiceError
 from models.catalog import Catalog, CatalogError, ModelEntry, Task, load_catalog
+from models.packages import RapidOcrListError
+from models.paths import UnsafeName
 from models.store import NotStored
 from settings import Settings
 
@@ -26,11 +29,11 @@ OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 class WrongName(Exception):
-    """A name on the command line that is nobody's, or several models'."""
+    """A name on the command line that no model has, or several."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code."""
+    """Run one command and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
         with _log_to_stderr(quiet=options.quiet):
@@ -39,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run(options, load_catalog(settings.model_catalog), settings)
     except WrongName as error:
         return _say(str(error), USAGE)
-    except (ServiceError, CatalogError, NotStored, ValidationError) as error:
+    except (ServiceError, CatalogError, NotStored, RapidOcrListError, UnsafeName, ValidationError) as error:
         return _say(str(error), FAILED)
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -57,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--quiet", action="store_true", help="say nothing but results and errors")
     common.add_argument("--task", choices=[task.value for task in Task], help="only models of this task")
-    parser = argparse.ArgumentParser(prog="python -m models", description="The models of immich-bento. More: docs/models.md.")
+    parser = argparse.ArgumentParser(
+        prog="python -m models", description="The models of immich-bento. More: docs/models.md."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, run: Command, about: str) -> argparse.ArgumentParser:
@@ -70,15 +75,27 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true", help="one JSON list")
     pulling = add("pull", _pull, "Fetch models, check them, and put them into BentoML's store.")
     pulling.add_argument("names", nargs="+", metavar="NAME")
-    pulling.add_argument("--from", dest="carried", type=Path, metavar="DIR", help="take them from this folder, not from the network")
-    converting = add("convert", _convert, "Make a CN-CLIP of a checkpoint: clip_cn_*.pt, or a folder as Hugging Face has it.")
+    pulling.add_argument(
+        "--from", dest="carried", type=Path, metavar="DIR", help="take them from this folder, not from the network"
+    )
+    converting = add(
+        "convert", _convert, "Make a CN-CLIP of a checkpoint: clip_cn_*.pt, or a folder as Hugging Face has it."
+    )
     converting.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    converting.add_argument("--as", dest="name", required=True, metavar="NAME", help="the model's name in the catalog, such as ViT-B-16")
     converting.add_argument(
-        "--precision", choices=["fp32", "fp16"], default="fp32", help="of the weights on disk; fp16 halves them and computes in fp32"
+        "--as", dest="name", required=True, metavar="NAME", help="the model's name in the catalog, such as ViT-B-16"
     )
     converting.add_argument(
-        "--vocabulary", type=Path, metavar="FILE", help="vocab.txt of cn-clip, or its wheel (that of the installed package)"
+        "--precision",
+        choices=["fp32", "fp16"],
+        default="fp32",
+        help="of the weights on disk; fp16 halves them and computes in fp32",
+    )
+    converting.add_argument(
+        "--vocabulary",
+        type=Path,
+        metavar="FILE",
+        help="vocab.txt of cn-clip, or its wheel (that of the installed package)",
     )
     verifying = add("verify", _verify, "Read every byte of models that are here (all, or those named) and check it.")
     verifying.add_argument("names", nargs="*", metavar="NAME")
@@ -90,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def find(catalog: Catalog, name: str, task: str | None) -> ModelEntry:
-    """The one model called ``name``. Raises ``WrongName``."""
+    """Return the one model called `name`. Raises ``WrongName``."""
     found: list[ModelEntry] = []
     complaints = []
     for one in [Task(task)] if task else list(Task):
@@ -100,10 +117,19 @@ def find(catalog: Catalog, name: str, task: str | None) -> ModelEntry:
             complaints.append(error.message)
     exact = [entry for entry in found if entry.name == name]
     if len(exact or found) > 1:
-        raise WrongName(f"{name} is several models: {', '.join(entry.task.value for entry in found)}. Name one with --task.")
+        raise WrongName(
+            f"{name} is several models: {', '.join(entry.task.value for entry in found)}. Name one with --task."
+        )
     if not found:
-        guess = complaints[0] if task else next((complaint for complaint in complaints if "Did you mean" in complaint), None)
-        raise WrongName(guess or f"No model is called {name!r}. `python -m models list` knows all names; MODEL_CATALOG adds your own.")
+        guess = (
+            complaints[0]
+            if task
+            else next((complaint for complaint in complaints if "Did you mean" in complaint), None)
+        )
+        raise WrongName(
+            guess
+            or f"No model is called {name!r}. `python -m models list` knows all names; MODEL_CATALOG adds your own."
+        )
     return (exact or found)[0]
 
 
@@ -144,14 +170,15 @@ def _convert(options: argparse.Namespace, catalog: Catalog, settings: Settings) 
         converted = convert_and_store(options.checkpoint, entry, vocabulary=vocabulary, precision=options.precision)
     except ConversionRefused as error:
         return _say(str(error), FAILED)
-    least = f"least cosine to a second forward pass: pictures {converted.image_cosine:.7f}, texts {converted.text_cosine:.7f}"
+    cosines = f"pictures {converted.image_cosine:.7f}, texts {converted.text_cosine:.7f}"
+    least = f"least cosine to a second forward pass: {cosines}"
     _tell(options, f"{entry.name}: stored as {converted.tag} ({converted.folder}); {least}")
     _warn_of_shadows(entry, converted.folder, settings)
     return OK
 
 
 def _verify(options: argparse.Namespace, catalog: Catalog, settings: Settings) -> int:
-    from models.presence import places, verify
+    from models.places import places, verify
 
     code = OK
     named = [find(catalog, name, options.task) for name in options.names]
@@ -161,7 +188,7 @@ def _verify(options: argparse.Namespace, catalog: Catalog, settings: Settings) -
         if named and not found:
             code = _say(f"{entry.name} is not here. `python -m models pull {entry.name}` fetches it.", FAILED)
         for place in found:
-            verdict = verify(entry, place, settings)
+            verdict = verify(entry, place)
             line = f"{entry.name} ({entry.task.value}): {verdict.state}, {verdict.detail} ({place.folder})"
             if verdict.good:
                 _tell(options, line)
@@ -171,10 +198,10 @@ def _verify(options: argparse.Namespace, catalog: Catalog, settings: Settings) -
 
 
 def _path(options: argparse.Namespace, catalog: Catalog, settings: Settings) -> int:
-    from models.locate import locate
+    from models.resolve import resolve
 
     entry = find(catalog, options.name, options.task)
-    files = locate(entry, settings.model_copy(update={"offline": True}))
+    files = resolve(entry, settings.model_copy(update={"offline": True}))
     folders = {Path(str(path).removesuffix(name)) for name, path in files.items() if str(path).endswith("/" + name)}
     layout = len(folders) == 1 and all(str(path).endswith("/" + name) for name, path in files.items())
     print("\n".join(map(str, folders if layout else files.values())))  # noqa: T201
@@ -182,27 +209,31 @@ def _path(options: argparse.Namespace, catalog: Catalog, settings: Settings) -> 
 
 
 def _rm(options: argparse.Namespace, catalog: Catalog, settings: Settings) -> int:
-    from models.removal import remove
+    from models.pull import remove
 
     code = OK
     for entry in [find(catalog, name, options.task) for name in options.names]:
-        removed, left = remove(entry, settings)
-        for folder in removed:
+        removed = remove(entry, settings)
+        for folder in removed.folders:
             _tell(options, f"{entry.name}: removed {folder}")
-        for folder in left:
+        for link, target in removed.links:
+            _tell(options, f"{entry.name}: removed the link {link}; the folder that it led to stays as it is: {target}")
+        for folder in removed.kept:
             logging.getLogger(__name__).warning("%s: %s is not ours to remove.", entry.name, folder)
-        if not removed:
+        if not removed.folders and not removed.links:
             code = _say(f"{entry.name} is neither in BentoML's store nor in the cache folder.", FAILED)
     return code
 
 
 def _warn_of_shadows(entry: ModelEntry, folder: Path, settings: Settings) -> None:
-    """Say so if the service would take the model from somewhere else first."""
-    from models.presence import places
+    """Warn if the service would take the model from somewhere else first."""
+    from models.places import places
 
     first = next((place for place in places(entry, settings) if place.whole), None)
     if first is not None and first.folder != folder and first.kind in ("folder", "cache"):
-        logging.getLogger(__name__).warning("%s: the service takes it from %s, which comes first.", entry.name, first.folder)
+        logging.getLogger(__name__).warning(
+            "%s: the service takes it from %s, which comes first.", entry.name, first.folder
+        )
 
 
 def _tell(options: argparse.Namespace, line: str) -> None:
@@ -219,7 +250,7 @@ def _say(line: str, code: int) -> int:
 def _log_to_stderr(*, quiet: bool) -> Iterator[None]:
     logger, handler = logging.getLogger("models"), logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
-    before, folders = (logger.level, logger.propagate), logging.getLogger("models.folders")
+    before, folders = (logger.level, logger.propagate), logging.getLogger("models.places")
     folders.addFilter(_nothing)  # where the service takes a model from is its news, not this command's
     logger.addHandler(handler)
     logger.propagate = False

@@ -19,10 +19,10 @@ _CHUNK = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """What a file's bytes must come to."""
+    """A hash of a file's bytes."""
 
     algorithm: Literal["sha256", "git-sha1"]
-    """``git-sha1``: git's object id, all that the Hugging Face hub says of a small file that it does not keep in LFS."""
+    """``git-sha1``: git's object id, all that the Hugging Face hub says of a small file that is not in LFS."""
     value: str
     """Hexadecimal, lower case."""
 
@@ -31,7 +31,7 @@ class Digest:
 
     @classmethod
     def parse(cls, text: str) -> Digest:
-        """The inverse of ``str``. Raises ``ValueError``."""
+        """Return the digest that `text`, made by ``str``, stands for. Raises ``ValueError``."""
         algorithm, _, value = text.partition(":")
         if algorithm == "sha256" and len(value) == 64:
             return cls("sha256", value)
@@ -41,7 +41,7 @@ class Digest:
 
 
 def digest_of(path: Path, algorithm: Literal["sha256", "git-sha1"]) -> Digest:
-    """Read ``path`` and digest it. Raises ``OSError``."""
+    """Read `path` and return its digest. Raises ``OSError``."""
     with path.open("rb") as file:
         if algorithm == "sha256":
             hasher = hashlib.sha256()
@@ -53,16 +53,16 @@ def digest_of(path: Path, algorithm: Literal["sha256", "git-sha1"]) -> Digest:
 
 
 class DigestCache:
-    """Digests that were computed before, kept in one JSON file and taken for good while (size, mtime, inode) stay the same.
+    """Digests that were computed before, kept in one JSON file, each valid while (size, mtime, inode) stay the same.
 
-    The file is a cache only: where it is damaged, missing or cannot be written, digests are computed again.
+    Where that file is damaged, missing or cannot be written, digests are computed again.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def digest(self, file: Path, algorithm: Literal["sha256", "git-sha1"]) -> Digest:
-        """The digest of ``file``, from memory if the file has not changed. Raises ``OSError``."""
+        """Return the digest of `file`, from memory if the file has not changed. Raises ``OSError``."""
         key, before = self._key(file), _fingerprint(file)
         record = self._records().get(key)
         if isinstance(record, dict) and record.get("stat") == before:
@@ -76,11 +76,11 @@ class DigestCache:
         return digest
 
     def remember(self, file: Path, digest: Digest) -> None:
-        """Take it that ``file`` as it is now has ``digest``."""
+        """Note that `file` as it is now has `digest`."""
         self._write(self._key(file), {"stat": _fingerprint(file), "digest": str(digest)})
 
     def _key(self, file: Path) -> str:
-        """Relative below the cache's own folder, so that the folder may be moved; absolute elsewhere."""
+        """Return `file` relative to the cache's own folder, so that the folder may be moved; absolute elsewhere."""
         folder = self._path.parent
         return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file)
 
@@ -100,7 +100,7 @@ class DigestCache:
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Write ``document`` so that a reader sees the old file or the new one, never half of one. Raises ``OSError``."""
+    """Write `document` so that a reader sees the old file or the new one, never half of one. Raises ``OSError``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
     try:

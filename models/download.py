@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 
 from models.digest import Digest, digest_of
-from models.transfer import Interrupted, Patience, TransferFailed, answer_to, host_of, http_client, retrying
+from models.transfer import Interrupted, Limits, TransferFailed, answer_to, host_of, http_client, retrying
 
 log = logging.getLogger(__name__)
 
@@ -32,26 +32,33 @@ class RemoteFile:
     bytes: int | None
 
 
-def download(remote: RemoteFile, target: Path, *, title: str, patience: Patience | None = None, progress: Progress | None = None) -> None:
-    """Fetch ``remote`` to ``target``, which afterwards holds exactly the bytes that ``remote.digest`` stands for.
+def download(remote: RemoteFile, target: Path, *, title: str, limits: Limits, progress: Progress | None = None) -> None:
+    """Fetch `remote` to `target`, which afterwards holds exactly the bytes that ``remote.digest`` stands for.
 
-    Bytes arrive in ``<target>.<digest>.partial`` beside it; what an earlier, broken download left there is gone on with.
-    The caller holds ``download_lock`` of the folder. ``title`` stands in the log for what is downloaded; ``progress`` is told.
+    Bytes arrive in ``<target>.<digest>.partial`` beside it; what an earlier, broken download left there is kept and
+    continued. The caller holds ``download_lock`` of the folder. `title` names the download in the log; `progress` is
+    told of bytes.
 
     Raises ``TransferFailed``; ``OSError`` where the disk refuses.
     """
-    patience = patience or Patience()
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.{remote.digest.value[:12]}.partial")
     resumed = _size(partial) > 0
-    with http_client(patience) as client:
-        fetch = _Fetch(client, remote, partial, title, patience, lambda have, size: progress(target, have, size) if progress else None)
-        retrying(fetch.attempt, patience, progress=lambda: _size(partial))
+    with http_client(limits) as client:
+        fetch = _Fetch(
+            client,
+            remote,
+            partial,
+            title,
+            limits,
+            lambda have, size: progress(target, have, size) if progress else None,
+        )
+        retrying(fetch.attempt, limits, progress=lambda: _size(partial))
         actual = digest_of(partial, remote.digest.algorithm)
         if actual != remote.digest and (resumed or fetch.resumed):
             log.warning("%s: what was put together from several downloads is wrong; fetching it whole.", title)
             partial.unlink()
-            retrying(fetch.attempt, patience, progress=lambda: _size(partial))
+            retrying(fetch.attempt, limits, progress=lambda: _size(partial))
             actual = digest_of(partial, remote.digest.algorithm)
     if actual != remote.digest:
         size = _size(partial)
@@ -78,10 +85,10 @@ class _Fetch:
         remote: RemoteFile,
         partial: Path,
         title: str,
-        patience: Patience,
+        limits: Limits,
         tell: Callable[[int, int | None], None],
     ) -> None:
-        self._client, self._remote, self._partial, self._title, self._patience = client, remote, partial, title, patience
+        self._client, self._remote, self._partial, self._title, self._limits = client, remote, partial, title, limits
         self._tell = tell
         self._logged = False
         self.resumed = False
@@ -95,8 +102,9 @@ class _Fetch:
             self._partial.unlink()
             have = 0
         headers = {"Range": f"bytes={have}-"} if have else None
-        with answer_to(self._client, self._remote.url, self._patience, headers) as response:
-            if response.status_code == 416:  # nothing after what is there: whole but of unknown size, or not of this file
+        with answer_to(self._client, self._remote.url, self._limits, headers) as response:
+            if response.status_code == 416:
+                # Nothing after what is there: it is whole, its size being unknown, or it is of another file.
                 if response.headers.get("Content-Range") == f"bytes */{have}":
                     return
                 self._partial.unlink(missing_ok=True)
@@ -116,7 +124,9 @@ class _Fetch:
             for chunk in response.iter_raw():
                 written += len(chunk)
                 if expected is not None and written > expected:
-                    raise TransferFailed(f"{host_of(self._remote.url)} sends more than the {expected:,} bytes that the file has")
+                    raise TransferFailed(
+                        f"{host_of(self._remote.url)} sends more than the {expected:,} bytes that the file has"
+                    )
                 file.write(chunk)
                 self._tell(written, size)
             file.flush()
@@ -127,7 +137,9 @@ class _Fetch:
     def _check_length(self, response: httpx.Response, start: int) -> None:
         length, expected = _content_length(response), self._remote.bytes
         if length is not None and expected is not None and start + length != expected:
-            raise TransferFailed(f"{host_of(self._remote.url)} has a file of {start + length:,} bytes, not of {expected:,}")
+            raise TransferFailed(
+                f"{host_of(self._remote.url)} has a file of {start + length:,} bytes, not of {expected:,}"
+            )
 
     def _log(self, response: httpx.Response, start: int) -> None:
         if self._logged:
@@ -161,7 +173,7 @@ def _size(path: Path) -> int:
 
 
 def _give_name(partial: Path, target: Path) -> None:
-    """Rename, so that it outlives a power cut, and drop partial downloads of other versions.
+    """Rename `partial` to `target`, durably, and delete partial downloads of other versions.
 
     A file of other content that is there already may be the user's: it is kept beside it as ``….rejected``.
     """

@@ -1,4 +1,4 @@
-"""What one model is: plain frozen dataclasses that the catalog is read into."""
+"""One model, as frozen dataclasses that the catalog is read into."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class UrlFile:
 
 @dataclass(frozen=True, slots=True)
 class RapidOcrFile:
-    """A file of the list that the installed ``rapidocr`` ships; see ``models.rapidocr_models``."""
+    """A file of the list that the installed ``rapidocr`` ships; see ``models.packages``."""
 
     key: str
 
@@ -93,13 +93,13 @@ class ModelEntry:
 
     @property
     def has_digests(self) -> bool:
-        """Whether the catalog itself says what the bytes must be (as against: the hub does, or nobody)."""
+        """Whether the catalog itself says what the bytes must be."""
         return any(file.sources for file in self.files)
 
     def part_files(self, part: str | None) -> tuple[ModelFile, ...]:
-        """The files of one half (``visual``, ``textual``, ``detection``, ``recognition``), or all (None).
+        """Return the files of one part (``visual``, ``textual``, ``detection``, ``recognition``), or all (None).
 
-        A file in no folder (``config.json``) belongs to every part. Raises ``ValueError`` on a part that the model has not.
+        A file in no folder (``config.json``) belongs to every part. Raises ``ValueError`` if there is no such part.
         """
         if part is not None and part not in self.parts:
             raise ValueError(f"{self.name} has the parts {', '.join(self.parts)}, not {part!r}.")
@@ -107,10 +107,10 @@ class ModelEntry:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The folders that the files are in."""
+        """Return the folders that the files are in."""
         return tuple(dict.fromkeys(file.name.split("/")[0] for file in self.files if "/" in file.name))
 
 
 def in_part(name: str, part: str) -> bool:
-    """Whether the file ``name`` belongs to ``part``."""
+    """Return whether the file `name` belongs to `part`."""
     return "/" not in name or name.startswith(part + "/")

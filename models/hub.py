@@ -1,26 +1,41 @@
-"""What a repository of the Hugging Face hub holds, with the digests that the hub itself gives, and a record of it on disk."""
+"""The files of a repository of the Hugging Face hub, with the hub's own digests, and a record of them on disk."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from models.digest import Digest, write_json
 from models.download import RemoteFile
-from models.transfer import Patience, TransferFailed, answer_to, host_of, http_client, retrying
+from models.paths import UnsafeName, checked_name
+from models.transfer import (
+    Interrupted,
+    Limits,
+    NoAnswer,
+    TransferFailed,
+    basic_authorization,
+    host_of,
+    judge,
+    retrying,
+    within,
+    without_credentials,
+)
+
+if TYPE_CHECKING:  # imported where it is used: it costs 10 MB and 0.2 s, for downloads alone
+    from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
 _MANIFEST = ".manifest.json"
 # Forms of the same weights for other engines, which Immich keeps beside the ONNX files.
 _OTHER_ENGINES = (".armnn", ".rknn")
-_LARGEST_LIST = 2**24
 
 
 def file_url(endpoint: str, repo: str, path: str, revision: str = "main") -> str:
-    """The address of one file."""
+    """Return the address of one file."""
     return f"{endpoint.rstrip('/')}/{repo}/resolve/{quote(revision, safe='')}/{quote(path)}"
 
 
@@ -34,43 +49,67 @@ class Manifest:
     """Digest and bytes by path."""
 
     def remote(self, endpoint: str, path: str) -> RemoteFile:
-        """Where one of the files is fetched from."""
+        """Return where one of the files is fetched from."""
         digest, size = self.files[path]
         return RemoteFile(file_url(endpoint, self.repo, path, self.commit), digest, size)
 
 
-def list_repository(endpoint: str, repo: str, revision: str = "main", patience: Patience | None = None) -> Manifest:
-    """Ask the hub (or a mirror) for the files of ``repo``: ``GET /api/models/<repo>/revision/<revision>?blobs=true``.
+def list_repository(endpoint: str, repo: str, revision: str = "main", *, limits: Limits) -> Manifest:
+    """Ask the hub (or a mirror) for the files of `repo` and their digests.
 
     Listing, rather than asking for names known beforehand, matters for graphs above 2 GB: they keep their weights in
     further files, whose names the exporter drew at random. Raises ``TransferFailed``.
     """
-    patience = patience or Patience()
-    url = f"{endpoint.rstrip('/')}/api/models/{repo}/revision/{quote(revision, safe='')}?blobs=true"
-
-    def attempt() -> bytes:
-        with http_client(patience) as client, answer_to(client, url, patience) as response:
-            body = b""
-            for chunk in response.iter_bytes():
-                body += chunk
-                if len(body) > _LARGEST_LIST:
-                    raise TransferFailed(f"{host_of(url)} answered with more than a list of files")
-            return body
-
+    info = retrying(lambda: _model_info(endpoint, repo, revision, limits), limits)
     try:
-        document = json.loads(retrying(attempt, patience))
-        files = {item["rfilename"]: _blob(item) for item in document["siblings"] if _is_wanted(item["rfilename"])}
-        return Manifest(repo, _commit(document["sha"]), files)
+        files = {file.rfilename: _blob(file) for file in info.siblings or [] if _is_wanted(file.rfilename)}
+        return Manifest(repo, _commit(info.sha), files)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise _no_list(endpoint, error) from error
+
+
+def _model_info(endpoint: str, repo: str, revision: str, limits: Limits) -> ModelInfo:
+    # Otherwise the library may ask the endpoint for a list of programs that it then looks for in the environment.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    import httpx2
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    bare, credentials = without_credentials(endpoint.rstrip("/"))
+    headers = {"Authorization": basic_authorization(*credentials)} if credentials else None
+    # No token: the one that huggingface_hub finds in the user's home is not for mirrors.
+    api = HfApi(endpoint=bare, token=False, headers=headers, library_name="immich-bento")
+    try:
+        return within(
+            limits.answer,
+            lambda: api.model_info(repo, revision=revision, files_metadata=True, timeout=limits.answer),
+        )
+    except OfflineModeIsEnabled:
+        raise TransferFailed(f"{host_of(bare)} was not asked, since HF_HUB_OFFLINE is set") from None
+    except HfHubHTTPError as error:
+        judge(
+            error.response.status_code, error.response.headers.get("Retry-After", ""), str(error.response.request.url)
+        )
+        raise _no_list(bare, error) from error
+    except (httpx2.TimeoutException, NoAnswer) as error:
+        raise Interrupted(f"{host_of(bare)} did not answer within {limits.answer:g} s", answered=False) from error
+    except httpx2.HTTPError as error:
+        raise Interrupted(f"{host_of(bare)}: no connection ({error})", answered=False) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise TransferFailed(f"{host_of(url)} answered with something that is no list of files with digests ({error!r})") from error
+        raise _no_list(bare, error) from error
 
 
-def _blob(item: Mapping[str, Any]) -> tuple[Digest, int]:
-    """Large files have the sha256 of their bytes, small ones git's object id."""
-    lfs = item.get("lfs")
-    if lfs is not None:
-        return Digest.parse(f"sha256:{lfs['sha256']}"), int(lfs["size"])
-    return Digest.parse(f"git-sha1:{item['blobId']}"), int(item["size"])
+def _no_list(endpoint: str, error: Exception) -> TransferFailed:
+    return TransferFailed(
+        f"{host_of(endpoint)} answered with something that is no list of files with digests ({error!r})"
+    )
+
+
+def _blob(file: RepoSibling) -> tuple[Digest, int]:
+    """Return digest and bytes. Large files have the sha256 of their bytes, small ones git's object id."""
+    if file.lfs is not None:
+        return Digest.parse(f"sha256:{file.lfs.sha256}"), int(file.lfs.size)
+    return Digest.parse(f"git-sha1:{file.blob_id}"), int(file.size or 0)
 
 
 def _commit(value: object) -> str:
@@ -79,25 +118,30 @@ def _commit(value: object) -> str:
     return value
 
 
-def _is_wanted(path: str) -> bool:
-    """Files at the top or one folder down, for this engine, whose names cannot lead elsewhere."""
-    parts = path.split("/")
-    if len(parts) > 2 or "\\" in path or path.endswith(_OTHER_ENGINES):
+def _is_wanted(path: object) -> bool:
+    """Return whether `path` is a file at the top or one folder down, for this engine, that stays below the folder."""
+    try:
+        name = checked_name(path)
+    except UnsafeName:
         return False
-    return all(part and not part.startswith(".") for part in parts)
+    return name.count("/") <= 1 and not name.endswith(_OTHER_ENGINES)
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """What ``write_manifest`` left in ``folder``; None where there is none, or none that can be read."""
+    """Read what ``write_manifest`` left in `folder`; None where there is none, or none that can be read."""
     try:
         document = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        files = {path: (Digest.parse(item["digest"]), int(item["bytes"])) for path, item in document["files"].items() if _is_wanted(path)}
+        files = {
+            path: (Digest.parse(item["digest"]), int(item["bytes"]))
+            for path, item in document["files"].items()
+            if _is_wanted(path)
+        }
         return Manifest(str(document["repo"]), _commit(document["commit"]), files)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Record beside the files what they must be, so that later starts can check them with no network. Raises ``OSError``."""
+    """Write beside the files what they must be, for later starts without a network. Raises ``OSError``."""
     files = {path: {"digest": str(digest), "bytes": size} for path, (digest, size) in manifest.files.items()}
     write_json(folder / _MANIFEST, {"repo": manifest.repo, "commit": manifest.commit, "files": files})

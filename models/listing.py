@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from models.entry import HubFile, ModelEntry, PackageFile, UrlFile
-from models.presence import Place, places
+from models.places import Place, places
 from settings import Settings
 
 
@@ -23,22 +23,24 @@ class Row:
 
 
 def rows(entries: Iterable[ModelEntry], settings: Settings) -> list[Row]:
-    """One row per model. Bytes of files are not read. Raises ``OSError``."""
+    """Return one row per model. Bytes of files are not read. Raises ``OSError``."""
     return [_row(entry, settings) for entry in entries]
 
 
 def as_table(rows: Iterable[Row]) -> str:
-    """Columns: name, task, size, where it is, licence."""
+    """Return lines with the columns name, task, size, where it is, licence."""
     cells = [("NAME", "TASK", "SIZE", "HERE", "LICENCE")]
     for row in rows:
         here = ", ".join(dict.fromkeys(place.kind for place in row.places)) or "-"
         cells.append((row.entry.name, row.entry.task.value, _size(row.bytes), here, row.entry.licence))
     widths = [max(len(line[column]) for line in cells) for column in range(4)]
-    return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[4]]) for line in cells)
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[4]]) for line in cells
+    )
 
 
 def as_json(rows: Iterable[Row]) -> str:
-    """A list of objects; ``here`` lists the places that hold all of a model."""
+    """Return a JSON list of objects; ``here`` lists the places that hold all of a model."""
     return json.dumps([_object(row) for row in rows], indent=1, ensure_ascii=False)
 
 
@@ -65,7 +67,11 @@ def _row(entry: ModelEntry, settings: Settings) -> Row:
 def _known_size(entry: ModelEntry) -> int | None:
     total = 0
     for file in entry.files:
-        sizes = [source.bytes for source in file.sources if isinstance(source, (PackageFile, HubFile, UrlFile)) and source.bytes]
+        sizes = [
+            source.bytes
+            for source in file.sources
+            if isinstance(source, (PackageFile, HubFile, UrlFile)) and source.bytes
+        ]
         if file.required and not sizes:
             return None
         total += sizes[0] if sizes else 0

@@ -1,30 +1,24 @@
-"""Puts a model into BentoML's store: from this machine, from a folder that somebody carried here, or from a hub."""
+"""Puts a model into BentoML's store, from this machine, a folder or a hub, and takes it off this machine."""
 
 from __future__ import annotations
 
-import fcntl
-import logging
+import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from models import store
-from models.carried import carried_files
-from models.checked import CheckedFiles, expected_digests
+from models.digest import Digest, digest_of
 from models.download import Progress
-from models.entry import ModelEntry
-from models.fetch import Fetching
-from models.folders import cache_folder, taken_from
+from models.entry import ModelEntry, ModelFile, UrlFile
 from models.hub import read_manifest
-from models.locate import disk_errors, locate
-from models.search_log import SearchLog
-from models.transfer import Patience
+from models.lookup import Lookup
+from models.places import cache_folder, expected_digests, known_sources, packaged_files, places, take_folder
+from models.resolve import resolve
+from models.transfer import Limits
 from settings import Settings
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,68 +35,177 @@ def pull(
     settings: Settings,
     *,
     carried: Path | None = None,
-    patience: Patience | None = None,
+    limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> Pulled:
-    """Have all of ``entry`` in the store. What is elsewhere on this machine is linked, not copied, where the disk allows.
+    """Have all of `entry` in the store. What is elsewhere on this machine is linked, not copied, where the disk allows.
 
-    ``carried``: a folder that holds the files, in our layout or under their original names; no network is asked then. Models that
-    installed packages ship whole, and a user's own folders, stay where they are. Blocks while another process pulls the same model.
+    `carried`: a folder that holds the files, in our layout or under their original names; no network is asked then.
+    Models that installed packages ship whole, and a user's own folders, stay where they are. Blocks while another
+    process pulls the same model.
 
     Raises ``ModelUnavailable``, ``NotStored``, ``OSError``.
     """
     if entry.folder is not None:
-        locate(entry, settings)
+        resolve(entry, settings)
         return Pulled("in your folder", entry.folder)
-    search = SearchLog(entry, settings, cache_folder(entry, settings))
-    bench = store.workshop() / store.store_name(entry.name)
-    fetching = Fetching(bench, patience, progress)
-    with disk_errors(search):
-        shipped = CheckedFiles(entry, settings, search, fetching).in_packages(entry.files) if entry.has_digests else {}
+    lookup = Lookup(entry, settings)
+    downloads = _downloads(entry)
+    with lookup.errors():
+        shipped = packaged_files(lookup)
         if shipped and all(file.name in shipped for file in entry.files if file.required):
             return Pulled("in a package", next(iter(shipped.values())).parent)
-        with model_lock(entry):
-            there = stored_whole(entry, settings)
+        with store.model_lock(entry):
+            there = _stored_whole(lookup)
             if there is not None:
                 return Pulled("already stored", there.folder, there.tag)
             if carried is not None:
-                files = {**shipped, **carried_files(entry, carried, settings, search, shipped)}
+                files = {**shipped, **_carried_files(carried, lookup, shipped)}
                 source = str(carried.resolve())
             else:
-                files = locate(entry, settings, patience=patience, fetching=fetching)
-                source = _source(entry, bench)
+                files = resolve(entry, settings, downloads=downloads, limits=limits, progress=progress)
+                source = _source(entry, downloads)
             folder = store.save(entry, files, {"source": source})
-            shutil.rmtree(bench, ignore_errors=True)
+            shutil.rmtree(downloads, ignore_errors=True)
     return Pulled("stored", folder, f"{folder.parent.name}:{folder.name}")
 
 
-@contextmanager
-def model_lock(entry: ModelEntry) -> Iterator[None]:
-    """Keep other processes and threads from storing or removing the model. Raises ``OSError``."""
-    store.workshop().mkdir(parents=True, exist_ok=True)
-    with (store.workshop() / f"{store.store_name(entry.name)}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("Another process is at work on %s; waiting for it.", entry.name)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What became of one removal."""
+
+    folders: tuple[Path, ...]
+    """Those that are gone."""
+    links: tuple[tuple[Path, Path], ...]
+    """Links that are gone, with the folders behind them, which are left as they were."""
+    kept: tuple[Path, ...]
+    """Folders with files of the model that are not this project's to remove."""
 
 
-def stored_whole(entry: ModelEntry, settings: Settings) -> store.StoredModel | None:
-    """The stored version of ``entry`` if all of it is there, and is what the catalog and the version's own record say."""
-    model = store.stored(entry.name)
+def remove(entry: ModelEntry, settings: Settings) -> Removed:
+    """Remove `entry` and its unfinished downloads from BentoML's store and the cache folder.
+
+    Folders are renamed before they are emptied, so that nobody finds half a model. What lies behind a link is another
+    program's or the user's: a link to the model's folder is removed alone, and nothing is removed where a folder above
+    it is a link. Raises ``OSError``.
+    """
+    cache = cache_folder(entry, settings)
+    gone: list[Path] = []
+    links: list[tuple[Path, Path]] = []
+    with store.model_lock(entry):
+        for folder, trash in (
+            (store.versions_folder(entry.name), store.workshop()),
+            (_downloads(entry), store.workshop()),
+            (cache, cache.parent),  # a rename stays on one disk
+        ):
+            if folder.is_symlink():
+                links.append((folder, folder.resolve()))
+                folder.unlink()
+            elif folder.is_dir() and not (folder == cache and folder.parent.is_symlink()):
+                moved = trash / f".removed-{folder.name}-{os.getpid()}"
+                os.replace(folder, moved)
+                shutil.rmtree(moved)
+                gone.append(folder)
+    return Removed(tuple(gone), tuple(links), tuple(place.folder for place in places(entry, settings)))
+
+
+def _downloads(entry: ModelEntry) -> Path:
+    """Return the folder in which a pull collects the files of `entry`, on the disk of the store."""
+    return store.workshop() / store.store_name(entry.name)
+
+
+def _stored_whole(lookup: Lookup) -> store.StoredModel | None:
+    """Return the stored version if all of it is there, and is what the catalog and the version's own record say."""
+    model = store.stored(lookup.entry.name)
     if model is None or not model.digests:
         return None
-    search = SearchLog(entry, settings, model.folder)
-    if any(model.digests.get(name) not in known for name, known in expected_digests(entry, search).items()):
+    if any(model.digests.get(name) not in known for name, known in expected_digests(lookup.entry).items()):
         return None
-    return model if taken_from(model.folder, entry, None, settings, search) is not None else None
+    return model if take_folder(model.folder, None, lookup) is not None else None
 
 
-def _source(entry: ModelEntry, bench: Path) -> str:
-    """Where the bytes came from, for the record."""
-    manifest = read_manifest(bench)
+def _source(entry: ModelEntry, downloads: Path) -> str:
+    """Return where the bytes came from, for the record."""
+    manifest = read_manifest(downloads)
     if manifest is not None:
         return f"{manifest.repo}@{manifest.commit}"
     return "this machine" if entry.hub is None and not entry.has_digests else "the catalog's sources"
+
+
+def _carried_files(folder: Path, lookup: Lookup, have: Collection[str]) -> dict[str, Path]:
+    """Return all required files below `folder`, but for those in `have`, and optional ones where they are there.
+
+    Files whose digests the catalog knows are found by them, whatever they are called. Of other models the folder, or
+    one below it that is called like the model, holds the layout; a hub's own cache (``models--owner--name``) and
+    BentoML's store will do. Raises ``ModelUnavailable``, ``OSError``.
+    """
+    if not folder.is_dir():
+        lookup.tried(folder, "no such folder")
+        lookup.give_up()
+    if lookup.entry.has_digests:
+        return _by_digest(folder, lookup, have)
+    for candidate in _layouts(lookup.entry, folder):
+        found = take_folder(candidate, None, lookup)
+        if found is not None and _stay_within(found, folder, lookup):
+            return found
+    if lookup.entry.family == "cn-clip" and any(folder.rglob("clip_cn_*.pt")):
+        lookup.tried(f"the checkpoints in {folder}", "have to be converted first")
+    return lookup.give_up()
+
+
+def _layouts(entry: ModelEntry, folder: Path) -> Iterator[Path]:
+    """Yield where below `folder` the layout may lie; the first is noted as looked at even if there is nothing."""
+    yield folder / entry.name
+    yield folder / entry.task.value / entry.name
+    for base in (folder / store.store_name(entry.name), folder / "models" / store.store_name(entry.name)):
+        yield from sorted(base.glob("*/"), reverse=True)
+    if entry.hub is not None:
+        yield from sorted(folder.glob(f"**/models--{entry.hub.replace('/', '--')}/snapshots/*/"))
+    yield folder
+
+
+def _stay_within(files: dict[str, Path], folder: Path, lookup: Lookup) -> bool:
+    """Return whether no link leads out of `folder`, or out of the hub's cache that it is a part of."""
+    root = folder.resolve()
+    root = next((parent for parent in (root, *root.parents) if parent.name.startswith("models--")), root)
+    for name, path in files.items():
+        if not path.resolve().is_relative_to(root):
+            lookup.tried(path, f"{name} is a link that leads out of {root}")
+            return False
+    return True
+
+
+def _by_digest(folder: Path, lookup: Lookup, have: Collection[str]) -> dict[str, Path]:
+    expected = expected_digests(lookup.entry)
+    files = {file.name: file for file in lookup.entry.files}
+    wanted = {name: digests for name, digests in expected.items() if name not in have}
+    there = [
+        path for parent, _, names in os.walk(folder) for name in sorted(names) if (path := Path(parent, name)).is_file()
+    ]
+    digests: dict[Path, Digest] = {}
+    found: dict[str, Path] = {}
+    for name, known in wanted.items():
+        for path in _likely(files[name], there, lookup.entry):
+            if path not in digests:
+                digests[path] = digest_of(path, "sha256")
+            if digests[path] in known:
+                found[name] = path
+                break
+        if name not in found and files[name].required:
+            lookup.tried(folder, f"no file there is {name}, which has {' or '.join(sorted(map(str, known)))}")
+            lookup.give_up()
+    return found
+
+
+def _likely(file: ModelFile, there: list[Path], entry: ModelEntry) -> Iterator[Path]:
+    """Yield files that may be `file`, the likeliest first: of its name, here or elsewhere, then of its size or kind."""
+    sources = known_sources(file)
+    original = {(source.url if isinstance(source, UrlFile) else source.path).rsplit("/", 1)[-1] for source in sources}
+    names = {file.name.rsplit("/", 1)[-1], *original}
+    sizes = {source.bytes for source in sources if source.bytes is not None}
+    ours = [path for path in there if path.as_posix().endswith(f"{entry.name}/{file.name}")]
+    named = [path for path in there if path.name in names]
+    # The catalog knows the sizes of most files; of the others only those of the same kind are read.
+    alike = [path for path in there if path.suffix == Path(file.name).suffix]
+    others = [path for path in there if path.stat().st_size in sizes] if sizes else alike
+    yield from dict.fromkeys([*ours, *named, *others])

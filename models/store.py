@@ -1,20 +1,24 @@
-"""BentoML's model store as this project uses it: reading it without importing BentoML, and writing to it whole versions only.
+"""BentoML's model store: read without importing BentoML, and written one whole version at a time.
 
-The store is ``<BENTOML_HOME>/models/<name>/<version>/`` with a ``model.yaml`` in each version and the current version's name in the
-file ``<name>/latest``. A Bento that was packed with models has a store of its own beside its ``src/``.
+The store is ``<BENTOML_HOME>/models/<name>/<version>/`` with a ``model.yaml`` in each version and the current version's
+name in the file ``<name>/latest``. A Bento that was packed with models has a store of its own beside its ``src/``.
 
-BentoML itself copies a model into place file by file. Here a version is put together in ``<BENTOML_HOME>/immich-bento`` and gets
-its place by one rename, so what is in the store is whole; and its ``model.yaml`` holds the digest of every file.
+BentoML itself copies a model into place file by file. Here a version is put together in
+``<BENTOML_HOME>/immich-bento`` and gets its place by one rename, so what is in the store is whole; and its
+``model.yaml`` holds the digest of every file.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +27,9 @@ import yaml
 
 from models.digest import Digest, digest_of
 from models.entry import ModelEntry
+from models.paths import UnsafeName, checked_name, path_below
+
+log = logging.getLogger(__name__)
 
 _YAML = "model.yaml"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -50,22 +57,27 @@ class StoredModel:
 
 
 def home() -> Path:
-    """BentoML's own folder."""
+    """Return BentoML's own folder."""
     return Path(os.environ.get("BENTOML_HOME") or "~/bentoml").expanduser()
 
 
 def workshop() -> Path:
-    """Where models are put together before they get their place in the store. On the store's disk, so that this is a rename."""
+    """Return where models are put together, on the store's disk, so that a rename gives them their place in it."""
     return home() / "immich-bento"
 
 
 def store_name(model_name: str) -> str:
-    """The name of a model's tag in the store, which knows lower case only."""
+    """Return the name of a model's tag in the store, which knows lower case only."""
     return model_name.lower()
 
 
+def versions_folder(model_name: str) -> Path:
+    """Return the folder of all versions of a model in the user's own store."""
+    return home() / "models" / store_name(model_name)
+
+
 def stored(model_name: str) -> StoredModel | None:
-    """The version of a model that is served; None where there is none. Nothing is written."""
+    """Return the version of a model that is served; None where there is none. Nothing is written."""
     for base in _bases():
         versions = {model.folder.name: model for model in _versions(base, model_name)}
         if versions:
@@ -76,46 +88,70 @@ def stored(model_name: str) -> StoredModel | None:
 
 
 def all_stored(model_name: str) -> list[StoredModel]:
-    """Every version of a model, the store of a packed Bento first."""
+    """Return every version of a model, the store of a packed Bento first."""
     return [model for base in _bases() for model in _versions(base, model_name)]
 
 
 def read_stored(folder: Path) -> StoredModel | None:
-    """The version of a model that lies in ``folder``; None where that holds no ``model.yaml`` that can be read."""
+    """Return the version of a model that lies in `folder`; None where that holds no ``model.yaml`` that can be read.
+
+    Raises ``UnsafeName`` where that names files outside of `folder`.
+    """
     try:
         document = yaml.load((folder / _YAML).read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506 - a safe loader
         metadata = document.get("metadata") or {}
-        digests = {str(name): Digest.parse(str(text)) for name, text in (metadata.get("digests") or {}).items()}
+        digests = {
+            checked_name(name): Digest.parse(str(text)) for name, text in (metadata.get("digests") or {}).items()
+        }
         return StoredModel(folder, str(document.get("creation_time", "")), digests, metadata)
+    except UnsafeName as error:
+        raise UnsafeName(f"{folder / _YAML}: {error}") from error
     except (OSError, ValueError, AttributeError, yaml.YAMLError):
         return None
 
 
-def save(entry: ModelEntry, files: Mapping[str, Path], details: Mapping[str, Any], *, expected: Mapping[str, Digest] | None = None) -> Path:
-    """Store ``files`` (by their names below the model's folder) as a version of ``entry``, and make it the one that is served.
+def save(
+    entry: ModelEntry,
+    files: Mapping[str, Path],
+    details: Mapping[str, Any],
+    *,
+    expected: Mapping[str, Digest] | None = None,
+) -> Path:
+    """Store `files`, by their names below the model's folder, as the version of `entry` that is served.
 
-    Files are not copied but linked where the disk allows; those in the workshop may be moved. The version's name comes from the
-    files' digests: storing the same again changes nothing but the details. ``details``: into ``model.yaml``'s metadata.
-    Returns the folder. The caller holds the model's lock.
+    Files are not copied but linked where the disk allows; those in the workshop may be moved. The version's name comes
+    from the files' digests: storing the same again changes nothing but the details. `details` go into ``model.yaml``'s
+    metadata. Returns the folder. The caller holds the model's lock.
 
-    Raises ``NotStored`` where a file has not the digest that is ``expected`` of it, or the name does not do; ``OSError``.
+    Raises ``NotStored`` where a file has not the digest that is `expected` of it, or the name is too long;
+    ``UnsafeName``; ``OSError``.
     """
     name = store_name(entry.name)
     if len(name) > _LONGEST_NAME:
-        raise NotStored(f"{entry.name}: BentoML's store takes names of at most {_LONGEST_NAME} characters. Give the model a shorter one.")
+        raise NotStored(
+            f"{entry.name}: BentoML's store takes names of at most {_LONGEST_NAME} characters. Give the model a "
+            "shorter one."
+        )
     workshop().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=workshop(), prefix=f"{name}-") as temporary:
         folder = Path(temporary, "model")
+        folder.mkdir()
         for file, path in files.items():
-            _place(path, folder / file)
+            _place(path, path_below(folder, file))
         digests = {file: digest_of(folder / file, "sha256") for file in sorted(files)}
         for file, digest in (expected or {}).items():
             if digests.get(file, digest) != digest:
                 raise NotStored(
-                    f"{file} of {entry.name} changed while it was stored: it has {digests[file]} instead of {digest}. Try again."
+                    f"{file} of {entry.name} changed while it was stored: it has {digests[file]} instead of {digest}. "
+                    "Try again."
                 )
         version = _version(digests)
-        _write_yaml(entry, f"{name}:{version}", {**details, "digests": {file: str(digest) for file, digest in digests.items()}}, folder)
+        _write_yaml(
+            entry,
+            f"{name}:{version}",
+            {**details, "digests": {file: str(digest) for file, digest in digests.items()}},
+            folder,
+        )
         target = home() / "models" / name / version
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():  # the same, or what is left of it
@@ -125,15 +161,17 @@ def save(entry: ModelEntry, files: Mapping[str, Path], details: Mapping[str, Any
     return target
 
 
-def remove(model_name: str) -> list[StoredModel]:
-    """Take every version of a model out of the user's own store, at once; returns what was there. Raises ``OSError``."""
-    folder = home() / "models" / store_name(model_name)
-    found = _versions(home() / "models", model_name)
-    if folder.is_dir():
-        workshop().mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=workshop(), prefix="removed-") as temporary:
-            os.replace(folder, Path(temporary, "model"))
-    return found
+@contextmanager
+def model_lock(entry: ModelEntry) -> Iterator[None]:
+    """Keep other processes and threads from storing or removing the model. Raises ``OSError``."""
+    workshop().mkdir(parents=True, exist_ok=True)
+    with (workshop() / f"{store_name(entry.name)}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("Another process is at work on %s; waiting for it.", entry.name)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _bases() -> list[Path]:
@@ -146,8 +184,16 @@ def _versions(base: Path, model_name: str) -> list[StoredModel]:
     folder = base / store_name(model_name)
     if not folder.is_dir():
         return []
-    found = (read_stored(path) for path in sorted(folder.iterdir()) if path.is_dir())
-    return [model for model in found if model is not None]
+    found = []
+    for path in sorted(folder.iterdir()):
+        try:
+            model = read_stored(path) if path.is_dir() else None
+        except UnsafeName as error:
+            log.warning("%s is not used: %s.", path, error)
+            continue
+        if model is not None:
+            found.append(model)
+    return found
 
 
 def _place(source: Path, target: Path) -> None:
@@ -180,11 +226,13 @@ def _write_yaml(entry: ModelEntry, tag: str, metadata: Mapping[str, Any], folder
         store = ModelStore(temporary)
         with bentoml.models.create(tag, labels=labels, metadata=known, _model_store=store):
             pass
+        # A file of that name may be a link to the user's: it is replaced, not written to.
+        (folder / _YAML).unlink(missing_ok=True)
         shutil.copyfile(store.get(tag).path_of(_YAML), folder / _YAML)
 
 
 def _point_to(version: Path) -> None:
-    """Make ``version`` the latest one."""
+    """Write into ``latest`` that `version` is the one that is served."""
     handle, name = tempfile.mkstemp(dir=workshop())
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(version.name)

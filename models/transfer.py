@@ -1,11 +1,13 @@
-"""HTTP with bounded patience: one answer at a time, and trying again where trying again can help.
+"""HTTP requests within limits of time, tried again where that can help.
 
-Used in place of ``huggingface_hub``'s own transfer, which checks a file's size but not its digest, moves bytes by
-another protocol (xet) where it can, and waits for each of a host's addresses in turn where a network swallows packets.
+Files of the Hugging Face hub are fetched by this too, and not by ``huggingface_hub.hf_hub_download``: version 2.4
+writes to a file of a random name and deletes it on any error, so that a restart begins at the first byte; it checks a
+file's size but not its digest; and it takes bytes from other hosts (Xet) than the one that ``HF_ENDPOINT`` names.
 """
 
 from __future__ import annotations
 
+import base64
 import logging
 import threading
 import time
@@ -18,13 +20,15 @@ from typing import TypeVar
 
 import httpx
 
+from settings.addresses import shown_url
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Limits:
     """How long to wait and how often to try. All in seconds but the counts."""
 
     connect: float = 10.0
@@ -62,10 +66,14 @@ class Interrupted(Exception):
         self.retry_after = retry_after
 
 
+class NoAnswer(Exception):
+    """A call did not return in time."""
+
+
 @contextmanager
-def http_client(patience: Patience) -> Iterator[httpx.Client]:
-    """A client with these time limits. Proxies come from the environment (HTTPS_PROXY, NO_PROXY), as usual."""
-    timeout = httpx.Timeout(patience.read, connect=patience.connect)
+def http_client(limits: Limits) -> Iterator[httpx.Client]:
+    """Open a client with these time limits. Proxies come from the environment (HTTPS_PROXY, NO_PROXY), as usual."""
+    timeout = httpx.Timeout(limits.read, connect=limits.connect)
     # "identity": sizes, ranges and digests are those of the file, not of a compressed form of it.
     headers = {"User-Agent": "immich-bento", "Accept-Encoding": "identity"}
     with httpx.Client(timeout=timeout, headers=headers, follow_redirects=True) as client:
@@ -73,51 +81,72 @@ def http_client(patience: Patience) -> Iterator[httpx.Client]:
 
 
 @contextmanager
-def answer_to(client: httpx.Client, url: str, patience: Patience, headers: dict[str, str] | None = None) -> Iterator[httpx.Response]:
-    """The answer to one GET of ``url``, its body unread: any 2xx, or 416.
+def answer_to(
+    client: httpx.Client, url: str, limits: Limits, headers: dict[str, str] | None = None
+) -> Iterator[httpx.Response]:
+    """Yield the answer to one GET of `url`, its body unread: any 2xx, or 416.
 
     Raises ``Interrupted`` (no answer, 408, 429, 5xx; also where the connection breaks while the body is read inside the
     ``with``) and ``TransferFailed`` (any other status).
     """
     answered = False
     try:
-        request = client.build_request("GET", url, headers=headers)
-        response = _send_within(client, request, patience.answer)
+        # httpx logs addresses as they are, so a password travels beside the address.
+        bare, credentials = without_credentials(url)
+        request = client.build_request("GET", bare, headers=headers)
+        response = within(
+            limits.answer,
+            lambda: client.send(request, stream=True, auth=credentials or httpx.USE_CLIENT_DEFAULT),
+            discard=httpx.Response.close,
+        )
         answered = True
         with closing(response):
-            _judge(response, patience)
+            judge(response.status_code, response.headers.get("Retry-After", ""), str(response.request.url))
             yield response
-    except httpx.TimeoutException as error:
+    except (httpx.TimeoutException, NoAnswer) as error:
         what = "sent nothing for" if answered else "did not answer within"
-        seconds = patience.read if answered else patience.answer
+        seconds = limits.read if answered else limits.answer
         raise Interrupted(f"{host_of(url)} {what} {seconds:g} s", answered=answered) from error
     except httpx.TransportError as error:
         what = "the connection broke" if answered else "no connection"
         raise Interrupted(f"{host_of(url)}: {what} ({error})", answered=answered) from error
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise TransferFailed(f"{url} cannot be fetched: {error}") from error
+    except httpx.InvalidURL:
+        raise TransferFailed(f"{shown_url(url)} cannot be fetched: it is no valid address") from None
+    except httpx.HTTPError as error:
+        raise TransferFailed(f"{shown_url(url)} cannot be fetched: {error}") from error
 
 
-def retrying(attempt: Callable[[], T], patience: Patience, *, progress: Callable[[], int] = lambda: 0) -> T:
-    """Call ``attempt`` until it does not raise ``Interrupted``, with back-off.
+def judge(status: int, retry_after: str, url: str) -> None:
+    """Raise ``Interrupted`` or ``TransferFailed`` unless a GET of `url` was answered with a `status` of 2xx or 416."""
+    if 200 <= status < 300 or status == 416:
+        return
+    reason = f"{host_of(url)} answered {status} {httpx.codes.get_reason_phrase(status)}".rstrip()
+    if status in (408, 429) or status >= 500:
+        # The form of Retry-After with a date is rare and left to the ordinary back-off.
+        raise Interrupted(reason, answered=True, retry_after=float(retry_after) if retry_after.isdecimal() else None)
+    raise TransferFailed(f"{reason} to {httpx.URL(url).path}", status=status)
 
-    ``progress``: bytes at hand; an attempt that adds to them sets the count of attempts back. Raises ``TransferFailed``.
+
+def retrying(attempt: Callable[[], T], limits: Limits, *, progress: Callable[[], int] = lambda: 0) -> T:
+    """Call `attempt` until it does not raise ``Interrupted``, with back-off, and return what it returns.
+
+    `progress`: bytes at hand; an attempt that adds to them sets the count of attempts back. Raises ``TransferFailed``.
     """
     began, fruitless = time.monotonic(), 0
-    for _ in range(patience.total_attempts):
+    for _ in range(limits.total_attempts):
         before = progress()
         try:
             return attempt()
         except Interrupted as interruption:
             reason = interruption
         fruitless = 1 if progress() > before else fruitless + 1
-        wait = patience.backoff * 2 ** (fruitless - 1)
+        wait = limits.backoff * 2 ** (fruitless - 1)
         if reason.retry_after is not None:
             wait = reason.retry_after
-            if wait > patience.longest_wait:
+            if wait > limits.longest_wait:
                 raise TransferFailed(f"{reason}; it asks to wait {wait:g} s") from reason
-        unreachable = not reason.answered and time.monotonic() - began > patience.unreachable
-        if unreachable or fruitless >= patience.attempts:
+        unreachable = not reason.answered and time.monotonic() - began > limits.unreachable
+        if unreachable or fruitless >= limits.attempts:
             break
         log.debug("%s; trying again in %g s", reason, wait)
         time.sleep(wait)
@@ -125,50 +154,48 @@ def retrying(attempt: Callable[[], T], patience: Patience, *, progress: Callable
 
 
 def host_of(url: str) -> str:
-    """The host and port that ``url`` names."""
+    """Return the host and port that `url` names."""
     return httpx.URL(url).netloc.decode("ascii")
 
 
-def _judge(response: httpx.Response, patience: Patience) -> None:
-    status = response.status_code
-    if response.is_success or status == 416:
-        return
-    reason = f"{host_of(str(response.request.url))} answered {status} {response.reason_phrase}".rstrip()
-    if status in (408, 429) or status >= 500:
-        raise Interrupted(reason, answered=True, retry_after=_retry_after(response))
-    raise TransferFailed(f"{reason} to {response.request.url.path}", status=status)
+def without_credentials(url: str) -> tuple[str, tuple[str, str] | None]:
+    """Return `url` without a user name and password in it, and those two. Raises ``httpx.InvalidURL``."""
+    parsed = httpx.URL(url)
+    if not parsed.userinfo:
+        return url, None
+    return str(parsed.copy_with(username=None, password=None)), (parsed.username, parsed.password)
 
 
-def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds; the form with a date is rare and left to the ordinary back-off."""
-    value = response.headers.get("Retry-After", "")
-    return float(value) if value.isdecimal() else None
+def basic_authorization(user: str, password: str) -> str:
+    """Return the value of an ``Authorization`` header of the scheme Basic (RFC 7617)."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
 
 
-def _send_within(client: httpx.Client, request: httpx.Request, seconds: float) -> httpx.Response:
-    """``client.send`` with a limit on the whole of it.
+def within(seconds: float, call: Callable[[], T], *, discard: Callable[[T], None] = lambda result: None) -> T:
+    """Return what `call` returns, or raise what it raises, or ``NoAnswer`` after `seconds`.
 
-    httpx limits each address of a host on its own, and not the name look-up: where a firewall swallows packets, the eight
-    addresses of a large hub would take over a minute. So the request runs in a thread that is abandoned when time is up.
+    A client limits each address of a host on its own, and not the name look-up: where a firewall swallows packets, the
+    eight addresses of a large hub would take over a minute. So the call runs in a thread that is abandoned when time is
+    up; `discard` gets what it returns after that.
     """
-    answer: Future[httpx.Response] = Future()
+    answer: Future[T] = Future()
 
-    def send() -> None:
+    def run() -> None:
         try:
-            response = client.send(request, stream=True)
+            result = call()
         except BaseException as error:  # noqa: BLE001 - handed to the caller, whatever it is
             if answer.set_running_or_notify_cancel():
                 answer.set_exception(error)
             return
         if answer.set_running_or_notify_cancel():
-            answer.set_result(response)
+            answer.set_result(result)
         else:
-            response.close()
+            discard(result)
 
-    threading.Thread(target=send, name="model-download", daemon=True).start()
+    threading.Thread(target=run, name="model-download", daemon=True).start()
     try:
         return answer.result(timeout=seconds)
     except FutureTimeout as error:
         if answer.cancel():
-            raise httpx.ReadTimeout("no answer", request=request) from error
+            raise NoAnswer from error
         return answer.result()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 _FRAMING_HEADERS = {
     "connection",
@@ -47,3 +47,14 @@ def split_header(text: str) -> tuple[str, str]:
     if name.lower() in _FRAMING_HEADERS:
         raise ValueError(f"the header {name} cannot be set.")
     return name, value
+
+
+def shown_url(url: str) -> str:
+    """Return `url` as messages and logs may show it: without user name and password, query and fragment."""
+    scheme, _, rest = url.rpartition("://")
+    try:
+        # A password with a slash in it would end the host too early: everything before the last @ goes.
+        parts = urlsplit(f"{scheme}://{rest.rpartition('@')[2]}")
+    except ValueError:
+        return "the address"
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))

@@ -12,7 +12,7 @@ from models.convert.conversion import convert
 from models.convert.graph import Precision
 from models.convert.refusal import ConversionRefused
 from models.entry import ModelEntry
-from models.pull import model_lock
+from models.store import model_lock
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from bentoml import server_context
 import metrics
 from errors import ServiceError
 from models.catalog import Catalog, Task, load_catalog
-from models.locate import locate
+from models.resolve import resolve
 from runners.bento.stop import stop_when_idle
 from runners.bento.transport import JOBS, CloseEachConnection, JobApp, untraced
 from runners.contract import Embedding, Faces, ImageJob, TextJob, TextLines
@@ -56,7 +56,7 @@ def _load_clip_image(name: str, using: Loading) -> Model[ImageJob, Embedding]:
     from runners.clip import load_clip_image
 
     entry = using.catalog.find(Task.CLIP, name)
-    files = locate(entry, using.settings, "visual")
+    files = resolve(entry, using.settings, "visual")
     return load_clip_image(entry.family, files, using.open, max_pixels=using.settings.max_picture_pixels)
 
 
@@ -64,13 +64,13 @@ def _load_clip_text(name: str, using: Loading) -> Model[TextJob, Embedding]:
     from runners.clip import load_clip_text
 
     entry = using.catalog.find(Task.CLIP, name)
-    return load_clip_text(entry.name, entry.family, locate(entry, using.settings, "textual"), using.open)
+    return load_clip_text(entry.name, entry.family, resolve(entry, using.settings, "textual"), using.open)
 
 
 def _load_faces(name: str, using: Loading) -> Model[ImageJob, Faces]:
     from runners.faces import load_faces
 
-    files = locate(using.catalog.find(Task.FACES, name), using.settings)
+    files = resolve(using.catalog.find(Task.FACES, name), using.settings)
 
     def open_exactly(path: Path) -> Session:
         # In bf16 the detector's landmarks move by tenths of a pixel, and the vectors of faces cut out by them to a
@@ -83,7 +83,7 @@ def _load_faces(name: str, using: Loading) -> Model[ImageJob, Faces]:
 def _load_ocr(name: str, using: Loading) -> Model[ImageJob, TextLines]:
     from runners.ocr import load_ocr
 
-    files = locate(using.catalog.find(Task.OCR, name), using.settings)
+    files = resolve(using.catalog.find(Task.OCR, name), using.settings)
     return load_ocr(files, partial(using.open, laned=True), max_pixels=using.settings.max_picture_pixels)
 
 

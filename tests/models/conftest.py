@@ -18,11 +18,11 @@ import pytest
 
 from models import digest
 from models.catalog import ModelEntry, Task, load_catalog
-from models.transfer import Patience
+from models.transfer import Limits
 from settings import Settings
 
-QUICK = Patience(connect=1.0, answer=1.0, read=0.4, attempts=3, backoff=0.01, unreachable=1.0, longest_wait=0.2)
-"""The ordinary patience, a hundred times as short."""
+QUICK = Limits(connect=1.0, answer=1.0, read=0.4, attempts=3, backoff=0.01, unreachable=1.0, longest_wait=0.2)
+"""The ordinary limits, a hundred times as short."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Web:
         """By path; one is used up by each request."""
         self.asked: list[tuple[str, str | None]] = []
         """Path and Range of every request."""
+        self.authorizations: set[str] = set()
         self.url = ""
         self.released = threading.Event()
 
@@ -77,6 +78,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path, ranges = unquote(urlsplit(self.path).path), self.headers.get("Range")
         self.web.asked.append((path, ranges))
+        if "Authorization" in self.headers:
+            self.web.authorizations.add(self.headers["Authorization"])
         fault = self.web.faults[path].pop(0) if self.web.faults[path] else Fault()
         time.sleep(fault.delay)
         data = fault.body if fault.body is not None else self.web.files.get(path)
@@ -160,7 +163,8 @@ def make_entry(tmp_path: Path) -> Callable[..., ModelEntry]:
             digest = hashlib.sha256(data).hexdigest()
             lines.append(f'"{part}/model.onnx" = {{ url = "{web.url}/{part}.onnx", sha256 = "{digest}"{size} }}')
         path = tmp_path / "own.toml"
-        head = '[[models]]\nname = "own-faces"\nfamily = "insightface"\nembedding_size = 512\nadvice = "For tests."\n[models.files]\n'
+        head = '[[models]]\nname = "own-faces"\nfamily = "insightface"\nembedding_size = 512\nadvice = "For tests."\n'
+        head += "[models.files]\n"
         path.write_text(head + "\n".join(lines))
         return load_catalog(path).find(Task.FACES, "own-faces")
 

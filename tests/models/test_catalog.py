@@ -11,32 +11,44 @@ from hypothesis import strategies as st
 
 from errors import ErrorCode, ServiceError
 from models.catalog import Catalog, CatalogError, Task, load_catalog, normalise_clip_name
-from models.rapidocr_models import RapidOcrListError, sources_of
+from models.packages import RapidOcrListError, rapidocr_sources
 
 CATALOG = load_catalog()
 
 # shared/IMMICH-PROTOCOL.md, "Names and sizes", written out.
 IMMICH_NAMES = {
-    512: """RN101__openai RN101__yfcc15m ViT-B-16__laion400m_e31 ViT-B-16__laion400m_e32 ViT-B-16__openai ViT-B-32__laion2b-s34b-b79k
+    512: """RN101__openai RN101__yfcc15m ViT-B-16__laion400m_e31 ViT-B-16__laion400m_e32 ViT-B-16__openai
+        ViT-B-32__laion2b-s34b-b79k
         ViT-B-32__laion2b_e16 ViT-B-32__laion400m_e31 ViT-B-32__laion400m_e32 ViT-B-32__openai
         XLM-Roberta-Base-ViT-B-32__laion5b_s13b_b90k XLM-Roberta-Large-Vit-B-32""",
-    640: "RN50x4__openai ViT-B-16-plus-240__laion400m_e31 ViT-B-16-plus-240__laion400m_e32 XLM-Roberta-Large-Vit-B-16Plus",
+    640: """RN50x4__openai ViT-B-16-plus-240__laion400m_e31 ViT-B-16-plus-240__laion400m_e32
+        XLM-Roberta-Large-Vit-B-16Plus""",
     768: """LABSE-Vit-L-14 RN50x16__openai ViT-B-16-SigLIP__webli ViT-B-16-SigLIP-256__webli ViT-B-16-SigLIP-384__webli
         ViT-B-16-SigLIP-512__webli ViT-B-16-SigLIP-i18n-256__webli ViT-L-14-336__openai ViT-L-14-quickgelu__dfn2b
-        ViT-L-14__laion2b-s32b-b82k ViT-L-14__laion400m_e31 ViT-L-14__laion400m_e32 ViT-L-14__openai XLM-Roberta-Large-Vit-L-14
+        ViT-L-14__laion2b-s32b-b82k ViT-L-14__laion400m_e31 ViT-L-14__laion400m_e32 ViT-L-14__openai
+        XLM-Roberta-Large-Vit-L-14
         nllb-clip-base-siglip__mrl nllb-clip-base-siglip__v1 ViT-B-16-SigLIP2__webli ViT-B-32-SigLIP2-256__webli""",
-    1024: """RN50__cc12m RN50__openai RN50__yfcc15m RN50x64__openai ViT-H-14-378-quickgelu__dfn5b ViT-H-14-quickgelu__dfn5b
+    1024: """RN50__cc12m RN50__openai RN50__yfcc15m RN50x64__openai ViT-H-14-378-quickgelu__dfn5b
+        ViT-H-14-quickgelu__dfn5b
         ViT-H-14__laion2b-s32b-b79k ViT-L-16-SigLIP-256__webli ViT-L-16-SigLIP-384__webli ViT-g-14__laion2b-s12b-b42k
         XLM-Roberta-Large-ViT-H-14__frozen_laion5b_s13b_b90k ViT-L-16-SigLIP2-256__webli ViT-L-16-SigLIP2-384__webli
         ViT-L-16-SigLIP2-512__webli""",
-    1152: """nllb-clip-large-siglip__mrl nllb-clip-large-siglip__v1 ViT-SO400M-14-SigLIP-384__webli ViT-SO400M-14-SigLIP2__webli
+    1152: """nllb-clip-large-siglip__mrl nllb-clip-large-siglip__v1 ViT-SO400M-14-SigLIP-384__webli
+        ViT-SO400M-14-SigLIP2__webli
         ViT-SO400M-14-SigLIP2-378__webli ViT-SO400M-16-SigLIP2-256__webli ViT-SO400M-16-SigLIP2-384__webli
         ViT-SO400M-16-SigLIP2-512__webli""",
     1536: "ViT-gopt-16-SigLIP2-256__webli ViT-gopt-16-SigLIP2-384__webli",
 }
-CN_CLIP = {"RN50": (1024, 224), "ViT-B-16": (512, 224), "ViT-L-14": (768, 224), "ViT-L-14-336": (768, 336), "ViT-H-14": (1024, 224)}
+CN_CLIP = {
+    "RN50": (1024, 224),
+    "ViT-B-16": (512, 224),
+    "ViT-L-14": (768, 224),
+    "ViT-L-14-336": (768, 336),
+    "ViT-H-14": (1024, 224),
+}
 OCR = """PP-OCRv6_small PP-OCRv6_tiny PP-OCRv6_medium PP-OCRv5_mobile PP-OCRv5_server PP-OCRv4_mobile PP-OCRv4_server
-    EN__PP-OCRv5_mobile EL__PP-OCRv5_mobile KOREAN__PP-OCRv5_mobile LATIN__PP-OCRv5_mobile ESLAV__PP-OCRv5_mobile TH__PP-OCRv5_mobile"""
+    EN__PP-OCRv5_mobile EL__PP-OCRv5_mobile KOREAN__PP-OCRv5_mobile LATIN__PP-OCRv5_mobile ESLAV__PP-OCRv5_mobile
+    TH__PP-OCRv5_mobile"""
 
 
 def test_every_clip_name_of_immich_is_known_with_its_size_and_no_other() -> None:
@@ -52,7 +64,9 @@ def test_immich_models_come_from_the_repository_of_their_name() -> None:
 
 def test_the_cn_clip_models_have_their_sizes() -> None:
     entries = [entry for entry in CATALOG.entries if entry.family == "cn-clip"]
-    assert {entry.name: (entry.embedding_size, entry.input_size) for entry in entries} == CN_CLIP | {"cn-clip-tiny": (512, 64)}
+    assert {entry.name: (entry.embedding_size, entry.input_size) for entry in entries} == CN_CLIP | {
+        "cn-clip-tiny": (512, 64)
+    }
     assert all("MIT" in entry.licence for entry in entries)
 
 
@@ -67,14 +81,14 @@ def test_every_ocr_name_is_known_and_listed_by_the_installed_rapidocr() -> None:
     entries = CATALOG.of_task(Task.OCR)
     assert {entry.name for entry in entries} == set(OCR.split())
     for source in chain.from_iterable(file.sources for entry in entries for file in entry.files):
-        package, url = sources_of(source.key)  # type: ignore[union-attr]
+        package, url = rapidocr_sources(source.key)  # type: ignore[union-attr]
         assert url.url.endswith(".onnx")
         assert package.sha256 == url.sha256
 
 
 def test_a_key_that_rapidocr_does_not_list_is_an_error_that_names_it() -> None:
     with pytest.raises(RapidOcrListError, match="no model nothing_det"):
-        sources_of("nothing_det")
+        rapidocr_sources("nothing_det")
 
 
 @pytest.mark.parametrize(("alias", "name"), [("ocr", "PP-OCRv6_small"), ("CH__PP-OCRv5_mobile", "PP-OCRv5_mobile")])
@@ -83,7 +97,8 @@ def test_an_alias_finds_the_model_itself(alias: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", ["ViT-B-32__openai", "ViT-B-32::openai", "immich-app/ViT-B-32::openai", "https://hub/immich-app/ViT-B-32__openai"]
+    "raw",
+    ["ViT-B-32__openai", "ViT-B-32::openai", "immich-app/ViT-B-32::openai", "https://hub/immich-app/ViT-B-32__openai"],
 )
 def test_a_clip_name_is_understood_in_every_spelling_that_immich_accepts(raw: str) -> None:
     assert CATALOG.find(Task.CLIP, raw).name == "ViT-B-32__openai"
@@ -152,21 +167,35 @@ def _load(tmp_path: Path, text: str) -> Catalog:
         (OWN.replace('"own"', '"../own"'), "may hold letters, digits"),
         (OWN.replace("embedding_size = 512\n", ""), "`embedding_size` is missing"),
         (OWN + 'hub = "nonsense"', "not of the form owner/name"),
-        (OWN + 'folder = "/nowhere"', r"\(own\): the folder /nowhere lacks detection/model.onnx, recognition/model.onnx"),
+        (
+            OWN + 'folder = "/nowhere"',
+            r"\(own\): the folder /nowhere lacks detection/model.onnx, recognition/model.onnx",
+        ),
         (OWN + 'folder = "/nowhere"\nhub = "a/b"', "lacks detection"),
-        (OWN + '[models.files]\n"detection/model.onnx" = { rapidocr = "x" }', r"\(own\): `files` lacks recognition/model.onnx"),
+        (
+            OWN + '[models.files]\n"detection/model.onnx" = { rapidocr = "x" }',
+            r"\(own\): `files` lacks recognition/model.onnx",
+        ),
         (OWN + '[models.files]\n"x.onnx" = { rapidocr = "x" }', "'x.onnx' is no file of the family insightface"),
-        (OWN + '[models.files]\n"detection/model.onnx" = { url = "https://x/y" }', "files: detection/model.onnx: `sha256` is missing"),
+        (
+            OWN + '[models.files]\n"detection/model.onnx" = { url = "https://x/y" }',
+            "files: detection/model.onnx: `sha256` is missing",
+        ),
         (OWN + f'[models.files]\n"detection/model.onnx" = {{ url = "ftp://x/y", sha256 = "{SHA}" }}', "neither https"),
         (OWN + '[models.files]\n"detection/model.onnx" = { url = "https://x/y", sha256 = "abc" }', "64 digits"),
         (OWN + '[models.files]\n"detection/model.onnx" = { url = "https://x/y", hub = "a/b" }', "exactly one of"),
-        (OWN + f'[models.files]\n"detection/model.onnx" = {{ package = "os", path = "../x", sha256 = "{SHA}" }}', "stay below"),
+        (
+            OWN + f'[models.files]\n"detection/model.onnx" = {{ package = "os", path = "../x", sha256 = "{SHA}" }}',
+            "stay below",
+        ),
         (OWN.replace('"own"', '"buffalo_l"'), "Two facial-recognition models are called buffalo_l"),
         (OWN + OWN, "Two facial-recognition models are called own"),
         ("[[models]]\nname = 'buffalo_xl'\nadvice = 'Good.'", "buffalo_xl: only a built-in model"),
     ],
 )
-def test_a_wrong_file_is_refused_with_its_path_the_entry_and_the_reason(tmp_path: Path, text: str, complaint: str) -> None:
+def test_a_wrong_file_is_refused_with_its_path_the_entry_and_the_reason(
+    tmp_path: Path, text: str, complaint: str
+) -> None:
     with pytest.raises(CatalogError, match=complaint):
         _load(tmp_path, text)
 
@@ -187,7 +216,11 @@ def test_the_advice_of_a_built_in_model_can_be_changed_and_nothing_else_changes(
     entry = _load(tmp_path, "[[models]]\nname = 'buffalo_l'\nadvice = 'Take this one.'").find(Task.FACES, "buffalo_l")
     built_in = CATALOG.find(Task.FACES, "buffalo_l")
     assert entry.advice == "Take this one."
-    assert (entry.files, entry.licence, entry.embedding_size) == (built_in.files, built_in.licence, built_in.embedding_size)
+    assert (entry.files, entry.licence, entry.embedding_size) == (
+        built_in.files,
+        built_in.licence,
+        built_in.embedding_size,
+    )
 
 
 def test_two_tasks_may_use_one_name(tmp_path: Path) -> None:
@@ -197,11 +230,14 @@ def test_two_tasks_may_use_one_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "names"), [("visual", {"visual/model.onnx", "visual/preprocess_cfg.json", "config.json"}), ("textual", None)]
+    ("part", "names"),
+    [("visual", {"visual/model.onnx", "visual/preprocess_cfg.json", "config.json"}), ("textual", None)],
 )
 def test_a_part_has_the_files_of_its_folder_and_those_of_the_top(part: str, names: set[str] | None) -> None:
     found = {file.name for file in CATALOG.find(Task.CLIP, "ViT-B-32__openai").part_files(part)}
-    assert found == (names or {"textual/model.onnx", "textual/tokenizer.json", "textual/tokenizer_config.json", "config.json"})
+    assert found == (
+        names or {"textual/model.onnx", "textual/tokenizer.json", "textual/tokenizer_config.json", "config.json"}
+    )
 
 
 def test_a_part_that_a_model_has_not_is_a_fault_of_the_caller() -> None:

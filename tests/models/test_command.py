@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from models.catalog import ModelEntry, Task, load_catalog
-from models.locate import cache_folder
+from models.places import cache_folder
 from models.store import stored
 from settings import Settings
 from tests.models.commands import Run, runner
@@ -105,12 +105,17 @@ def test_verify_of_a_model_that_is_not_here_fails(run: Run) -> None:
 
 def test_path_prints_a_folder_or_the_files_where_they_lie_in_several(run: Run, cn_clip: Path) -> None:
     assert run("path", "ViT-B-16").out == f"{cn_clip}\n"
-    assert [Path(line).name for line in run("path", "buffalo_s").out.splitlines()] == ["scrfd_500m_bnkps.onnx", "w600k_mbf.onnx"]
+    assert [Path(line).name for line in run("path", "buffalo_s").out.splitlines()] == [
+        "scrfd_500m_bnkps.onnx",
+        "w600k_mbf.onnx",
+    ]
     ran = run("path", "buffalo_l")
     assert (ran.code, ran.out) == (1, "")
 
 
-def test_rm_empties_the_store_and_the_cache_folder(run: Run, cn_clip: Path, tmp_path: Path, make_settings: MakeSettings) -> None:
+def test_rm_empties_the_store_and_the_cache_folder(
+    run: Run, cn_clip: Path, tmp_path: Path, make_settings: MakeSettings
+) -> None:
     assert run("pull", "ViT-B-16").code == 0
     assert stored("ViT-B-16") is not None
     ran = run("rm", "ViT-B-16")
@@ -133,12 +138,38 @@ def test_rm_leaves_what_is_the_users_or_a_packages(run: Run, tmp_path: Path, mon
     assert run("verify", "buffalo_s").code == 0
 
 
+def test_rm_of_a_linked_folder_removes_the_link_and_leaves_the_folder(run: Run, cn_clip: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "immich/ViT-B-16"
+    elsewhere.parent.mkdir()
+    cn_clip.rename(elsewhere)
+    cn_clip.symlink_to(elsewhere)
+    ran = run("rm", "ViT-B-16")
+    assert ran.code == 0
+    assert ran.out == f"ViT-B-16: removed the link {cn_clip}; the folder that it led to stays as it is: {elsewhere}\n"
+    assert not cn_clip.is_symlink()
+    assert (elsewhere / "config.json").exists()
+    assert run("rm", "ViT-B-16").code == 1
+
+
+def test_rm_leaves_a_model_alone_where_the_folder_of_its_task_is_a_link(
+    run: Run, cn_clip: Path, tmp_path: Path
+) -> None:
+    cn_clip.parent.rename(tmp_path / "immich-cache")
+    cn_clip.parent.symlink_to(tmp_path / "immich-cache")
+    ran = run("rm", "ViT-B-16")
+    assert ran.code == 1
+    assert f"ViT-B-16: {cn_clip} is not ours to remove." in ran.err
+    assert (tmp_path / "immich-cache/ViT-B-16/config.json").exists()
+
+
 def test_a_model_of_the_users_catalog_that_lies_in_a_folder_needs_no_pull(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_files(tmp_path / "mine", ["detection/model.onnx", "recognition/model.onnx"])
     catalog = tmp_path / "own.toml"
-    catalog.write_text(f'[[models]]\nname = "mine"\nfamily = "pp-ocr"\nadvice = "Mine."\nfolder = "{tmp_path / "mine"}"\n')
+    catalog.write_text(
+        f'[[models]]\nname = "mine"\nfamily = "pp-ocr"\nadvice = "Mine."\nfolder = "{tmp_path / "mine"}"\n'
+    )
     monkeypatch.setenv("MODEL_CATALOG", str(catalog))
     assert "in your folder, nothing to fetch" in run("pull", "mine").out
     assert run("path", "mine").out.strip() == str(tmp_path / "mine")
@@ -194,7 +225,9 @@ def test_it_runs_inside_a_bento_and_finds_the_models_packed_with_it(tmp_path: Pa
 
     def command(*arguments: str, home: str) -> subprocess.CompletedProcess[str]:
         call = [sys.executable, "-m", "models", *arguments]
-        return subprocess.run(call, cwd=source, env={**environment, "BENTOML_HOME": str(tmp_path / home)}, capture_output=True, text=True)
+        return subprocess.run(
+            call, cwd=source, env={**environment, "BENTOML_HOME": str(tmp_path / home)}, capture_output=True, text=True
+        )
 
     assert command("pull", "ViT-B-16", "--from", str(tmp_path / "given"), home="bento").returncode == 0
     found = command("path", "ViT-B-16", home="nothing-there")

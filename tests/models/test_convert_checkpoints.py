@@ -20,7 +20,7 @@ from models.convert.check import open_graph
 from models.convert.checkpoint import read_checkpoint
 from models.convert.graph import GraphWriter
 from models.entry import ModelEntry
-from models.locate import locate
+from models.resolve import resolve
 from models.store import all_stored, stored
 from settings import Settings
 from tests.cnclip_reference import TINY, TINY_RESNET, image_features, official_checkpoint, random_model
@@ -71,7 +71,7 @@ def test_a_model_of_the_users_catalog_is_converted_stored_and_found(
     kept = stored("Own-CLIP")
     assert kept is not None
     assert ran.out.startswith(f"Own-CLIP: stored as {kept.tag} ")
-    files = locate(entry, make_settings())
+    files = resolve(entry, make_settings())
     assert set(files) == {file.name for file in entry.files}
     assert {path.parents[len(Path(name).parts) - 1] for name, path in files.items()} == {kept.folder}
     assert set(kept.digests) == set(files)
@@ -110,7 +110,7 @@ def test_weights_above_2_gb_lie_in_a_file_of_their_own_that_belongs_to_the_model
 ) -> None:
     monkeypatch.setattr(conversion, "LARGEST_INSIDE", 100_000)
     assert run("convert", checkpoint, "--as", "Own-CLIP").code == 0
-    files = locate(entry, make_settings(), "visual")
+    files = resolve(entry, make_settings(), "visual")
     data = files["visual/model.onnx.data"]
     assert data.stat().st_size > 10 * files["visual/model.onnx"].stat().st_size
     image = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
@@ -121,11 +121,11 @@ def test_weights_above_2_gb_lie_in_a_file_of_their_own_that_belongs_to_the_model
     ran = run("verify", "Own-CLIP")
     assert (ran.code, "damaged, wrong bytes: visual/model.onnx.data" in ran.err) == (1, True)
     with pytest.raises(Exception, match="wrong bytes"):
-        locate(entry, make_settings(), "visual")
+        resolve(entry, make_settings(), "visual")
     data.unlink()
     assert "incomplete, lacks visual/model.onnx.data" in run("verify", "Own-CLIP").err
     with pytest.raises(Exception, match=r"lacks visual/model\.onnx\.data"):
-        locate(entry, make_settings(), "visual")
+        resolve(entry, make_settings(), "visual")
 
 
 # --- forms of checkpoints ---------------------------------------------------------------------------------------------
@@ -150,7 +150,7 @@ def test_other_forms_of_a_checkpoint_come_to_the_same_vectors(
     ran = run("convert", folder, "--as", "Own-CLIP")
     assert ran.code == 0, ran.err
     image = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
-    ours = answers(locate(entry, make_settings())["visual/model.onnx"], image)
+    ours = answers(resolve(entry, make_settings())["visual/model.onnx"], image)
     np.testing.assert_allclose(ours, image_features(model, image), atol=2e-3 if form == "half precision" else 1e-5)
 
 

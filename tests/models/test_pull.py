@@ -1,4 +1,4 @@
-"""``pull`` ends with a whole model in the store, or with an error, an exit code and nothing that ``verify`` or the service would take."""
+"""``pull`` ends with a whole model in the store, or with an error, an exit code and nothing that is served."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ import pytest
 from errors import ModelUnavailable
 from models import store
 from models.catalog import ModelEntry, Task, load_catalog
-from models.locate import cache_folder, locate
+from models.places import cache_folder
 from models.pull import pull
+from models.resolve import resolve
 from models.store import stored
 from settings import Settings
 from tests.models.commands import Run, runner
@@ -40,14 +41,15 @@ HUB_FILES = {
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, web: Web, make_entry: MakeEntry) -> Run:
-    """The command, with a face model ``own-faces`` whose files lie on the local server, and with little patience."""
+def run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, web: Web, make_entry: MakeEntry
+) -> Run:
+    """The command, with a face model ``own-faces`` whose files lie on the local server, and with little limits."""
     make_entry(web, DETECTION)
     monkeypatch.setenv("MODEL_CATALOG", str(tmp_path / "own.toml"))
     monkeypatch.setenv("MACHINE_LEARNING_CACHE_FOLDER", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_ENDPOINT", web.url)
-    monkeypatch.setattr("models.download.Patience", lambda: QUICK)
-    monkeypatch.setattr("models.hub.Patience", lambda: QUICK)
+    monkeypatch.setattr("models.resolve.Limits", lambda: QUICK)
     return runner(capsys)
 
 
@@ -71,7 +73,7 @@ def test_a_pulled_model_is_in_the_store_verified_and_served_from_there(
     assert model is not None
     assert (ran.code, ran.out) == (0, f"own-faces: stored as {model.tag} ({model.folder})\n")
     assert (model.folder / "detection/model.onnx").read_bytes() == DETECTION
-    found = locate(entry, make_settings(offline=True))
+    found = resolve(entry, make_settings(offline=True))
     assert all(path.is_relative_to(model.folder) for path in found.values())
     assert run("verify", "own-faces").out == f"own-faces (facial-recognition): right, 2 files ({model.folder})\n"
     assert [path.name for path in store.workshop().iterdir()] == ["own-faces.lock"]
@@ -80,19 +82,21 @@ def test_a_pulled_model_is_in_the_store_verified_and_served_from_there(
     assert len(web.asked) == asked
 
 
-def test_a_model_of_the_hugging_face_hub_is_pulled_whole_through_hf_endpoint(run: Run, web: Web, make_settings: MakeSettings) -> None:
+def test_a_model_of_the_hugging_face_hub_is_pulled_whole_through_hf_endpoint(
+    run: Run, web: Web, make_settings: MakeSettings
+) -> None:
     web.add_repository(HUB, HUB_FILES)
     assert run("pull", "immich-app/ViT-B-32::openai").code == 0
     model = stored("ViT-B-32__openai")
     assert model is not None
     assert {name: (model.folder / name).read_bytes() for name in model.digests} == HUB_FILES
     assert model.metadata["source"] == f"{HUB}@c0ffee"
-    found = locate(load_catalog().find(Task.CLIP, "ViT-B-32__openai"), make_settings(offline=True), "textual")
+    found = resolve(load_catalog().find(Task.CLIP, "ViT-B-32__openai"), make_settings(offline=True), "textual")
     assert {name for name in HUB_FILES if not name.startswith("visual/")} == set(found)
     (model.folder / "textual/0a1b2c").write_bytes(b"damaged")
     assert "damaged, wrong bytes: textual/0a1b2c" in run("verify").err
     with pytest.raises(ModelUnavailable, match="wrong bytes"):
-        locate(load_catalog().find(Task.CLIP, "ViT-B-32__openai"), make_settings(offline=True), "textual")
+        resolve(load_catalog().find(Task.CLIP, "ViT-B-32__openai"), make_settings(offline=True), "textual")
     assert run("pull", "ViT-B-32__openai").code == 0  # mends it
     assert run("verify", "ViT-B-32__openai").code == 0
 
@@ -138,10 +142,12 @@ def test_a_pull_that_fails_says_what_it_tried_and_leaves_no_model(
     assert run("path", "own-faces").code == 1
     assert "own-faces" not in run("list", "--here").out
     with pytest.raises(ModelUnavailable):
-        locate(entry, make_settings(offline=True))
+        resolve(entry, make_settings(offline=True))
 
 
-def test_with_the_network_unplugged_pull_says_so_and_names_the_ways_out(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_the_network_unplugged_pull_says_so_and_names_the_ways_out(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     ran = run("pull", "ViT-B-32__openai")
     assert ran.code == 1
@@ -167,7 +173,7 @@ def test_a_model_that_a_package_ships_is_not_stored_twice(run: Run) -> None:
 def test_what_the_service_fetched_before_is_linked_and_not_fetched_again(
     run: Run, entry: ModelEntry, web: Web, make_settings: MakeSettings
 ) -> None:
-    path = locate(entry, make_settings(), patience=QUICK)["detection/model.onnx"]
+    path = resolve(entry, make_settings(), limits=QUICK)["detection/model.onnx"]
     asked = len(web.asked)
     ran = run("pull", "own-faces")
     assert ran.code == 0
@@ -178,14 +184,16 @@ def test_what_the_service_fetched_before_is_linked_and_not_fetched_again(
     assert len(web.asked) == asked
 
 
-def test_a_version_that_lost_a_file_is_not_accepted_and_pulled_again(run: Run, entry: ModelEntry, make_settings: MakeSettings) -> None:
+def test_a_version_that_lost_a_file_is_not_accepted_and_pulled_again(
+    run: Run, entry: ModelEntry, make_settings: MakeSettings
+) -> None:
     assert run("pull", "own-faces").code == 0
     model = stored("own-faces")
     assert model is not None
     (model.folder / "recognition/model.onnx").unlink()
     assert "incomplete" in run("verify", "own-faces").err
     with pytest.raises(ModelUnavailable):
-        locate(entry, make_settings(offline=True))
+        resolve(entry, make_settings(offline=True))
     assert run("pull", "own-faces").code == 0
     assert run("verify", "own-faces").code == 0
 
@@ -193,13 +201,15 @@ def test_a_version_that_lost_a_file_is_not_accepted_and_pulled_again(run: Run, e
 # --- several at once, and killed --------------------------------------------------------------------------------------
 
 
-def test_four_pulls_of_one_model_at_once_download_it_once(run: Run, entry: ModelEntry, web: Web, make_settings: MakeSettings) -> None:
+def test_four_pulls_of_one_model_at_once_download_it_once(
+    run: Run, entry: ModelEntry, web: Web, make_settings: MakeSettings
+) -> None:
     web.faults["/detection.onnx"] = [Fault(delay=0.2, cut_after=1000)]
     start = threading.Barrier(4)
 
     def one(_: int) -> str:
         start.wait()
-        return pull(entry, make_settings(), patience=QUICK).how
+        return pull(entry, make_settings(), limits=QUICK).how
 
     with ThreadPoolExecutor(4) as threads:
         assert sorted(threads.map(one, range(4))) == ["already stored"] * 3 + ["stored"]
@@ -220,7 +230,7 @@ def test_two_processes_that_pull_one_model_end_well_and_one_that_is_killed_leave
     assert stored("own-faces") is None
     assert run("verify", "own-faces").code == 1
     with pytest.raises(ModelUnavailable):
-        locate(entry, make_settings(offline=True))
+        resolve(entry, make_settings(offline=True))
     both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     outputs = sorted(process.communicate(timeout=60)[0].split(":")[1].split(" as ")[0].strip() for process in both)
     assert outputs == ["already stored", "stored"]
@@ -260,7 +270,13 @@ def test_a_folder_that_lacks_a_file_is_told_which(run: Run, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     "below",
-    [".", "ViT-B-32__openai", "clip/ViT-B-32__openai", "vit-b-32__openai/0123", f"hub/models--{HUB.replace('/', '--')}/snapshots/c0ffee"],
+    [
+        ".",
+        "ViT-B-32__openai",
+        "clip/ViT-B-32__openai",
+        "vit-b-32__openai/0123",
+        f"hub/models--{HUB.replace('/', '--')}/snapshots/c0ffee",
+    ],
 )
 def test_a_layout_is_found_wherever_it_usually_lies(run: Run, tmp_path: Path, web: Web, below: str) -> None:
     for name, data in HUB_FILES.items():
@@ -273,7 +289,9 @@ def test_a_layout_is_found_wherever_it_usually_lies(run: Run, tmp_path: Path, we
     assert not web.asked
 
 
-def test_a_stored_model_is_carried_to_another_machine_with_its_digests(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stored_model_is_carried_to_another_machine_with_its_digests(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_files(tmp_path / "disk/ViT-B-16", [file.name for file in load_catalog().find(Task.CLIP, "ViT-B-16").files])
     assert run("pull", "ViT-B-16", "--from", tmp_path / "disk").code == 0
     home = os.environ["BENTOML_HOME"]

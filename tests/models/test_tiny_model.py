@@ -107,9 +107,20 @@ def test_a_chinese_query_finds_the_shape_it_names(model: tuple[ClipImageModel, C
 
 
 def test_chinese_and_english_words_of_one_thing_are_neighbours(model: tuple[ClipImageModel, ClipTextModel]) -> None:
-    pairs = {"苹果": "red apple", "狗": "dog", "猫": "cat", "香蕉": "banana", "火车": "train", "书": "book", "汽车": "car", "钟": "clock"}
+    pairs = {
+        "苹果": "red apple",
+        "狗": "dog",
+        "猫": "cat",
+        "香蕉": "banana",
+        "火车": "train",
+        "书": "book",
+        "汽车": "car",
+        "钟": "clock",
+    }
     _, text = model
-    chinese, english = (vectors_of(list(text.run([TextJob(word, NAME) for word in words]))) for words in (pairs.keys(), pairs.values()))
+    chinese, english = (
+        vectors_of(list(text.run([TextJob(word, NAME) for word in words]))) for words in (pairs.keys(), pairs.values())
+    )
     assert (chinese @ english.T).argmax(1).tolist() == list(range(len(pairs)))
 
 

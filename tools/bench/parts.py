@@ -25,7 +25,7 @@ import runners.ocr
 import runners.pictures.decode
 from compat.immich.answers import clip_answer, faces_answer, ocr_answer, to_json
 from models.catalog import Task, load_catalog
-from models.locate import locate
+from models.resolve import resolve
 from runners.clip import load_clip_image
 from runners.clip.preprocessing import Preprocessing
 from runners.contract import FaceOptions, Failure, ImageJob, OcrOptions
@@ -70,16 +70,16 @@ class _Kind:
 
 def _load_clip(config: Settings, opened: OpensSessions) -> Any:
     entry = load_catalog().find(Task.CLIP, config.clip_model)
-    return load_clip_image(entry.family, locate(entry, config, "visual"), opened, max_pixels=config.max_picture_pixels)
+    return load_clip_image(entry.family, resolve(entry, config, "visual"), opened, max_pixels=config.max_picture_pixels)
 
 
 def _load_faces(config: Settings, opened: OpensSessions) -> Any:
-    files = locate(load_catalog().find(Task.FACES, "buffalo_s"), config)
+    files = resolve(load_catalog().find(Task.FACES, "buffalo_s"), config)
     return runners.faces.load_faces(files, opened, max_pixels=config.max_picture_pixels)
 
 
 def _load_ocr(config: Settings, opened: OpensSessions) -> Any:
-    files = locate(load_catalog().find(Task.OCR, "PP-OCRv6_small"), config)
+    files = resolve(load_catalog().find(Task.OCR, "PP-OCRv6_small"), config)
     return runners.ocr.load_ocr(files, opened, max_pixels=config.max_picture_pixels)
 
 

@@ -39,7 +39,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from models.catalog import ModelEntry, Task, load_catalog
-from models.locate import locate
+from models.resolve import resolve
 from settings import Settings
 
 Pixels = NDArray[np.uint8]
@@ -79,7 +79,7 @@ class Reference:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def _clip_image(self) -> Predict:
-        files = locate(self._entry(Task.CLIP, self._config.clip_model), self._config, "visual")
+        files = resolve(self._entry(Task.CLIP, self._config.clip_model), self._config, "visual")
         session = self._session(files["visual/model.onnx"])
         config = json.loads(files["visual/preprocess_cfg.json"].read_text())
         size = config["size"] if isinstance(config["size"], int) else config["size"][0]
@@ -100,7 +100,7 @@ class Reference:
     def _clip_text(self) -> Predict:
         from tokenizers import Tokenizer
 
-        files = locate(self._entry(Task.CLIP, self._config.clip_model), self._config, "textual")
+        files = resolve(self._entry(Task.CLIP, self._config.clip_model), self._config, "textual")
         session = self._session(files["textual/model.onnx"])
         length = json.loads(files["config.json"].read_text())["text_cfg"]["context_length"]
         padding = json.loads(files["textual/tokenizer_config.json"].read_text())["pad_token"]
@@ -121,7 +121,7 @@ class Reference:
         from insightface.model_zoo.scrfd import SCRFD
         from insightface.utils import face_align
 
-        files = locate(self._entry(Task.FACES, self._config.recognition_model), self._config)
+        files = resolve(self._entry(Task.FACES, self._config.recognition_model), self._config)
         paths = [files["detection/model.onnx"], files["recognition/model.onnx"]]
         detector = SCRFD(str(paths[0]), self._session(paths[0]))
         recognizer = ArcFaceONNX(str(paths[1]), self._session(paths[1]))
@@ -148,7 +148,7 @@ class Reference:
     def _ocr(self) -> Predict:
         from rapidocr import RapidOCR
 
-        files = locate(self._entry(Task.OCR, self._config.ocr_model), self._config)
+        files = resolve(self._entry(Task.OCR, self._config.ocr_model), self._config)
         weights = {
             "Det.model_path": str(files["detection/model.onnx"]),
             "Rec.model_path": str(files["recognition/model.onnx"]),

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from models.digest import digest_of
 from models.entry import ModelEntry, Task
-from models.locate import locate
+from models.resolve import resolve
 from runners.clip.preprocessing import Preprocessing, read_preprocessing
 from runners.engine import QUANTIZED, EnginePlan, open_session
 from runners.engine.openvino import OpenVinoSession
@@ -78,7 +78,7 @@ def quantize(entry: ModelEntry, folder: Path, settings: Settings, *, count: int 
             "too much."
         )
     _require_packages()
-    files = locate(entry, settings.model_copy(update={"offline": True}), "visual")
+    files = resolve(entry, settings.model_copy(update={"offline": True}), "visual")
     graph = files["visual/model.onnx"]
     preprocessing = read_preprocessing(files["visual/preprocess_cfg.json"], convert_first=entry.family != "cn-clip")
     pictures = find_pictures(folder)

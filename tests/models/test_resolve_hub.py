@@ -10,7 +10,8 @@ import pytest
 
 from errors import ModelUnavailable
 from models.catalog import ModelEntry, Task, load_catalog
-from models.locate import cache_folder, locate
+from models.places import cache_folder
+from models.resolve import resolve
 from settings import Settings
 from tests.models.conftest import QUICK, Web, write_files
 
@@ -33,7 +34,13 @@ FILES = {
     ".gitattributes": b"*.onnx lfs",
 }
 VISUAL = {"visual/model.onnx", "visual/preprocess_cfg.json", "config.json"}
-TEXTUAL = {"textual/model.onnx", "textual/0a1b2c", "textual/tokenizer.json", "textual/tokenizer_config.json", "config.json"}
+TEXTUAL = {
+    "textual/model.onnx",
+    "textual/0a1b2c",
+    "textual/tokenizer.json",
+    "textual/tokenizer_config.json",
+    "config.json",
+}
 
 
 @pytest.fixture
@@ -46,51 +53,58 @@ def test_a_hub_model_is_fetched_part_by_part_and_later_checked_without_network(
     web: Web, make_settings: MakeSettings, clip: ModelEntry, digests: list[str]
 ) -> None:
     settings = make_settings(hf_endpoint=web.url + "/")
-    assert set(locate(clip, settings, "visual", patience=QUICK)) == VISUAL
+    assert set(resolve(clip, settings, "visual", limits=QUICK)) == VISUAL
     assert {path.rpartition("c0ffee/")[2] for path, _ in web.asked if "/resolve/" in path} == VISUAL
-    assert set(locate(clip, settings, "textual", patience=QUICK)) == TEXTUAL
+    assert set(resolve(clip, settings, "textual", limits=QUICK)) == TEXTUAL
     asked = len(web.asked)
     offline = make_settings(offline=True)
-    found = locate(clip, offline)
+    found = resolve(clip, offline)
     assert {name: path.read_bytes() for name, path in found.items()} == {name: FILES[name] for name in VISUAL | TEXTUAL}
     assert len(web.asked) == asked
     digests.clear()
     (cache_folder(clip, settings) / ".verified.json").unlink()
-    locate(clip, offline)
+    resolve(clip, offline)
     assert len(digests) == len(VISUAL | TEXTUAL)
 
 
 @pytest.mark.parametrize("name", ["textual/model.onnx", "textual/tokenizer.json", "textual/0a1b2c"])
-def test_a_hub_model_that_was_damaged_or_lost_a_file_is_mended(web: Web, make_settings: MakeSettings, clip: ModelEntry, name: str) -> None:
+def test_a_hub_model_that_was_damaged_or_lost_a_file_is_mended(
+    web: Web, make_settings: MakeSettings, clip: ModelEntry, name: str
+) -> None:
     settings = make_settings(hf_endpoint=web.url)
-    path = locate(clip, settings, "textual", patience=QUICK)[name]
+    path = resolve(clip, settings, "textual", limits=QUICK)[name]
     path.write_bytes(b"damaged")
     with pytest.raises(ModelUnavailable, match="wrong bytes"):
-        locate(clip, make_settings(offline=True), "textual")
+        resolve(clip, make_settings(offline=True), "textual")
     before = len(web.asked)
-    assert locate(clip, settings, "textual", patience=QUICK)[name].read_bytes() == FILES[name]
+    assert resolve(clip, settings, "textual", limits=QUICK)[name].read_bytes() == FILES[name]
     assert len(web.asked) == before + 2  # the list and the one file
     path.unlink()
-    assert locate(clip, settings, "textual", patience=QUICK)[name].read_bytes() == FILES[name]
+    assert resolve(clip, settings, "textual", limits=QUICK)[name].read_bytes() == FILES[name]
 
 
 def test_both_halves_come_from_one_revision_even_if_the_repository_moves_on(
     web: Web, make_settings: MakeSettings, clip: ModelEntry
 ) -> None:
     settings = make_settings(hf_endpoint=web.url)
-    locate(clip, settings, "visual", patience=QUICK)
+    resolve(clip, settings, "visual", limits=QUICK)
     web.add_repository(REPO, {**FILES, "textual/model.onnx": b"newer"}, commit="beef")
-    assert locate(clip, settings, "textual", patience=QUICK)["textual/model.onnx"].read_bytes() == FILES["textual/model.onnx"]
+    assert (
+        resolve(clip, settings, "textual", limits=QUICK)["textual/model.onnx"].read_bytes()
+        == FILES["textual/model.onnx"]
+    )
 
 
-def test_a_revision_that_the_hub_has_no_more_is_replaced_by_the_newest(web: Web, make_settings: MakeSettings, clip: ModelEntry) -> None:
+def test_a_revision_that_the_hub_has_no_more_is_replaced_by_the_newest(
+    web: Web, make_settings: MakeSettings, clip: ModelEntry
+) -> None:
     settings = make_settings(hf_endpoint=web.url)
-    locate(clip, settings, "visual", patience=QUICK)
+    resolve(clip, settings, "visual", limits=QUICK)
     newer = {**FILES, "textual/model.onnx": b"newer", "visual/model.onnx": b"newer, too"}
     web.add_repository(REPO, newer, commit="beef")
     del web.files[f"/api/models/{REPO}/revision/c0ffee"]
-    assert locate(clip, settings, "textual", patience=QUICK)["textual/model.onnx"].read_bytes() == b"newer"
-    assert locate(clip, settings, "visual", patience=QUICK)["visual/model.onnx"].read_bytes() == b"newer, too"
+    assert resolve(clip, settings, "textual", limits=QUICK)["textual/model.onnx"].read_bytes() == b"newer"
+    assert resolve(clip, settings, "visual", limits=QUICK)["visual/model.onnx"].read_bytes() == b"newer, too"
 
 
 def test_a_folder_of_the_same_name_with_no_record_is_taken_as_it_is(
@@ -98,14 +112,18 @@ def test_a_folder_of_the_same_name_with_no_record_is_taken_as_it_is(
 ) -> None:
     write_files(tmp_path / "ViT-B-32__openai", sorted(VISUAL))
     settings = make_settings(hf_endpoint=web.url, clip_download_root=tmp_path)
-    assert locate(clip, settings, "visual")["config.json"].parent == tmp_path / "ViT-B-32__openai"
+    assert resolve(clip, settings, "visual")["config.json"].parent == tmp_path / "ViT-B-32__openai"
     assert not web.asked
 
 
-def test_what_a_crash_left_without_a_record_is_checked_before_it_is_used(web: Web, make_settings: MakeSettings, clip: ModelEntry) -> None:
+def test_what_a_crash_left_without_a_record_is_checked_before_it_is_used(
+    web: Web, make_settings: MakeSettings, clip: ModelEntry
+) -> None:
     settings = make_settings(hf_endpoint=web.url)
     write_files(cache_folder(clip, settings), ["visual/model.onnx"])
-    assert locate(clip, settings, "visual", patience=QUICK)["visual/model.onnx"].read_bytes() == FILES["visual/model.onnx"]
+    assert (
+        resolve(clip, settings, "visual", limits=QUICK)["visual/model.onnx"].read_bytes() == FILES["visual/model.onnx"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -113,9 +131,12 @@ def test_what_a_crash_left_without_a_record_is_checked_before_it_is_used(web: We
     [
         (b"<html>", "no list of files with digests"),
         (b"[]", "no list of files with digests"),
-        (b'{"sha": "../x", "siblings": []}', "no list of files with digests"),
-        (b'{"sha": "c0ffee", "siblings": [{"rfilename": "config.json", "size": 1}]}', "no list of files with digests"),
-        (b'{"sha": "c0ffee", "siblings": []}', "the repository has no visual/model.onnx"),
+        (b'{"id": "a/b", "sha": "../x", "siblings": []}', "no list of files with digests"),
+        (
+            b'{"id": "a/b", "sha": "c0ffee", "siblings": [{"rfilename": "config.json", "size": 1}]}',
+            "no list of files with digests",
+        ),
+        (b'{"id": "a/b", "sha": "c0ffee", "siblings": []}', "the repository has no visual/model.onnx"),
     ],
 )
 def test_a_hub_that_does_not_say_what_its_files_are_is_not_trusted(
@@ -123,24 +144,30 @@ def test_a_hub_that_does_not_say_what_its_files_are_is_not_trusted(
 ) -> None:
     web.files[f"/api/models/{REPO}/revision/main"] = listing
     with pytest.raises(ModelUnavailable, match=complaint):
-        locate(clip, make_settings(hf_endpoint=web.url), "visual", patience=QUICK)
+        resolve(clip, make_settings(hf_endpoint=web.url), "visual", limits=QUICK)
     assert not list((cache_folder(clip, make_settings())).rglob("*.onnx"))
 
 
 def test_names_that_lead_out_of_the_folder_are_never_written(
     web: Web, make_settings: MakeSettings, clip: ModelEntry, tmp_path: Path
 ) -> None:
-    evil = {"../evil.onnx": b"x", "visual/../../evil.onnx": b"x", "/evil.onnx": b"x", "visual/..": b"x", "visual/.verified.json": b"x"}
+    evil = {
+        "../evil.onnx": b"x",
+        "visual/../../evil.onnx": b"x",
+        "/evil.onnx": b"x",
+        "visual/..": b"x",
+        "visual/.verified.json": b"x",
+    }
     web.add_repository(REPO, {**FILES, **evil})
-    found = locate(clip, make_settings(hf_endpoint=web.url), patience=QUICK)
+    found = resolve(clip, make_settings(hf_endpoint=web.url), limits=QUICK)
     assert set(found) == VISUAL | TEXTUAL
     assert not list(tmp_path.rglob("evil*"))
 
 
 def test_a_record_that_was_damaged_is_as_good_as_none(web: Web, make_settings: MakeSettings, clip: ModelEntry) -> None:
     settings = make_settings(hf_endpoint=web.url)
-    locate(clip, settings, "visual", patience=QUICK)
+    resolve(clip, settings, "visual", limits=QUICK)
     record = cache_folder(clip, settings) / ".manifest.json"
     assert json.loads(record.read_text())["commit"] == "c0ffee"
     record.write_text("{")
-    assert set(locate(clip, settings, "textual", patience=QUICK)) == TEXTUAL
+    assert set(resolve(clip, settings, "textual", limits=QUICK)) == TEXTUAL

