@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 
 import httpx
 
+from errors import ServiceError
 from models.catalog import load_catalog
 from search.indexing.predictor import CannotGoOn
 from search.store.database import Database
-from search.store.models_in_use import models_in_use
+from search.store.models_in_use import ModelsInUse, models_in_use
 from settings import Settings
 
 TASKS = ("ocr", "clip")
@@ -65,12 +66,20 @@ async def models_to_ask(
     missing = [task for task in wanted or TASKS if task not in models]
     if not missing:
         return models, []
-    refusal = ours.clip_refusal if missing == ["clip"] else ours.ocr_refusal
     if wanted or not models:
-        raise CannotGoOn(f"There is no model for {', '.join(missing)}: {refusal}")
+        raise CannotGoOn(" ".join(_refusal(ours, task) for task in missing))
     return models, [
         "Pictures are read, but not embedded: no CLIP model is chosen (CLIP_MODEL), here or in the service."
     ]
+
+
+def _refusal(ours: ModelsInUse, task: str) -> str:
+    """Return why there is no model for `task`, as a sentence."""
+    try:
+        name = ours.clip_or_refuse() if task == "clip" else ours.ocr_or_refuse()
+    except ServiceError as error:
+        return error.message
+    return f"The {task} model {name} is not in use."
 
 
 async def _told(client: httpx.AsyncClient) -> dict[str, str | None]:
