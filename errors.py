@@ -30,6 +30,7 @@ class ErrorCode(str, Enum):
     TIMEOUT = "timeout"
     UNAUTHORIZED = "unauthorized"
     KEY_NOT_SET = "key_not_set"
+    FOREIGN_SITE = "foreign_site"
     UPSTREAM_UNAVAILABLE = "upstream_unavailable"
     UPSTREAM_TIMEOUT = "upstream_timeout"
     INVALID_QUERY = "invalid_query"
@@ -67,6 +68,7 @@ _STATUS = {
     ErrorCode.TIMEOUT: 504,
     ErrorCode.UNAUTHORIZED: 401,
     ErrorCode.KEY_NOT_SET: 403,
+    ErrorCode.FOREIGN_SITE: 403,
     ErrorCode.UPSTREAM_UNAVAILABLE: 502,
     ErrorCode.UPSTREAM_TIMEOUT: 504,
     ErrorCode.INVALID_QUERY: 422,
@@ -105,3 +107,21 @@ class ModelUnavailable(ServiceError):
 
     def __reduce__(self) -> tuple[type[ModelUnavailable], tuple[str]]:
         return type(self), (self.message,)
+
+
+def forget_frames(error: BaseException) -> None:
+    """Remove the tracebacks of `error` and of all errors that it was raised from.
+
+    A traceback holds every frame that the error passed, and a frame whatever its variables name, such as a picture.
+    Call this once an error is dealt with: where something keeps the error, or is in a cycle with it, the frames go all
+    the same.
+    """
+    pending: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while pending:
+        one = pending.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        one.__traceback__ = None
+        pending += [one.__cause__, one.__context__]

@@ -4,7 +4,9 @@ it.
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import sys
 
 from pythonjsonlogger.json import JsonFormatter
@@ -24,10 +26,15 @@ _LEVELS = {
 }
 OURS = ("compat", "models", "runners", "search", "service", "serving")
 """Loggers of this service: its packages, and modules of its own."""
+_WORD = re.compile(r"""[^\s"'=\\]+""")
+"""Values of fields that need no quotes."""
 
 
 class TextFormatter(logging.Formatter):
-    """``2026-01-31 12:00:00 INFO  runners.runner: …``, then the event's own fields as ``key=value``."""
+    """``2026-01-31 12:00:00 INFO  runners.runner: …``, then the event's own fields as ``key=value``.
+
+    A value with blanks, quotes or `=` in it is written as a JSON string.
+    """
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-5s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S")
@@ -35,10 +42,22 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
         line = super().formatMessage(record)
         fields = getattr(record, "fields", None)
-        line += "".join(f" {key}={value}" for key, value in fields.items()) if fields else ""
-        # What came from outside could otherwise pass itself off as a line of its own. Tracebacks come later, on lines
-        # of theirs.
-        return line.replace("\r", "\\r").replace("\n", "\\n")
+        line += "".join(f" {key}={_field(value)}" for key, value in fields.items()) if fields else ""
+        # What came from outside could otherwise pass for a line of its own. Tracebacks come later, on lines of theirs.
+        return _on_one_line(line)
+
+
+def _field(value: object) -> str:
+    """Return `value` as one word, or in quotes, so that it cannot pass for another field."""
+    text = str(value)
+    return text if _WORD.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+
+
+def _on_one_line(text: str) -> str:
+    """Return `text` with every character that is not printed (line ends, terminal and direction controls) escaped."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 class FieldsJsonFormatter(JsonFormatter):

@@ -16,13 +16,13 @@ from runners.bento.stop import CloseWhenRetired
 from search.http.api import SearchApi
 from search.http.api import routes as search_routes
 from search.http.life import SearchLife
-from serving.multipart import ByteBudget
+from serving.body import open_intake
 
 config = read_settings()
 catalog = read_catalog(config)
 services = runner_services(config, shared=shares_process(config))
-immich = ImmichApi(catalog=catalog, settings=config, budget=ByteBudget(config.queue_bytes, config.queue_requests))
-mtphotos = MtPhotosApi(catalog=catalog, settings=config, budget=immich.budget)
+immich = ImmichApi(catalog=catalog, settings=config, intake=open_intake(config))
+mtphotos = MtPhotosApi(catalog=catalog, settings=config, intake=immich.intake)
 search = SearchApi(catalog=catalog, settings=config, life=SearchLife(config))
 
 

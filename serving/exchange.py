@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -15,7 +16,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 import metrics
-from errors import ErrorCode, ServiceError
+from errors import ErrorCode, ServiceError, forget_frames
+from serving.deadline import timeout as time_limit
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +25,8 @@ P = TypeVar("P")
 
 _CLIENT_GONE = 499
 """Status in logs and metrics of a request whose sender went away; nobody receives it."""
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+"""Request ids that are taken over from a client: anything else could pass for something else in a log."""
 
 Fields: TypeAlias = "dict[str, Any]"
 """What a request's log line says of it. ``task`` also labels its metrics."""
@@ -37,33 +41,48 @@ ErrorBody: TypeAlias = "Callable[[ServiceError], dict[str, Any]]"
 async def answered(
     request: Request, work: Work, *, line: str, timeout: float, error_body: ErrorBody, task: str = "none"
 ) -> Response:
-    """The answer of ``work``, or its error as an answer; never raises. Says in one log line what became of the request.
+    """Run `work` and return its response, or the one that its error stands for; log the request once. Never raises.
 
-    ``line``: what that line is called (``POST /predict``; never the path as sent). ``timeout``: seconds. ``task``: the
-    task as long as ``work`` has not noted another.
+    ``line``: what the log line is called (``POST /predict``; never the path as sent). ``timeout``: seconds. ``task``:
+    the task as long as ``work`` has not noted another. Once this returns, nothing that ``work`` held is held by an
+    error.
     """
     began = time.perf_counter()
-    fields: Fields = {"request_id": request.headers.get("x-request-id", "")[:64] or uuid.uuid4().hex[:16], "task": task}
+    fields: Fields = {"request_id": request_id(request), "task": task}
     try:
-        response = await asyncio.wait_for(work(request, fields), timeout)
+        async with time_limit(timeout):
+            response = await work(request, fields)
     except ServiceError as error:
         response = _error_response(error, error_body, fields)
-    except asyncio.TimeoutError:
+        forget_frames(error)
+    except asyncio.TimeoutError as error:
         late = ServiceError(ErrorCode.TIMEOUT, f"The request was not answered in {timeout:g} s (REQUEST_TIMEOUT).")
         response = _error_response(late, error_body, fields)
-    except ClientDisconnect:
+        forget_frames(error)
+    except ClientDisconnect as error:
         response = Response(status_code=_CLIENT_GONE)
-    except Exception:
+        forget_frames(error)
+    except Exception as error:
         log.exception("A request failed.", extra={"fields": fields})
         ours = ServiceError(ErrorCode.INTERNAL, "The service failed; its log has the details.")
         response = _error_response(ours, error_body, fields)
+        forget_frames(error)
     response.headers["x-request-id"] = fields["request_id"]
     _report(response, time.perf_counter() - began, line, fields)
     return response
 
 
+def request_id(request: Request) -> str:
+    """Return the request's own `X-Request-ID` if it consists of letters, digits and `._:-` alone; a new one if not."""
+    given = request.headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex[:16]
+
+
 def started(part: P | None) -> P:
-    """The runners, or the upstreams, once there are any. Raises ``ServiceError`` RUNNER_UNAVAILABLE before that."""
+    """Return the runners, or the upstreams, once there are any.
+
+    Raises ``ServiceError`` RUNNER_UNAVAILABLE before that.
+    """
     if part is None:
         raise ServiceError(ErrorCode.RUNNER_UNAVAILABLE, "The service is still starting. Try again shortly.")
     return part

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Literal
 
 from pydantic import BaseModel, Field, SecretStr, ValidationInfo, field_validator
@@ -26,6 +27,12 @@ class GatewaySettings(BaseModel):
         "mtphotos",
         validation_alias="AUTH_REQUIRED",
         description="`all`: `/predict` wants the key too. Immich cannot send one by itself: docs/gateway.md.",
+    )
+    trusted_proxies: str = Field(
+        "",
+        validation_alias="TRUSTED_PROXIES",
+        description="Addresses or networks (comma separated) of proxies before this service, whose `X-Forwarded-For` "
+        "is believed; each client behind them then has a share of its own.",
     )
     route_clip: Route = Field(
         "local", validation_alias="ROUTE_CLIP", description="Who answers CLIP requests: `local`, or `upstream`."
@@ -71,6 +78,13 @@ class GatewaySettings(BaseModel):
         validation_alias="UPSTREAM_HEADER",
         description="A header (`Name: value`) that is added to requests to upstreams.",
     )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for network in names(value):
+            ipaddress.ip_network(network)  # raises ValueError, with a sentence
+        return value
 
     @field_validator("immich_api")
     @classmethod

@@ -63,19 +63,28 @@ class ServingSettings(BaseModel):
         30.0,
         gt=0,
         validation_alias="BODY_TIMEOUT",
-        description="Seconds without a byte after which a half-sent request is given up (408).",
+        description="Seconds over which the rate of `BODY_MIN_RATE` is measured; a body that does not come at all is "
+        "given up after as many.",
+    )
+    body_min_rate: float = Field(
+        16 * 1024,
+        ge=0,
+        validation_alias="BODY_MIN_RATE",
+        description="Bytes a second at which a body must come, or it is given up (408). Time in which it waits for "
+        "room in the queue does not count.",
     )
     queue_bytes: int = Field(
         256 * 2**20,
-        ge=1,
+        ge=2**20,
         validation_alias="QUEUE_BYTES",
-        description="Bytes of pictures held in memory at once; further requests wait unread.",
+        description="Bytes of pictures held in memory at once; further requests wait unread. One client has half at "
+        "most while others wait.",
     )
     queue_requests: int = Field(
         1024,
         ge=1,
         validation_alias="QUEUE_REQUESTS",
-        description="Requests that may wait for room in the queue; above it 503.",
+        description="Requests that may wait for room in the queue, half of them of one client; above it 503.",
     )
     request_timeout: float = Field(
         300.0,

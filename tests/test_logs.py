@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 import logs
 from settings import Settings
@@ -103,6 +105,24 @@ def test_what_comes_from_outside_cannot_write_a_line_of_its_own(configure: Confi
     logging.getLogger("compat").warning("No model %s", forged, extra={"fields": {"detail": forged}})
     assert len(written.getvalue().splitlines()) == 1
     assert r"x\r\n2026" in written.getvalue()
+
+
+@given(st.dictionaries(st.sampled_from(["request_id", "detail", "model"]), st.text(max_size=40), min_size=1))
+@example({"request_id": "x status=200 task=ocr", "detail": 'a "b" c'})
+@example({"detail": "\u2028\x85\x1b[31m\u202e"})
+def test_no_value_can_pass_for_another_field(fields: dict[str, str]) -> None:
+    record = logging.LogRecord("serving", logging.INFO, "", 0, "POST /predict", None, None)
+    record.fields = fields
+    line = logs.TextFormatter().format(record)
+    assert line.isprintable()
+    rest = line.partition("POST /predict")[2]
+    read = {}
+    while rest:
+        key, _, rest = rest.removeprefix(" ").partition("=")
+        quoted = re.match(r'"(?:[^"\\]|\\.)*"', rest)
+        value = quoted.group() if quoted else rest.partition(" ")[0]
+        read[key], rest = value, rest[len(value) :]
+    assert list(read) == list(fields)
 
 
 def test_fields_that_json_does_not_know_do_not_lose_the_line(configure: Configure) -> None:

@@ -40,6 +40,7 @@ OTHER_VALUES: dict[str, tuple[str, Any]] = {
     "RUNNER_PROCESSES": ("split", "split"),
     "LOG_FORMAT": ("json", "json"),
     "AUTH_REQUIRED": ("all", "all"),
+    "TRUSTED_PROXIES": ("10.0.0.1, 172.16.0.0/12", "10.0.0.1, 172.16.0.0/12"),
     "IMMICH_API": ("http://gpu-box:3003", "http://gpu-box:3003"),
     "UPSTREAM_HEADER": ("X-Key: secret", SecretStr("X-Key: secret")),
     **{name: ("secret", SecretStr("secret")) for name in ("API_AUTH_KEY", "DATABASE_URL", "IMMICH_API_KEY")},

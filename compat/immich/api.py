@@ -31,10 +31,16 @@ from models.catalog import Catalog
 from runners.contract import ImageJob, Runners, TextJob
 from runners.pictures.decode import Header, read_header
 from serving import status_page
+from serving.body import Intake
 from serving.exchange import Fields, answered, started
 from serving.key import require_key
-from serving.multipart import ByteBudget, Form, announced_size, read_form
+from serving.multipart import Form
+from serving.origin import refuse_other_sites
 from settings import Settings
+
+_MAX_TEXT = 64 * 1024
+_PARTS = {"entries": _MAX_TEXT, "text": _MAX_TEXT, "image": None}
+"""Parts of a request, and the most bytes of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,7 @@ class ImmichApi:
 
     catalog: Catalog
     settings: Settings
-    budget: ByteBudget
+    intake: Intake
     runners: Runners | None = None
     upstreams: UpstreamPool | None = None
 
@@ -79,11 +85,10 @@ class ImmichApi:
         )
 
     async def _predict(self, request: Request, fields: Fields) -> Response:
+        refuse_other_sites(request.headers)
         if self.settings.auth_required == "all":
             require_key(request.headers, self.settings.api_auth_key)
-        limit = self.settings.max_body_bytes
-        async with self.budget.hold(announced_size(request, limit)):
-            form = await read_form(request, limit=limit, silence=self.settings.body_timeout)
+        async with self.intake.form(request, _PARTS) as form:
             if "entries" not in form.parts:
                 raise ServiceError(ErrorCode.INVALID_REQUEST, "Invalid request format: the part `entries` is missing.")
             text = form.parts["entries"]
@@ -154,8 +159,8 @@ async def gather_first_error(work: Sequence[Any]) -> list[Any]:
     try:
         return list(await asyncio.gather(*tasks))
     finally:
-        for task in tasks:
-            task.cancel()
+        while tasks:  # emptied: the error's traceback holds this frame, and a task holds the error
+            tasks.pop().cancel()
 
 
 _LABELS: dict[type, str] = {
@@ -182,7 +187,7 @@ def error_body(error: ServiceError) -> dict[str, Any]:
 
 def create_app(api: ImmichApi, others: Sequence[BaseRoute] = ()) -> Starlette:
     """The ASGI app to mount at ``/``. ``others``: routes of further protocols."""
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", api.root, methods=["GET"]),
             Route("/ping", api.ping, methods=["GET"]),
@@ -191,3 +196,5 @@ def create_app(api: ImmichApi, others: Sequence[BaseRoute] = ()) -> Starlette:
             *others,
         ]
     )
+    app.router.redirect_slashes = False  # a redirect would name whatever host the client has named
+    return app

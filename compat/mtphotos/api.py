@@ -21,9 +21,9 @@ from errors import ErrorCode, ServiceError
 from models.catalog import Catalog, Task
 from runners.contract import FaceOptions, ImageJob, OcrOptions, Runners, TextJob
 from runners.pictures.decode import read_header
+from serving.body import Intake
 from serving.exchange import Fields, answered, started
 from serving.key import require_key
-from serving.multipart import ByteBudget, announced_size, read_body, read_form
 from settings import Settings
 
 _CLIENTS_NAME = "mt-photos-ai"
@@ -51,7 +51,7 @@ class MtPhotosApi:
 
     catalog: Catalog
     settings: Settings
-    budget: ByteBudget
+    intake: Intake
     runners: Runners | None = None
 
     async def check(self, request: Request, fields: Fields) -> dict[str, Any]:
@@ -76,12 +76,8 @@ class MtPhotosApi:
             )
 
     async def clip_text(self, request: Request, fields: Fields) -> dict[str, Any]:
-        limit = _MAX_TEXT_BODY
-        async with self.budget.hold(announced_size(request, limit)):
-            body, model = (
-                await read_body(request, limit=limit, silence=self.settings.body_timeout),
-                self._model(Task.CLIP),
-            )
+        async with self.intake.body(request, largest=_MAX_TEXT_BODY) as body:
+            model = self._model(Task.CLIP)
             fields |= {"model": model, "bytes": len(body)}
             return clip_answer(await started(self.runners).clip_text(TextJob(_text(body), model)))
 
@@ -106,9 +102,7 @@ class MtPhotosApi:
         """The request's picture, judged by its header, and the model for it; room in memory is held for the length of
         the block.
         """
-        limit = self.settings.max_body_bytes
-        async with self.budget.hold(announced_size(request, limit)):
-            form = await read_form(request, limit=limit, silence=self.settings.body_timeout)
+        async with self.intake.form(request, {"file": None}) as form:
             picture, model = form.parts.get("file"), self._model(task)
             if picture is None:
                 raise ServiceError(ErrorCode.MISSING_INPUT, "The multipart body has no part `file`.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import time
 from typing import Any
 
 import httpx
@@ -12,10 +13,11 @@ import pytest
 from PIL import Image
 
 from compat.immich.api import ImmichApi, create_app
+from compat.immich.entries import load_entries, parse_entries
 from errors import ErrorCode, ServiceError
 from models.catalog import load_catalog
 from runners.contract import FaceOptions, ImageJob, OcrOptions, TextJob
-from serving.multipart import ByteBudget
+from serving.body import open_intake
 from settings import Settings
 from tests.compat.fake_runners import FakeRunners
 from tools.immich_client import BOUNDARY, HEADERS, clip_textual, clip_visual, faces, multipart, ocr
@@ -26,8 +28,7 @@ CATALOG = load_catalog()
 def make_api(**overrides: Any) -> tuple[ImmichApi, FakeRunners]:
     settings = Settings(_env_file=None, **overrides)
     runners = FakeRunners()
-    budget = ByteBudget(settings.queue_bytes, settings.queue_requests)
-    return ImmichApi(catalog=CATALOG, settings=settings, budget=budget, runners=runners), runners
+    return ImmichApi(catalog=CATALOG, settings=settings, intake=open_intake(settings), runners=runners), runners
 
 
 @pytest.fixture(autouse=True)
@@ -43,12 +44,16 @@ def picture(width: int = 100, height: int = 50, mode: str = "RGB", form: str = "
 
 
 def post(api: ImmichApi, body: bytes, headers: dict[str, str] | None = None) -> httpx.Response:
-    async def send() -> httpx.Response:
+    return send(api, "POST", "/predict", headers or HEADERS, body)
+
+
+def send(api: ImmichApi, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> httpx.Response:
+    async def exchange() -> httpx.Response:
         transport = httpx.ASGITransport(app=create_app(api))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.post("/predict", content=body, headers=headers or HEADERS)
+            return await client.request(method, path, content=body, headers=headers)
 
-    return asyncio.run(send())
+    return asyncio.run(exchange())
 
 
 def get(api: ImmichApi, path: str) -> httpx.Response:
@@ -183,11 +188,77 @@ def test_what_is_asked_wrongly_is_refused_with_a_reason(entries: Any, status: in
     assert runners.jobs == []
 
 
-@pytest.mark.parametrize("raw", [b"{", b"", b"\xff\xfe", b"[" * 100_000, b'"text"', b"nul"])
+@pytest.mark.parametrize("raw", [b"{", b"", b"\xff\xfe", b"[" * 60_000, b'"text"', b"nul"])
 def test_entries_that_are_no_json_object_are_422(raw: bytes) -> None:
     api, _ = make_api()
     response = post(api, multipart(raw_entries=raw, image=picture()))
     assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
+
+
+@pytest.mark.parametrize("part", ["entries", "text"])
+def test_more_than_64_kib_of_entries_or_text_is_413(part: str) -> None:
+    api, runners = make_api()
+    long = "x" * (64 * 1024 + 1)
+    body = multipart(raw_entries=long.encode()) if part == "entries" else multipart(clip_textual(), text=long)
+    response = post(api, body)
+    assert (response.status_code, response.json()["code"]) == (413, "body_too_large")
+    assert f"`{part}`" in response.json()["detail"]
+    assert runners.jobs == []
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        b"[" * 65_000,
+        b'{"clip":' + b'{"a":' * 10_000,
+        b'{"clip":{' + b",".join(b'"%d":0' % number for number in range(6_000)) + b"}}",
+        b'{"ocr":{"detection":{"modelName":' + b"9" * 60_000 + b"}}}",
+        b"{" + b",".join(b'"%d":0' % number for number in range(6_000)) + b"}",
+        b'{"clip":{"visual":{"modelName":[' + b"1e9," * 15_000 + b"1]}}}",
+    ],
+    ids=["arrays", "objects", "many types", "digits", "many tasks", "long list"],
+)
+def test_no_entries_that_are_accepted_hold_up_the_event_loop(entries: bytes) -> None:
+    api, _ = make_api()
+    best = min(_seconds_to_refuse(api, entries) for _ in range(5))
+    assert best < 0.02
+
+
+def _seconds_to_refuse(api: ImmichApi, entries: bytes) -> float:
+    began = time.perf_counter()
+    with pytest.raises(ServiceError):
+        parse_entries(load_entries(entries), api.catalog, api.settings)
+    return time.perf_counter() - began
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site", "origin": "http://test"},
+    ],
+)
+def test_a_form_of_another_site_is_refused(headers: dict[str, str]) -> None:
+    api, runners = make_api()
+    response = post(api, multipart(clip_visual(), image=picture()), {**HEADERS, **headers})
+    assert (response.status_code, response.json()["code"]) == (403, "foreign_site")
+    assert runners.jobs == []
+
+
+def test_a_form_of_the_service_itself_is_answered() -> None:
+    api, _ = make_api()
+    for headers in ({"origin": "http://test"}, {"sec-fetch-site": "same-origin"}, {"sec-fetch-mode": "cors"}):
+        assert post(api, multipart(clip_visual(), image=picture()), {**HEADERS, **headers}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/ping/", "/predict/", "/upstreams/"])
+def test_no_route_redirects_to_the_host_that_a_client_names(path: str) -> None:
+    api, _ = make_api()
+    response = send(api, "GET", path, {"host": "evil.example"})
+    assert response.status_code == 404
+    assert "location" not in response.headers
 
 
 def test_neither_image_nor_text_is_400_and_no_entries_422() -> None:
@@ -283,6 +354,14 @@ def test_every_answer_carries_its_request_id() -> None:
         post(api, multipart({}, image=picture()), {**HEADERS, "x-request-id": "abc"}).headers["x-request-id"] == "abc"
     )
     assert len(post(api, b"junk").headers["x-request-id"]) == 16
+
+
+@pytest.mark.parametrize("forged", ["x status=200", 'x"', "a\tb", "x" * 65, "a;b"])
+def test_a_request_id_that_could_pass_for_something_else_is_not_taken_over(forged: str) -> None:
+    api, _ = make_api()
+    response = post(api, b"junk", {**HEADERS, "x-request-id": forged})
+    assert response.headers["x-request-id"].isalnum()
+    assert len(response.headers["x-request-id"]) == 16
 
 
 def test_the_log_has_one_line_per_request(caplog: pytest.LogCaptureFixture) -> None:

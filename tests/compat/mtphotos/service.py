@@ -13,7 +13,7 @@ from PIL import Image
 from compat.immich.api import ImmichApi, create_app
 from compat.mtphotos.api import MtPhotosApi, routes
 from models.catalog import load_catalog
-from serving.multipart import ByteBudget
+from serving.body import open_intake
 from settings import Settings
 from tests.compat.fake_runners import FakeRunners
 
@@ -36,9 +36,9 @@ class Service:
     def __init__(self, **overrides: Any) -> None:
         self.settings = Settings(_env_file=None, **(_PLAIN | overrides))
         self.runners = FakeRunners()
-        budget = ByteBudget(self.settings.queue_bytes, self.settings.queue_requests)
-        self.immich = ImmichApi(CATALOG, self.settings, budget, self.runners)
-        self.mtphotos = MtPhotosApi(CATALOG, self.settings, budget, self.runners)
+        intake = open_intake(self.settings)
+        self.immich = ImmichApi(CATALOG, self.settings, intake, self.runners)
+        self.mtphotos = MtPhotosApi(CATALOG, self.settings, intake, self.runners)
 
     def ask(self, method: str, path: str, headers: Mapping[str, str] = KEY, **content: Any) -> httpx.Response:
         async def send() -> httpx.Response:

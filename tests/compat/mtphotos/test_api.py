@@ -175,9 +175,9 @@ class TestModels:
 
 
 def test_room_in_memory_is_held_while_the_model_works_and_given_back() -> None:
-    service = Service(queue_bytes=150_000)
+    service = Service(queue_bytes=2**20)
     service.runners.delay = 0.01
-    data = picture(400, 400, "BMP")[:100_000]
+    data = picture(500, 400, "BMP")
     app = create_app(service.immich, routes(service.mtphotos))
 
     async def send_all() -> list[int]:

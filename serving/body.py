@@ -1,0 +1,147 @@
+"""Reads request bodies piece by piece: bounded in size and pace, and not before there is room for the next piece."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from starlette.requests import ClientDisconnect, Request
+
+from errors import ErrorCode, ServiceError
+from serving.budget import ByteBudget, Room
+from serving.client_address import client_address
+from serving.deadline import timeout
+from serving.multipart import Form, FormParser, boundary_of
+from settings import Settings
+
+PIECE = 320 * 1024
+"""Bytes: the most that uvicorn hands over at once (its buffer of 64 KiB, overrun by one read of 256 KiB)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """How large a body may be and how slowly it may come."""
+
+    largest: int
+    """Bytes."""
+    window: float
+    """Seconds over which the rate is measured. Time in which there was no room for more does not count."""
+    least_rate: float
+    """Bytes a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Takes in the bodies of requests: one budget for all, one set of limits."""
+
+    budget: ByteBudget
+    limits: BodyLimits
+
+    @asynccontextmanager
+    async def form(self, request: Request, parts: Mapping[str, int | None]) -> AsyncIterator[Form]:
+        """Read the `multipart/form-data` body of `request`; its room is held, and its parts are there, for the length
+        of the block.
+
+        ``parts``: the names of the parts that are kept, and the most bytes that each may have (None: as many as the
+        body). Raises ``ServiceError``: INVALID_REQUEST, BODY_TOO_LARGE, BODY_TIMEOUT, QUEUE_FULL; ``ClientDisconnect``.
+        """
+        parser = FormParser(boundary_of(request.headers.get("content-type", "")), parts)
+        async with self._room(request, self.limits) as room:
+            room.complete(await read_pieces(request, room, self.limits, parser.feed))
+            form = Form(parser.finish())
+            del parser
+            try:
+                yield form
+            finally:
+                form.parts.clear()  # whoever holds the form yet (a traceback does) does not hold the picture
+
+    @asynccontextmanager
+    async def body(self, request: Request, *, largest: int) -> AsyncIterator[bytes]:
+        """Read the whole body of `request`, of at most `largest` bytes; its room is held for the length of the block.
+
+        Raises as ``form`` does.
+        """
+        limits = BodyLimits(min(largest, self.limits.largest), self.limits.window, self.limits.least_rate)
+        async with self._room(request, limits) as room:
+            body = bytearray()
+            room.complete(await read_pieces(request, room, limits, body.extend))
+            yield bytes(body)
+
+    @asynccontextmanager
+    async def _room(self, request: Request, limits: BodyLimits) -> AsyncIterator[Room]:
+        claim = announced_size(request, limits.largest)
+        async with self.budget.room(client_address(request), claim) as room:
+            yield room
+
+
+def open_intake(settings: Settings) -> Intake:
+    """Return the intake that `settings` describe."""
+    largest = settings.max_body_bytes
+    return Intake(
+        ByteBudget(settings.queue_bytes, settings.queue_requests, largest=largest),
+        BodyLimits(largest, settings.body_timeout, settings.body_min_rate),
+    )
+
+
+def announced_size(request: Request, limit: int) -> int:
+    """Return how many bytes the body of `request` has by its header; `limit` where it does not say.
+
+    Raises ``ServiceError``: INVALID_REQUEST, BODY_TOO_LARGE.
+    """
+    header = request.headers.get("content-length")
+    if header is None:
+        return limit
+    if not header.isascii() or not header.isdigit():
+        raise ServiceError(ErrorCode.INVALID_REQUEST, "The Content-Length header is not a number.")
+    if len(header) > 18 or int(header) > limit:
+        raise _too_large(limit)
+    return int(header)
+
+
+async def read_pieces(request: Request, room: Room, limits: BodyLimits, take: Callable[[bytes], object]) -> int:
+    """Hand each piece of the body of `request` to `take` as it comes; return how many bytes there were.
+
+    A piece is asked for only once `room` has place for it. Raises ``ServiceError``: BODY_TOO_LARGE, BODY_TIMEOUT,
+    QUEUE_FULL; ``ClientDisconnect`` where the sender went away; and what ``take`` raises.
+    """
+    loop = asyncio.get_running_loop()
+    received, in_window, window_ends = 0, 0, loop.time() + limits.window
+    while True:
+        if await room.reach(received + PIECE):
+            in_window, window_ends = 0, loop.time() + limits.window
+        try:
+            async with timeout(window_ends - loop.time()):
+                message = await request.receive()
+        except asyncio.TimeoutError:
+            if in_window < max(1, limits.least_rate * limits.window):
+                raise _too_slow(limits) from None
+            in_window, window_ends = 0, loop.time() + limits.window
+            continue
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        piece = message.get("body", b"")
+        received += len(piece)
+        in_window += len(piece)
+        if received > limits.largest:
+            raise _too_large(limits.largest)
+        take(piece)
+        if not message.get("more_body", False):
+            return received
+
+
+def _too_large(limit: int) -> ServiceError:
+    return ServiceError(
+        ErrorCode.BODY_TOO_LARGE,
+        f"The request's body has more than the {limit:,} bytes that are read here. Raise MAX_BODY_BYTES if such "
+        "pictures are to be read.",
+    )
+
+
+def _too_slow(limits: BodyLimits) -> ServiceError:
+    return ServiceError(
+        ErrorCode.BODY_TIMEOUT,
+        f"The request's body came at less than {limits.least_rate:,g} bytes a second for {limits.window:g} s "
+        "(BODY_MIN_RATE, BODY_TIMEOUT). Send it again in one go.",
+    )
