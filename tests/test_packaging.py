@@ -193,7 +193,7 @@ def test_the_supported_pythons_are_the_same_everywhere() -> None:
     oldest, newest = PYTHONS[0], PYTHONS[-1]
     after = f"3.{int(newest.partition('.')[2]) + 1}"
     assert PROJECT["project"]["requires-python"] == f">={oldest},<{after}"
-    for page in ("README.md", "CONTRIBUTING.md", "docs/dependencies.md"):
+    for page in ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "docs/dependencies.md"):
         said = re.findall(r"Python (3\.\d+) (?:to|到|至) (3\.\d+)", (ROOT / page).read_text(encoding="utf-8"))
         assert set(said) == {(oldest, newest)}, page
 

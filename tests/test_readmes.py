@@ -1,0 +1,55 @@
+"""README.md and README.zh-CN.md say the same: as many headings and tables, the same commands, links and names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.test_settings import LEAVES
+
+ROOT = Path(__file__).resolve().parents[1]
+ENGLISH, CHINESE = "README.md", "README.zh-CN.md"
+
+
+def without_blocks(page: str) -> str:
+    return re.sub(r"^```.*?^```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def headings(page: str) -> list[str]:
+    return re.findall(r"^(#+) ", without_blocks(page), re.MULTILINE)
+
+
+def blocks(page: str) -> list[str]:
+    return re.findall(r"^```.*?^```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def links(page: str) -> list[str]:
+    return sorted(set(re.findall(r"\]\(([^)\s]+)\)", without_blocks(page))) - {ENGLISH, CHINESE})
+
+
+def names(page: str) -> set[str]:
+    """Return the inline code that is not the address, whose placeholder is in the page's own language."""
+    return {code for code in re.findall(r"`([^`\n]+)`", without_blocks(page)) if not code.startswith("http://<")}
+
+
+def shape_of_tables(page: str) -> list[int]:
+    return [line.count("|") for line in without_blocks(page).splitlines() if line.startswith("|")]
+
+
+@pytest.mark.parametrize("part", [headings, blocks, links, names, shape_of_tables], ids=lambda part: part.__name__)
+def test_the_chinese_readme_has_the_same_parts_as_the_english_one(part: Callable[[str], object]) -> None:
+    assert part(CHINESE) == part(ENGLISH)
+
+
+def test_the_two_readmes_lead_to_each_other() -> None:
+    assert f"]({CHINESE})" in (ROOT / ENGLISH).read_text(encoding="utf-8")
+    assert f"]({ENGLISH})" in (ROOT / CHINESE).read_text(encoding="utf-8")
+
+
+def test_the_settings_that_the_readmes_name_exist() -> None:
+    assigned = {code.partition("=")[0] for code in names(ENGLISH) if re.match(r"[A-Z_]+=", code)}
+    assert assigned
+    assert assigned <= set(LEAVES)
