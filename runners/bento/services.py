@@ -22,8 +22,9 @@ from models.resolve import resolve
 from runners.bento.stop import stop_when_idle
 from runners.bento.transport import JOBS, CloseEachConnection, JobApp, untraced
 from runners.contract import Embedding, Faces, ImageJob, TextJob, TextLines
-from runners.engine import EnginePlan, Exactness, Session, open_session, plan_engine, rest_idle_sessions
-from runners.engine.allocator import settle_allocator
+from runners.engine import EnginePlan, Exactness, Session, open_session, plan_engine, trim_idle_sessions
+from runners.engine.allocator import configure_allocator
+from runners.engine.lanes import lanes_of
 from runners.engine.threads import available_cores
 from runners.model_cache import give_memory_back
 from runners.runner import Model, Runner, RunnerLimits
@@ -98,11 +99,10 @@ _LOADERS: dict[str, Callable[..., Model[Any, Any]]] = {
 
 _LANED = ("faces", "ocr")
 """Runners of small graphs, of which each batch gets a thread where there are several."""
-_MOST_LANES = 4
 
 
 def _lanes(runner: str, plan: EnginePlan) -> int:
-    return min(plan.threads, _MOST_LANES) if runner in _LANED and plan.device == "cpu" else 1
+    return lanes_of(plan.threads) if runner in _LANED and plan.device == "cpu" else 1
 
 
 def _preloads(config: Settings, catalog: Catalog) -> dict[str, tuple[str, ...]]:
@@ -150,7 +150,7 @@ class RunnerService:
 
     def __init__(self) -> None:
         config = settings()
-        settle_allocator()
+        configure_allocator()
         plan = plan_engine(config, position=self.position)
         limits = RunnerLimits(
             max_batch=config.max_batch,
@@ -203,7 +203,7 @@ class RunnerService:
         had_models = False
         while True:
             await asyncio.sleep(_LOOK_EVERY)
-            if await asyncio.to_thread(rest_idle_sessions, _REST_AFTER):
+            if await asyncio.to_thread(trim_idle_sessions, _REST_AFTER):
                 await asyncio.to_thread(give_memory_back, cycles=False)
             has_models = any(runner.loaded() for runner in self.runners.values())
             if had_models and not has_models and end_if_idle():

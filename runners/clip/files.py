@@ -1,4 +1,4 @@
-"""The small JSON files of a CLIP folder, read with errors that name the file."""
+"""Reading of the small JSON files in a CLIP folder, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from errors import ModelUnavailable
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises ``ModelUnavailable`` if it is missing or holds anything else."""
+    """Return the object in a JSON file. Raises ``ModelUnavailable`` if it is missing or holds anything else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -21,5 +21,5 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def damaged(path: Path, why: str) -> ModelUnavailable:
-    """The error of a file that cannot be used."""
+    """Return the error for a file that cannot be used."""
     return ModelUnavailable(f"{path} cannot be used: {why}. Delete the model's folder so that it is fetched again.")

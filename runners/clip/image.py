@@ -1,4 +1,4 @@
-"""Pictures to CLIP vectors."""
+"""The image half of a CLIP model: pictures to vectors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class ClipImageModel:
     """The image half of a CLIP model. May be called from several threads at once."""
 
     def __init__(self, session: Session, preprocessing: Preprocessing, *, max_pixels: int) -> None:
-        """``session``: one input, uint8 (n, h, w, 3) that the graph normalises, or float (n, 3, h, w) normalised here.
+        """Take over ``session``, which has one input: uint8 (n, h, w, 3), which the graph normalises, or float
+        (n, 3, h, w), normalised here.
 
         ``max_pixels``: larger pictures are refused. Raises ``ModelUnavailable`` where graph and ``preprocessing``
         differ in size.
@@ -38,8 +39,9 @@ class ClipImageModel:
             )
 
     def run(self, jobs: Sequence[ImageJob]) -> list[Embedding | Failure]:
-        """One result per job, in order. A picture that cannot be read is a ``Failure``; the others are embedded in one
-        batch.
+        """Return one result per job, in order.
+
+        A picture that cannot be read is a ``Failure``; the others are embedded in one batch.
         """
         inputs = [self._pixels(job) for job in jobs]
         readable = [pixels for pixels in inputs if not isinstance(pixels, Failure)]
@@ -57,7 +59,7 @@ class ClipImageModel:
             return Failure(error.code, error.message)
 
     def _embed(self, pixels: NDArray[np.uint8]) -> list[Embedding | Failure]:
-        """(n, h, w, 3) uint8 RGB to n results."""
+        """Embed (n, h, w, 3) uint8 RGB."""
         batch = (
             pixels
             if self._takes_bytes

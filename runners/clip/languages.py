@@ -1,4 +1,4 @@
-"""Language tags of Immich's interface to the language tokens of NLLB, which are FLORES-200 codes.
+"""Language tokens of NLLB (FLORES-200 codes) for the language tags of Immich's interface.
 
 Codes: https://github.com/facebookresearch/flores/blob/main/flores200/README.md. Immich's own server sends ``jpn_Hira``
 and ``lav_Latn``, which are not among NLLB's tokens; Japanese and Latvian are ``jpn_Jpan`` and ``lvs_Latn`` here.
@@ -30,9 +30,7 @@ _TOKENS = {
 
 
 def flores_token(language: str) -> str:
-    """The token of a BCP 47 tag (``zh-TW``, ``pt_BR``), found by its longest known beginning; English where none is
-    known.
-    """
+    """Return the token of a BCP 47 tag (``zh-TW``, ``pt_BR``): that of its longest known prefix, else English."""
     parts = language.lower().replace("_", "-").split("-")
     tags = ("-".join(parts[:length]) for length in range(len(parts), 0, -1))
     return next((_TOKENS[tag] for tag in tags if tag in _TOKENS), DEFAULT)

@@ -1,7 +1,9 @@
-"""A picture to the pixels that a CLIP image graph takes, as the model's ``preprocess_cfg.json`` says.
+"""Preprocessing of pictures for a CLIP image graph, by the model's ``preprocess_cfg.json``.
 
-Field names and meanings are those of open_clip's ``PreprocessCfg`` (open_clip/transform.py). The rounding of "shortest"
-is that of Immich's own server, whose vectors ours are compared with.
+Field names and meanings are those of open_clip's ``PreprocessCfg`` (open_clip/transform.py). Immich's models are the
+exception: Immich's own server (2.5 to 3.1) reads ``size``, ``mean`` and ``std`` only. It always resizes the short side
+and crops the middle, bicubically, even where the file says ``squash`` (SigLIP). Vectors in Immich's database were made
+that way, so ours are too.
 """
 
 from __future__ import annotations
@@ -20,14 +22,14 @@ from runners.pictures import decode as pictures
 
 ResizeMode = Literal["shortest", "longest", "squash"]
 
-# Modes that Pillow resizes and that convert to RGB without loss of range. Others are converted before they are resized.
+# Modes that Pillow resizes, and converts to RGB without loss of range. Others are converted before they are resized.
 _RESIZABLE_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "CMYK"})
 _RESAMPLING = {method.name.lower(): method for method in Image.Resampling}
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """How one model wants its pictures."""
+    """Size, resizing and normalisation of one model's input."""
 
     width: int
     """Pixels."""
@@ -37,21 +39,20 @@ class Preprocessing:
     std: tuple[float, float, float]
     resampling: Image.Resampling
     resize_mode: ResizeMode
-    """``shortest``: short side to size, centre crop. ``longest``: long side to size, centred on a ground. ``squash``:
-    both to size.
+    """``shortest``: short side to size, centre crop. ``longest``: long side to size, centred on ``fill_color``.
+    ``squash``: both to size.
     """
     fill_color: tuple[int, int, int]
-    """The ground of ``longest``."""
     convert_first: bool
     """Convert to RGB before resizing (Immich), or resize in the file's own mode as torchvision does for cn_clip."""
 
     @property
     def decode_at_least(self) -> int:
-        """Short side in pixels below which a JPEG is not decoded at a smaller scale: 1.5 times what the model takes.
+        """Short side, in pixels, that a JPEG decoded at a smaller scale keeps: 1.5 times what the model takes.
 
         Over 25 pictures and a random ViT-B-16, the least cosine (about the mean vector) to the full decode was 0.99977
-        at 1x, 0.99993 at 1.5x and 0.99996 at 2x. What hurts is a scaled decode barely larger than the input, and 1.5x
-        rules that out. A preview of 1440 px takes as long as at 1x (6 ms, full decode 24 ms); 2x takes 10 ms.
+        at 1x, 0.99993 at 1.5x and 0.99996 at 2x. A scaled decode that is barely larger than the input is what loses
+        detail; 1.5x excludes it. A preview of 1440 px takes as long as at 1x (6 ms, full decode 24 ms); 2x takes 10 ms.
         """
         return max(self.width, self.height) * 3 // 2
 
@@ -69,7 +70,7 @@ class Preprocessing:
         return np.asarray(self._resize(image).convert("RGB"), dtype=np.uint8)
 
     def normalised(self, batch: NDArray[np.uint8]) -> Float32:
-        """(n, h, w, 3) uint8 to (n, 3, h, w) float32: ``(x / 255 - mean) / std``."""
+        """Convert (n, h, w, 3) uint8 to (n, 3, h, w) float32: ``(x / 255 - mean) / std``."""
         scale = 1 / (255 * np.asarray(self.std, np.float32))
         offset = np.asarray(self.mean, np.float32) / np.asarray(self.std, np.float32)
         planes = np.empty((len(batch), 3, *batch.shape[1:3]), np.float32)
@@ -87,7 +88,7 @@ class Preprocessing:
         return self._contain(image)
 
     def _cover(self, image: Image.Image) -> Image.Image:
-        """Resize so that the model's rectangle is covered, and keep its middle.
+        """Resize ``image`` to cover the model's rectangle, and crop the middle.
 
         Only the middle is computed (``box``): a 1 x 100,000,000 picture would otherwise become one of 22 gigapixels.
         """
@@ -102,7 +103,7 @@ class Preprocessing:
         return image.resize((self.width, self.height), self.resampling, box=box)
 
     def _contain(self, image: Image.Image) -> Image.Image:
-        """Resize so that all of the picture fits, and put it in the middle of the ground."""
+        """Resize ``image`` to fit into the model's rectangle, and centre it on ``fill_color``."""
         ratio = max(image.width / self.width, image.height / self.height)
         size = max(1, round(image.width / ratio)), max(1, round(image.height / ratio))
         ground = Image.new("RGB", (self.width, self.height), self.fill_color)
@@ -113,9 +114,14 @@ class Preprocessing:
         return ground
 
 
-def read_preprocessing(path: Path, *, convert_first: bool) -> Preprocessing:
-    """Read ``preprocess_cfg.json``. Raises ``ModelUnavailable`` where it is damaged or asks for what is not done
-    here.
+def read_preprocessing(path: Path, *, as_immich: bool) -> Preprocessing:
+    """Read a ``preprocess_cfg.json``.
+
+    ``as_immich``: use it as Immich's own server does: convert to RGB, then cover a square of the first size in
+    ``size`` bicubically and crop, whatever ``resize_mode`` and ``interpolation`` say. Otherwise resize as the file
+    says, in the picture's own colour mode.
+
+    Raises ``ModelUnavailable`` where the file is damaged or asks for what is not supported.
     """
     config = read_json(path)
     try:
@@ -125,23 +131,26 @@ def read_preprocessing(path: Path, *, convert_first: bool) -> Preprocessing:
             raise ValueError(f"resize_mode {mode!r} is none of {', '.join(get_args(ResizeMode))}")
         if config.get("mode", "RGB") != "RGB":
             raise ValueError(f"mode {config['mode']!r} is not RGB")
+        resampling = _RESAMPLING[config.get("interpolation", "bicubic").lower()]
+        if as_immich:
+            width, mode, resampling = height, "shortest", Image.Resampling.BICUBIC
         fill = config.get("fill_color", 0)
         return Preprocessing(
             width=width,
             height=height,
             mean=_triple(config["mean"]),
             std=_triple(config["std"]),
-            resampling=_RESAMPLING[config.get("interpolation", "bicubic").lower()],
+            resampling=resampling,
             resize_mode=cast(ResizeMode, mode),
             fill_color=(fill, fill, fill) if isinstance(fill, int) else tuple(int(part) for part in fill),  # type: ignore[arg-type]
-            convert_first=convert_first,
+            convert_first=as_immich,
         )
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise damaged(path, f"{type(error).__name__}: {error}") from error
 
 
 def _pair(size: Any) -> tuple[int, int]:
-    """``size``: an integer, [s] or [height, width]."""
+    """Return height and width of ``size``: an integer, [side] or [height, width]."""
     sides = [size] if isinstance(size, int) else [int(side) for side in size]
     if not 1 <= len(sides) <= 2 or min(sides) < 1:
         raise ValueError(f"size {size!r} is neither a side nor [height, width]")

@@ -1,4 +1,4 @@
-"""Texts to CLIP vectors."""
+"""The text half of a CLIP model: texts to vectors."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class ClipTextModel:
     """The text half of a CLIP model. May be called from several threads at once."""
 
     def __init__(self, session: Session, tokenizer: ClipTokenizer, *, ignores_padding: bool = False) -> None:
-        """``session``: token ids (n, context), int32 or int64, and for some graphs an ``attention_mask`` of the same
-        shape.
+        """Take over ``session``, whose inputs are token ids (n, context), int32 or int64, and in some graphs an
+        ``attention_mask`` of the same shape.
 
         ``ignores_padding``: the vector does not depend on padding at the end, which is then left out as far as the
         graph allows.
@@ -43,7 +43,7 @@ class ClipTextModel:
                 )
 
     def run(self, jobs: Sequence[TextJob]) -> list[Embedding | Failure]:
-        """One result per job, in order, from one batch. Each text is read in its own job's language."""
+        """Return one result per job, in order, from one batch. Each text is tokenized in its own job's language."""
         if not jobs:
             return []
         ids, mask = self._tokenizer.encode([(job.text, job.language) for job in jobs])

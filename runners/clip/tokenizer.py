@@ -1,4 +1,4 @@
-"""A text to the token ids that a CLIP text graph takes: cleaning, language token, ``tokenizer.json``, padding."""
+"""Tokenizer of CLIP texts: cleaning, language token, ``tokenizer.json``, padding."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 class ClipTokenizer:
-    """Tokens of one model's texts. May be called from several threads at once."""
+    """The tokenizer of one model. May be called from several threads at once."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class ClipTokenizer:
         canonicalize: bool,
         nllb: bool,
     ) -> None:
-        """``tokenizer`` becomes this object's own: its padding and truncation are set here.
+        """Take over ``tokenizer`` and set its padding and truncation.
 
         ``collapse``: runs of whitespace become one space. ``canonicalize``: ASCII punctuation is dropped and the rest
         lower-cased. ``nllb``: a text whose language is known begins with that language's FLORES-200 token.
@@ -47,8 +47,9 @@ class ClipTokenizer:
         self.context_length = context_length
 
     def encode(self, texts: Sequence[tuple[str, str | None]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Ids and attention mask (1 where a token is, 0 where padding is) of (text, language) pairs, both (n, context)
-        int64.
+        """Return the token ids and the attention mask of (text, language) pairs, both (n, context) int64.
+
+        The mask is 1 at tokens and 0 at padding.
         """
         # One by one: encode_batch would start a thread per core of its own for a few words.
         encodings = [self._tokenizer.encode(self.clean(text, language)) for text, language in texts]
@@ -57,10 +58,8 @@ class ClipTokenizer:
         return ids.reshape(-1, self.context_length), mask.reshape(-1, self.context_length)
 
     def clean(self, text: str, language: str | None) -> str:
-        """The text that is tokenized."""
-        text = text.encode("utf-8", "ignore").decode(
-            "utf-8"
-        )  # half a surrogate pair is no text, and tokenizers refuses it
+        """Return ``text`` as it is tokenized."""
+        text = text.encode("utf-8", "ignore").decode("utf-8")  # tokenizers refuses half a surrogate pair
         if self._collapse:
             text = " ".join(text.split())
         if self._canonicalize:
@@ -71,7 +70,7 @@ class ClipTokenizer:
 
 
 def read_tokenizer(model_name: str, entry_family: str, files: Mapping[str, Path]) -> ClipTokenizer:
-    """The tokenizer of a CLIP folder.
+    """Read the tokenizer of a CLIP folder.
 
     ``config.json``: ``text_cfg.context_length`` (77 where missing, 52 for CN-CLIP),
     ``text_cfg.tokenizer_kwargs.clean``; ``tokenizer_config.json``: ``pad_token``. Raises ``ModelUnavailable`` where a
@@ -101,6 +100,6 @@ def read_tokenizer(model_name: str, entry_family: str, files: Mapping[str, Path]
 
 
 def _token(value: Any) -> str | None:
-    """A token in a Hugging Face configuration: plain, or an object with its ``content``."""
+    """Return a token of a Hugging Face configuration, where it is a string or an object with ``content``."""
     token = value.get("content") if isinstance(value, dict) else value
     return token if isinstance(token, str) else None

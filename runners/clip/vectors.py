@@ -1,4 +1,4 @@
-"""Running a CLIP graph over a batch, and what becomes of its raw vectors."""
+"""Vectors of a CLIP graph: run over a batch, normalised and checked."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from runners.engine import Session
 
 
 def run_graph(session: Session, feeds: Mapping[str, NDArray[Any]]) -> Float32:
-    """The first output, (n, d) float32, for feeds of n rows each. A graph whose batch axis is fixed at 1 is called once
-    per row.
+    """Run a graph on feeds of n rows each and return its first output, (n, d) float32.
+
+    A graph whose batch axis is fixed at 1 is called once per row.
     """
     if all(spec.shape[0] is None for spec in session.inputs):
         return np.asarray(session.run(feeds)[0], dtype=np.float32)
@@ -25,11 +26,7 @@ def run_graph(session: Session, feeds: Mapping[str, NDArray[Any]]) -> Float32:
 
 
 def to_results(vectors: Float32) -> list[Embedding | Failure]:
-    """One result for each row of (n, d): the row at L2 norm 1, or a failure where it has no direction (all zero, or not
-    finite).
-
-    Graphs that normalise already are not changed by more than rounding.
-    """
+    """Return one result for each row of (n, d): the row at L2 norm 1, or a failure where it is zero or not finite."""
     return [_to_result(vector) for vector in vectors]
 
 

@@ -16,7 +16,7 @@ from runners.engine.best_class import BestClassSession
 from runners.engine.choice import Choice, EngineName, EngineUnusable, Precision, choose
 from runners.engine.compiled import CompiledModels
 from runners.engine.cuda import cuda_is_usable
-from runners.engine.idle import rest_idle_sessions
+from runners.engine.idle import trim_idle_sessions
 from runners.engine.lanes import LanedSession
 from runners.engine.session import Session, TensorSpec
 from runners.engine.threads import available_cores
@@ -32,7 +32,7 @@ __all__ = [
     "check_engine",
     "open_session",
     "plan_engine",
-    "rest_idle_sessions",
+    "trim_idle_sessions",
 ]
 
 log = logging.getLogger(__name__)

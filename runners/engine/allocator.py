@@ -1,4 +1,4 @@
-"""glibc's allocator, set for a process that computes: what is freed goes back to the system, whatever size it had.
+"""Options of glibc's allocator for a process that computes: freed memory of any size goes back to the system.
 
 By default glibc serves blocks of up to 32 MB from its heap once one of that size was freed (mallopt(3),
 M_MMAP_THRESHOLD), a heap shrinks only from its end, and there are eight heaps per core. Measured with OCR detection
@@ -16,9 +16,10 @@ _LARGE = 256 * 1024
 _ARENAS = 2
 
 
-def settle_allocator() -> bool:
-    """Set glibc's allocator for this process, before its threads start. Returns False, and does nothing, where it is
-    not glibc's.
+def configure_allocator() -> bool:
+    """Set glibc's allocator options for this process; call it before threads start.
+
+    Returns False, and changes nothing, where the C library is not glibc.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,4 +1,4 @@
-"""Open sessions that hold working memory between calls, so that a runner can make the idle ones give it up."""
+"""Open sessions that hold working memory between calls, and the release of that memory while they are idle."""
 
 from __future__ import annotations
 
@@ -7,30 +7,29 @@ from typing import Protocol
 from weakref import WeakSet
 
 
-class Rests(Protocol):
-    """A session that can do with less while nobody uses it."""
+class Trimmable(Protocol):
+    """A session that can release memory while it is not used."""
 
-    def rest(self, idle_for: float) -> bool:
-        """Give up what the next call can make anew, if there was none for ``idle_for`` seconds. Whether anything was
-        given up.
+    def trim(self, idle_for: float) -> bool:
+        """Release what the next call can make again, if there was no call for ``idle_for`` seconds.
+
+        Returns whether anything was released.
         """
         ...
 
 
-_open: WeakSet[Rests] = WeakSet()
+_open: WeakSet[Trimmable] = WeakSet()
 _guard = threading.Lock()
 
 
-def watch(session: Rests) -> None:
-    """Let ``rest_idle_sessions`` know of a session, for as long as somebody else holds it."""
+def register(session: Trimmable) -> None:
+    """Add ``session`` to those that ``trim_idle_sessions`` trims, for as long as something else refers to it."""
     with _guard:
         _open.add(session)
 
 
-def rest_idle_sessions(idle_for: float) -> int:
-    """Let every session of this process that nobody used for ``idle_for`` seconds rest. Returns how many gave something
-    up.
-    """
+def trim_idle_sessions(idle_for: float) -> int:
+    """Trim all sessions of this process not used for ``idle_for`` seconds; return how many released memory."""
     with _guard:
         sessions = list(_open)
-    return sum(session.rest(idle_for) for session in sessions)
+    return sum(session.trim(idle_for) for session in sessions)

@@ -1,9 +1,8 @@
-"""How many threads a call of a small graph takes: all while it is alone in its process, one while others compute beside
-it.
+"""Sessions that use all threads while one batch runs in the process, and one thread for each of several batches.
 
 Small graphs (faces, lines of text) gain little from a second thread. Measured on 2 cores: faces take 36 ms with two
-threads and 42 ms with one, pages 160 and 220. So two threads are quicker for whoever is alone, but two callers are
-served 1.3 to 1.6 times as fast by one each.
+threads and 42 ms with one, pages 160 and 220. Two threads are faster for a single caller, but two callers are served
+1.3 to 1.6 times as fast with one thread each.
 """
 
 from __future__ import annotations
@@ -16,16 +15,24 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from runners.engine.idle import watch
+from runners.engine.idle import register
 from runners.engine.session import Session, TensorSpec
+
+MOST_LANES = 4
+"""Batches of one model that compute at the same time, at most. Each takes a copy of the model's graphs."""
 
 _guard = threading.Lock()
 _working = 0
 
 
+def lanes_of(threads: int) -> int:
+    """Return how many batches of one model may compute at the same time in a process with ``threads`` threads."""
+    return min(threads, MOST_LANES)
+
+
 @contextmanager
 def working() -> Iterator[None]:
-    """Counts as one that computes, for the length of the block: a batch of some model of this process."""
+    """Count one more running batch of this process for the length of the block."""
     global _working
     with _guard:
         _working += 1
@@ -37,27 +44,26 @@ def working() -> Iterator[None]:
 
 
 def others_work() -> bool:
-    """Whether more than one batch is in work in this process."""
+    """Return whether more than one batch runs in this process."""
     return _working > 1
 
 
 class LanedSession:
-    """One graph, opened for all threads, and again for one thread as often as there are lanes, once several batches
-    meet. Thread-safe.
+    """A graph opened once for all threads and, when several batches first run at once, once per lane for one thread.
+
+    Thread-safe.
     """
 
     def __init__(self, open_with: Callable[[int], Session], threads: int) -> None:
-        """``open_with``: opens the graph for so many threads. ``threads``: of the whole process; as many are its
-        lanes.
-        """
+        """Open the graph for all ``threads`` of the process. ``open_with``: opens it for a given number of threads."""
         self._open_with = open_with
-        self._lanes = threads
+        self._lanes = lanes_of(threads)
         self._wide = open_with(threads)
         self._narrow: list[Session] = []
         self._free: list[Session] = []
         self._changed = threading.Condition()  # guards both lists
         self._last_used = time.monotonic()
-        watch(self)
+        register(self)
 
     @property
     def inputs(self) -> Sequence[TensorSpec]:
@@ -84,7 +90,9 @@ class LanedSession:
                 self._changed.notify()
 
     def _take_lane(self) -> Session:
-        """Lanes are opened by the first call beside another: who never has two callers does not pay for their
+        """Return a free lane, waiting for one if need be.
+
+        Lanes are opened by the first call that runs beside another, so that a single caller does not pay for their
         memory.
         """
         with self._changed:
@@ -96,8 +104,8 @@ class LanedSession:
                 self._changed.wait()
             return self._free.pop()
 
-    def rest(self, idle_for: float) -> bool:
-        """Close the lanes if none was used for ``idle_for`` seconds. Whether there were any."""
+    def trim(self, idle_for: float) -> bool:
+        """Close the lanes if none was used for ``idle_for`` seconds. Return whether there were any."""
         with self._changed:
             busy = len(self._free) < len(self._narrow)
             if busy or not self._narrow or time.monotonic() - self._last_used < idle_for:

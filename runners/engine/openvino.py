@@ -30,7 +30,7 @@ from runners.engine.best_class import reduced_metadata
 from runners.engine.bf16 import bf16_speedup
 from runners.engine.choice import WORTH_IT, Precision
 from runners.engine.compiled import CompiledModels, Mapped
-from runners.engine.idle import watch
+from runners.engine.idle import register
 from runners.engine.openvino_core import core, cpu_capabilities, cpu_facts, has_gpu
 from runners.engine.rewriting import REWRITING, end_with_best_class, rewrite
 from runners.engine.session import TensorSpec
@@ -83,9 +83,9 @@ class OpenVinoSession:
         self.outputs = tuple(_spec(port) for port in graph.outputs)
         self._request: ov.InferRequest | None = None
         self._turn = threading.Lock()
-        self._last_run, self._is_rested = time.monotonic(), False
+        self._last_run, self._is_trimmed = time.monotonic(), False
         self._shapes: set[tuple[tuple[int, ...], ...]] = set()
-        watch(self)
+        register(self)
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         with self._turn:
@@ -93,7 +93,7 @@ class OpenVinoSession:
                 self._request = self._open().create_infer_request()
             result = self._request.infer(dict(feeds), share_inputs=True, share_outputs=False)
             answers = [np.asarray(result[index]) for index in range(len(self.outputs))]
-            self._last_run, self._is_rested = time.monotonic(), False
+            self._last_run, self._is_trimmed = time.monotonic(), False
             self._let_go_of_pages(feeds)
             return answers
 
@@ -112,11 +112,11 @@ class OpenVinoSession:
             self._shapes.add(shapes)
             self._mapped.drop_pages()
 
-    def rest(self, idle_for: float) -> bool:
+    def trim(self, idle_for: float) -> bool:
         if not self._turn.acquire(blocking=False):
             return False
         try:
-            if self._compiled is None or self._is_rested or time.monotonic() - self._last_run < idle_for:
+            if self._compiled is None or self._is_trimmed or time.monotonic() - self._last_run < idle_for:
                 return False
             self._request = None  # it holds the last call's arrays
             if self._mapped is not None and len(self._mapped.mapping) <= _QUICK_TO_IMPORT:
@@ -128,7 +128,7 @@ class OpenVinoSession:
                 self._compiled.release_memory()
             if self._mapped is not None:
                 self._mapped.drop_pages()
-            self._is_rested = True
+            self._is_trimmed = True
             return True
         finally:
             self._turn.release()

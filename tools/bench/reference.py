@@ -83,7 +83,7 @@ class Reference:
         session = self._session(files["visual/model.onnx"])
         config = json.loads(files["visual/preprocess_cfg.json"].read_text())
         size = config["size"] if isinstance(config["size"], int) else config["size"][0]
-        squash = config.get("resize_mode", "shortest") == "squash"
+        squash = self._entry(Task.CLIP, self._config.clip_model).family == "cn-clip"
         mean, std = (np.array(config[name], np.float32) for name in ("mean", "std"))
         graph_input = session.get_inputs()[0]
 

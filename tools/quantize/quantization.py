@@ -80,7 +80,7 @@ def quantize(entry: ModelEntry, folder: Path, settings: Settings, *, count: int 
     _require_packages()
     files = resolve(entry, settings.model_copy(update={"offline": True}), "visual")
     graph = files["visual/model.onnx"]
-    preprocessing = read_preprocessing(files["visual/preprocess_cfg.json"], convert_first=entry.family != "cn-clip")
+    preprocessing = read_preprocessing(files["visual/preprocess_cfg.json"], as_immich=entry.family != "cn-clip")
     pictures = find_pictures(folder)
     read = list(read_pictures(pictures, preprocessing, count))
     if len(read) < _FEWEST:

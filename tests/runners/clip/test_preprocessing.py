@@ -45,16 +45,16 @@ def encode(image: Image.Image, file_format: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def preprocessing(tmp_path: Path, *, convert_first: bool = True, **fields: Any) -> Preprocessing:
+def preprocessing(tmp_path: Path, *, as_immich: bool = False, **fields: Any) -> Preprocessing:
     path = tmp_path / "preprocess_cfg.json"
     path.write_text(json.dumps({"size": 224, "mean": MEAN, "std": STD, "interpolation": "bicubic"} | fields))
-    return read_preprocessing(path, convert_first=convert_first)
+    return read_preprocessing(path, as_immich=as_immich)
 
 
 @pytest.fixture
 def cn_clip(tmp_path: Path) -> Preprocessing:
     write_configuration(tmp_path, 224, cn_clip_tokenizer(read_vocabulary(installed_vocabulary())))
-    return read_preprocessing(tmp_path / "visual/preprocess_cfg.json", convert_first=False)
+    return read_preprocessing(tmp_path / "visual/preprocess_cfg.json", as_immich=False)
 
 
 @pytest.mark.parametrize(
@@ -136,10 +136,27 @@ def test_a_line_of_one_pixel_costs_no_memory(tmp_path: Path, mode: str, size: tu
     assert preprocessing(tmp_path, resize_mode=mode).pixels(data, max_pixels=10**8).shape == (224, 224, 3)
 
 
-def test_immichs_models_convert_before_they_resize(tmp_path: Path) -> None:
-    picture = noise(640, 480, "P")
-    pixels = preprocessing(tmp_path, resize_mode="squash").pixels(encode(picture, "PNG"), max_pixels=10**8)
-    assert largest_difference(pixels, np.asarray(picture.convert("RGB").resize((224, 224), BICUBIC))) == 0
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"resize_mode": "squash"},
+        {"resize_mode": "longest", "fill_color": 255},
+        {"interpolation": "bilinear"},
+        {"size": [224, 100]},
+    ],
+)
+@pytest.mark.parametrize("mode", ["RGB", "P"])
+def test_immichs_models_are_prepared_as_by_immichs_own_server(
+    tmp_path: Path, fields: dict[str, Any], mode: str
+) -> None:
+    """Its server converts, resizes and crops one way for all models; of the file it follows the first size alone."""
+    picture = noise(640, 480, mode)
+    resized = picture.convert("RGB").resize((int(640 / 480 * 224), 224), BICUBIC)
+    left = (resized.width - 224) // 2
+    expected = np.asarray(resized.crop((left, 0, left + 224, 224)))
+    pixels = preprocessing(tmp_path, as_immich=True, **fields).pixels(encode(picture, "PNG"), max_pixels=10**8)
+    assert largest_difference(pixels, expected) <= 1
 
 
 def test_normalised_is_the_formula_of_to_tensor_and_normalize(tmp_path: Path) -> None:

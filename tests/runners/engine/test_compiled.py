@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runners.engine import EnginePlan, compiled, open_session, openvino, rest_idle_sessions
-from runners.engine.allocator import settle_allocator
+from runners.engine import EnginePlan, compiled, open_session, openvino, trim_idle_sessions
+from runners.engine.allocator import configure_allocator
 from runners.engine.compiled import CompiledModels
 from runners.engine.openvino import OpenVinoSession
 from tests.runners.engine.graphs import FEATURES, METADATA, linear_graph
@@ -166,13 +166,13 @@ def test_an_idle_session_rests_once_and_works_on(
     session = load(linear_graph(tmp_path / "linear.onnx"), tmp_path / "compiled")
     x = np.ones((2, FEATURES), np.float32)
     before = session.run({"x": x})[0]
-    assert not session.rest(idle_for=3600)
-    assert rest_idle_sessions(0) >= 1
-    assert not session.rest(idle_for=0), "it had nothing left to give"
+    assert not session.trim(idle_for=3600)
+    assert trim_idle_sessions(0) >= 1
+    assert not session.trim(idle_for=0), "it had nothing left to give"
     np.testing.assert_array_equal(session.run({"x": x})[0], before)
-    assert session.rest(idle_for=0)
+    assert session.trim(idle_for=0)
     session.close()
-    assert not session.rest(idle_for=0)
+    assert not session.trim(idle_for=0)
     with pytest.raises(RuntimeError, match="closed"):
         session.run({"x": x})
 
@@ -182,7 +182,7 @@ def test_what_is_not_kept_on_disk_stays_open_at_rest(tmp_path: Path) -> None:
     session = load(linear_graph(tmp_path / "linear.onnx"), tmp_path / "file" / "compiled")
     x = np.ones((2, FEATURES), np.float32)
     before = session.run({"x": x})[0]
-    assert session.rest(idle_for=0)
+    assert session.trim(idle_for=0)
     np.testing.assert_array_equal(session.run({"x": x})[0], before)
 
 
@@ -198,7 +198,7 @@ def test_a_session_that_rests_again_and_again_loses_no_call(tmp_path: Path) -> N
         rests = 0
         for _ in range(times):
             np.testing.assert_array_equal(session.run({"x": x})[0], expected)
-            rests += session.rest(idle_for=0)
+            rests += session.trim(idle_for=0)
         return rests
 
     with ThreadPoolExecutor(4) as callers:
@@ -213,23 +213,23 @@ def test_at_rest_small_graphs_give_back_what_the_shapes_took_that_they_met(tmp_p
 import sys, psutil, numpy as np
 from pathlib import Path
 from runners.engine import EnginePlan, open_session
-from runners.engine.allocator import settle_allocator
+from runners.engine.allocator import configure_allocator
 from runners.model_cache import give_memory_back
 def megabytes():
     give_memory_back()
     return psutil.Process().memory_full_info().uss / 1e6
 def run(width):
     session.run({session.inputs[0].name: np.zeros((1, 3, 48, width), np.float32)})
-settle_allocator()
+configure_allocator()
 session = open_session(Path(sys.argv[1]), EnginePlan("cpu", 2, engine="openvino", precision="bf16",
 compiled=Path(sys.argv[2])))
 run(320)
-session.rest(idle_for=0)
+session.trim(idle_for=0)
 rested_after_one = megabytes()
 for width in range(32, 672, 16):
     run(width)
 worked = megabytes()
-session.rest(idle_for=0)
+session.trim(idle_for=0)
 print(rested_after_one, worked, megabytes())
 """
     printed = subprocess.run(
@@ -244,4 +244,4 @@ print(rested_after_one, worked, megabytes())
 def test_the_allocator_is_set_where_it_is_glibcs() -> None:
     import ctypes
 
-    assert settle_allocator() == hasattr(ctypes.CDLL(None), "mallopt")
+    assert configure_allocator() == hasattr(ctypes.CDLL(None), "mallopt")

@@ -73,12 +73,23 @@ def test_lanes_are_opened_when_two_first_meet_and_all_are_closed(session: LanedS
     assert [one.is_closed for one in opened] == [True] * 4
 
 
-def test_lanes_that_nobody_uses_are_closed_and_opened_again(session: LanedSession, opened: list[Recorder]) -> None:
-    assert not session.rest(0)
+def test_copies_do_not_grow_with_the_cores(opened: list[Recorder]) -> None:
+    def open_with(threads: int) -> Recorder:
+        opened.append(Recorder(threads))
+        return opened[-1]
+
+    session = LanedSession(open_with, 16)
     with working(), working():
         threads_of(session)
-        assert not session.rest(60)
-        assert session.rest(0)
+    assert [one.threads for one in opened] == [16, 1, 1, 1, 1]
+
+
+def test_lanes_that_nobody_uses_are_closed_and_opened_again(session: LanedSession, opened: list[Recorder]) -> None:
+    assert not session.trim(0)
+    with working(), working():
+        threads_of(session)
+        assert not session.trim(60)
+        assert session.trim(0)
         assert [one.is_closed for one in opened] == [False, True, True, True]
         assert threads_of(session) == 1
     assert [one.is_closed for one in opened[4:]] == [False] * 3

@@ -74,3 +74,45 @@ def test_a_system_without_affinity_counts_its_cores(tmp_path: Path, monkeypatch:
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert available_cores(tmp_path) == 1
+
+
+@pytest.mark.parametrize(
+    ("quotas", "cores"),
+    [
+        ({"system.slice/bento.service": "200000 100000"}, 2),
+        ({"system.slice": "300000 100000", "system.slice/bento.service": "max 100000"}, 3),
+        ({"system.slice": "300000 100000", "system.slice/bento.service": "700000 100000"}, 3),
+        ({"": "500000 100000", "system.slice/bento.service/worker": "600000 100000"}, 5),
+        ({"system.slice/other.service": "100000 100000"}, HOST),
+    ],
+)
+def test_the_quota_of_every_ancestor_counts_in_cgroup_v2(tmp_path: Path, quotas: dict[str, str], cores: int) -> None:
+    membership = tmp_path / "self"
+    membership.write_text("0::/system.slice/bento.service/worker\n")
+    mounts = tmp_path / "cgroup"
+    for folder, quota in quotas.items():
+        (mounts / folder).mkdir(parents=True, exist_ok=True)
+        (mounts / folder / "cpu.max").write_text(quota)
+    assert available_cores(mounts, membership) == cores
+
+
+@pytest.mark.parametrize("mount", ["cpu", "cpu,cpuacct"])
+@pytest.mark.parametrize("folder", ["system.slice/bento.service", "system.slice", ""])
+def test_the_quota_of_every_ancestor_counts_in_cgroup_v1(tmp_path: Path, mount: str, folder: str) -> None:
+    membership = tmp_path / "self"
+    membership.write_text(
+        "5:memory:/other\n4:cpu,cpuacct:/system.slice/bento.service\n0::/system.slice/bento.service\n"
+    )
+    quota = tmp_path / "cgroup" / mount / folder
+    quota.mkdir(parents=True)
+    (quota / "cpu.cfs_quota_us").write_text("250000")
+    (quota / "cpu.cfs_period_us").write_text("100000")
+    assert available_cores(tmp_path / "cgroup", membership) == 3
+
+
+@pytest.mark.parametrize("path", ["/docker/0123abcd", "/../..", "/../other", "no path", ""])
+def test_a_path_outside_of_the_container_leaves_the_mounts_own_quota(tmp_path: Path, path: str) -> None:
+    membership = tmp_path / "self"
+    membership.write_text(f"0::{path}\n")
+    (tmp_path / "cpu.max").write_text("400000 100000")
+    assert available_cores(tmp_path, membership) == 4
