@@ -48,13 +48,15 @@ def text_cosine(path: Path, architecture: Architecture, tensors: Tensors, tokeni
 def open_graph(path: Path) -> Any:
     """Return a plain ONNX Runtime session: the file is held to the numbers, not the engine that serves it.
 
-    Nothing is optimised, and no weight is packed anew: that would take the weights' memory a second time.
+    Nothing is optimised, and no weight is packed anew: that would take the weights' memory a second time. Nodes run in the
+    order of the file, so that a weight in fp16 is cast to fp32 where it is used, and not long before.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     options.enable_cpu_mem_arena = False
     options.add_session_config_entry("session.disable_prepacking", "1")
     providers = ["CPUExecutionProvider"]

@@ -17,6 +17,8 @@ import pytest
 from models.convert import ConversionRefused, conversion, convert, installed_vocabulary
 from models.convert.architecture import KNOWN, ResNet, read_architecture
 from models.convert.check import open_graph
+from models.convert.tensor import ArrayTensor
+from models.convert.tokenizer import cn_clip_tokenizer
 from models.convert.vocabulary import read_vocabulary
 from tests.cnclip_reference import (
     TINY,
@@ -80,6 +82,23 @@ def test_graphs_answer_as_cn_clips_own_torch_forward(tmp_path: Path, architectur
             np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     short = open_graph(folder / "textual/model.onnx").run(None, {"text": tokens[:1, :16]})[0]
     assert short[0] @ expected["textual"][0] > 0.9999
+
+
+def test_heads_of_another_width_are_told_to_the_writer(tmp_path: Path) -> None:
+    changes = {**TINY.changes, "text_num_attention_heads": 4, "vision_head_width": 32}
+    model = random_model(Architecture(TINY.vision, TINY.text, changes))
+    tensors = {name: ArrayTensor(tensor.numpy()) for name, tensor in model.state_dict().items()}
+    architecture = read_architecture({name: tensor.shape for name, tensor in tensors.items()})
+    tokenizer = cn_clip_tokenizer(read_vocabulary(installed_vocabulary()))
+    told = architecture.with_heads(vision=4, text=4)
+    assert min(conversion.write_model(told, tensors, tokenizer, tmp_path, "fp32", lambda *_: None)) > 0.9999
+    pixels = np.random.default_rng(1).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    for half, feeds, expected in (
+        ("visual", {"image": pixels}, image_features(model, pixels)),
+        ("textual", {"text": reference_tokens(TEXTS)}, text_features(model, TEXTS)),
+    ):
+        (vectors,) = open_graph(tmp_path / half / "model.onnx").run(None, feeds)
+        assert np.sum(vectors * expected, axis=1).min() > 0.9999
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -214,17 +233,18 @@ def test_nothing_of_pytorch_is_imported(tmp_path: Path, checkpoint: Path) -> Non
 
 
 @pytest.mark.slow
-def test_vit_b_16_takes_less_than_30_seconds_and_its_weights_and_500_mb(tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_vit_b_16_takes_less_than_30_seconds_and_its_weights_and_500_mb(tmp_path: Path, precision: str) -> None:
     checkpoint = official_checkpoint(random_model(), tmp_path / "clip_cn.pt", half=True)
     script = (
         "import sys; from pathlib import Path; from models.convert import convert, installed_vocabulary\n"
-        "convert(Path(sys.argv[1]), Path(sys.argv[2]), vocabulary=installed_vocabulary())\n"
+        "convert(Path(sys.argv[1]), Path(sys.argv[2]), vocabulary=installed_vocabulary(), precision=sys.argv[3])\n"
         "status = Path('/proc/self/status').read_text()\n"
         "print(next(line.split()[1] for line in status.splitlines() if line.startswith('VmHWM')))"
     )
     began = time.monotonic()
     ran = subprocess.run(
-        [sys.executable, "-c", script, str(checkpoint), str(tmp_path / "model")], cwd=ROOT, check=True, capture_output=True
+        [sys.executable, "-c", script, str(checkpoint), str(tmp_path / "model"), precision], cwd=ROOT, check=True, capture_output=True
     )
     seconds, peak = time.monotonic() - began, int(ran.stdout) * 1024
     weights = sum(path.stat().st_size for path in (tmp_path / "model").rglob("*.data"))
