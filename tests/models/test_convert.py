@@ -35,7 +35,7 @@ from tools.tiny.cn_clip import ARCHITECTURES
 log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[2]
-LEAST_COSINE = {"fp32": 0.9999, "fp16": 0.999}
+LEAST_COSINE = 0.9999
 TEXTS = ["一只在雪地里的猫", "A dog, on the BEACH", "营业执照 2024", "", "长" * 100]
 LARGE = [pytest.mark.slow, pytest.mark.large]
 
@@ -92,7 +92,7 @@ def test_a_converted_checkpoint_answers_as_cn_clips_own_torch_forward(name: str,
     environment = {**os.environ, "BENTOML_DO_NOT_TRACK": "True", "MACHINE_LEARNING_CACHE_FOLDER": str(room / "cache")}
     image_jobs, text_jobs = [ImageJob(png(image), name) for image in images], [TextJob(text, name) for text in TEXTS]
     sizes = {}
-    for precision, least in LEAST_COSINE.items():
+    for precision in ("fp32", "fp16"):
         command = [sys.executable, "-m", "models", "convert", str(checkpoint), "--as", name, "--precision", precision]
         result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
@@ -106,5 +106,5 @@ def test_a_converted_checkpoint_answers_as_cn_clips_own_torch_forward(name: str,
         image_model.close()
         text_model.close()
         log.info("%s %s, %.0f MB: cosines 1 - %s", name, precision, sizes[precision] / 1e6, [f"{1 - cosine:.1e}" for cosine in found])
-        assert min(found) > least
+        assert min(found) > LEAST_COSINE
     assert sizes["fp16"] < 0.55 * sizes["fp32"]

@@ -72,7 +72,7 @@ def test_a_model_of_the_users_catalog_is_converted_stored_and_found(
     assert kept is not None
     assert ran.out.startswith(f"Own-CLIP: stored as {kept.tag} ")
     files = resolve(entry, make_settings())
-    assert set(files) == {file.name for file in entry.files}
+    assert set(files) == {file.name for file in entry.files if file.required}
     assert {path.parents[len(Path(name).parts) - 1] for name, path in files.items()} == {kept.folder}
     assert set(kept.digests) == set(files)
     assert kept.metadata["precision"] == "fp32"
@@ -106,7 +106,12 @@ def test_the_same_checkpoint_twice_is_one_version_and_another_precision_is_anoth
 
 
 def test_weights_above_2_gb_lie_in_a_file_of_their_own_that_belongs_to_the_model(
-    run: Run, entry: ModelEntry, model: Any, checkpoint: Path, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+    run: Run,
+    entry: ModelEntry,
+    model: Any,
+    checkpoint: Path,
+    make_settings: MakeSettings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(conversion, "LARGEST_INSIDE", 100_000)
     assert run("convert", checkpoint, "--as", "Own-CLIP").code == 0
@@ -145,7 +150,9 @@ def test_other_forms_of_a_checkpoint_come_to_the_same_vectors(
     elif form == "pytorch_model.bin":
         torch.save(named, folder / form)
     else:
-        state = {name: tensor.half() if form == "half precision" else tensor for name, tensor in model.state_dict().items()}
+        state = {
+            name: tensor.half() if form == "half precision" else tensor for name, tensor in model.state_dict().items()
+        }
         torch.save({"state_dict": state} if form == "half precision" else state, folder / "clip_cn_own.pt")
     ran = run("convert", folder, "--as", "Own-CLIP")
     assert ran.code == 0, ran.err
@@ -155,7 +162,9 @@ def test_other_forms_of_a_checkpoint_come_to_the_same_vectors(
 
 
 def test_a_resnet_fits_its_own_architecture(run: Run, tmp_path: Path) -> None:
-    assert run("convert", official_checkpoint(random_model(TINY_RESNET), tmp_path / "r.pt"), "--as", "Own-CLIP").code == 0
+    assert (
+        run("convert", official_checkpoint(random_model(TINY_RESNET), tmp_path / "r.pt"), "--as", "Own-CLIP").code == 0
+    )
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -184,7 +193,12 @@ def test_a_resnet_fits_its_own_architecture(run: Run, tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_cn_clip_is_refused_in_one_sentence_and_nothing_is_stored(
-    run: Run, model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, Any], None], complaint: str
+    run: Run,
+    model: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    write: Callable[[Path, Any], None],
+    complaint: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "clip_cn_own.pt", model)
@@ -222,7 +236,9 @@ def test_a_graph_that_answers_otherwise_than_its_weights_is_not_stored(
     original = GraphWriter.weight
 
     def wrong(writer: GraphWriter, name: str, array: Any) -> str:
-        return original(writer, name, array * np.where(np.arange(array.shape[1]) == 0, -3, 1) if name == weight else array)
+        return original(
+            writer, name, array * np.where(np.arange(array.shape[1]) == 0, -3, 1) if name == weight else array
+        )
 
     monkeypatch.setattr(GraphWriter, "weight", wrong)
     ran = run("convert", checkpoint, "--as", "Own-CLIP")
@@ -273,3 +289,17 @@ def test_the_vocabulary_may_be_named(run: Run, checkpoint: Path, tmp_path: Path)
 def test_a_folder_of_the_users_is_not_converted_into(entry: ModelEntry, checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ConversionRefused, match="is served from"):
         convert_and_store(checkpoint, replace(entry, folder=tmp_path), vocabulary=installed_vocabulary())
+
+
+def test_a_converted_folder_that_is_carried_to_another_machine_takes_its_weights_along(
+    run: Run, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversion, "LARGEST_INSIDE", 100_000)
+    conversion.convert(checkpoint, tmp_path / "disk/Own-CLIP", vocabulary=installed_vocabulary())
+    ran = run("pull", "Own-CLIP", "--from", tmp_path / "disk")
+    assert ran.code == 0, ran.err
+    kept = stored("Own-CLIP")
+    assert kept is not None
+    assert {"visual/model.onnx.data", "textual/model.onnx.data"} <= set(kept.digests)
+    image = np.zeros((1, 64, 64, 3), np.uint8)
+    assert answers(kept.folder / "visual/model.onnx", image).shape == (1, 64)
