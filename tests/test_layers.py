@@ -6,6 +6,7 @@ All imports count, those inside functions too. docs/architecture.md shows the sa
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,6 +201,25 @@ def test_no_rooms_import_each_other_in_a_circle() -> None:
             graph.setdefault(room(arrow.source), set()).add(room(arrow.target))
     found = circles(graph)
     assert [sorted(circle) for circle in found if circle not in ALLOWED_CIRCLES] == []
+
+
+def test_the_architecture_page_draws_every_room() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    tree = re.search(r"^```\nservice\.py.*?^```", page, re.DOTALL | re.MULTILINE)
+    assert tree
+    drawn: set[str] = set()
+    top_level = ""
+    for line in tree[0].splitlines():
+        found = re.match(r"( *)((?:[a-z_]+(?:/|\.\w+) ?)+)", line)
+        if found:
+            top_level = top_level if found[1] else found[2].split()[0].rstrip("/")
+            drawn |= {f"{top_level}/{name}" if found[1] else name for name in found[2].split()}
+    rooms = {path.parent.relative_to(ROOT) for path in ROOT.glob("*/*/__init__.py")} | {
+        path.parent.relative_to(ROOT) for path in ROOT.glob("*/__init__.py")
+    }
+    expected = {f"{room.as_posix()}/" for room in rooms if room.parts[0] not in ("tests", "tools")}
+    assert expected - drawn == set()
+    assert [name for name in sorted(drawn) if not (ROOT / name).exists()] == []
 
 
 def test_every_exception_is_still_needed() -> None:
