@@ -9,6 +9,7 @@ from compat.mtphotos.api import MtPhotosApi, routes
 from compat.upstream.routing import can_answer, open_upstreams
 from runners.bento.connect import connect_runners, depends_on
 from runners.bento.entry import entry_options, handle_signals, take_over
+from runners.bento.http_limits import bound_heads
 from runners.bento.remote import RemoteRunners
 from runners.bento.services import runner_services
 from runners.bento.start import prepare, read_catalog, read_settings, shares_process
@@ -36,6 +37,7 @@ class ImmichBento:
 
     @bentoml.on_startup
     async def begin(self) -> None:
+        bound_heads()
         handle_signals(config)
         immich.upstreams = open_upstreams(config)
         immich.runners = mtphotos.runners = search.runners = await connect_runners(self, services, config)

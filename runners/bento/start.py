@@ -23,6 +23,7 @@ from errors import ServiceError
 from models.catalog import Catalog, CatalogError, Task, load_catalog
 from runners.bento.arbiter import watch_workers
 from runners.bento.fork import fork_workers
+from runners.bento.http_limits import believe_proxies
 from runners.bento.listen import address_problem
 from runners.bento.parent import end_with_parent, name_arbiter
 from runners.bento.usage_reports import send_no_usage_reports
@@ -50,6 +51,7 @@ def read_settings() -> Settings:
     if server_context.worker_index is not None:
         logs.configure(config)  # BentoML has configured its own just before it imports the service
         end_with_parent()
+        believe_proxies(config.trusted_proxies)
     return config
 
 
