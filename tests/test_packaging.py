@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from settings.version import VERSION
-from tools.server import ROOT, Server
+from tools.harness.server import ROOT, Server
 
 if sys.version_info >= (3, 11):
     import tomllib

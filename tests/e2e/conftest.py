@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tools.server import Server
-from tools.tiny_clip import tiny_clip_folder
+from tools.harness.server import Server
+from tools.harness.tiny_clip import tiny_clip_folder
 
 
 @pytest.fixture(scope="session")

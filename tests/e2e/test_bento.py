@@ -24,10 +24,10 @@ from packaging.requirements import Requirement
 
 from tests.linked_packages import link_packages
 from tests.test_packaging import NEVER_SERVED, SERVED_FILES, pins
-from tools.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
-from tools.rendered import character_accuracy, mixed_pages
-from tools.server import ROOT, Server
-from tools.tiny_clip import tiny_clip_folder
+from tools.harness.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
+from tools.harness.rendered import character_accuracy, mixed_pages
+from tools.harness.server import ROOT, Server
+from tools.harness.tiny_clip import tiny_clip_folder
 
 BENTO_PATH = "/home/bentoml/bento"
 """Where the image keeps the Bento."""

@@ -23,8 +23,8 @@ from tests.cnclip_reference import (
     reference_pixels,
     text_features,
 )
-from tools.immich_client import HEADERS, clip_textual, clip_visual, multipart
-from tools.server import ROOT, Server
+from tools.harness.immich_client import HEADERS, clip_textual, clip_visual, multipart
+from tools.harness.server import ROOT, Server
 
 TEXTS = ["一只在雪地里的狗", "发票", "A dog, on the BEACH", "营业执照 2024 年"]
 

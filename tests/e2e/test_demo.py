@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.open_folder import open_folder
-from tools.server import ROOT
+from tools.harness.server import ROOT
 
 
 @pytest.fixture

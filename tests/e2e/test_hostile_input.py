@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools.immich_client import HEADERS, clip_visual, faces, multipart, ocr
-from tools.rendered import Look, jpeg, page
-from tools.server import Server
+from tools.harness.immich_client import HEADERS, clip_visual, faces, multipart, ocr
+from tools.harness.rendered import Look, jpeg, page
+from tools.harness.server import Server
 
 TASKS: dict[str, Any] = {**clip_visual(), **faces("buffalo_s", 0.3), **ocr(min_recognition=0.3)}
 GOOD = jpeg(page(["正常图片 good"], size=(320, 200), look=Look(font_size=32), margin=20))

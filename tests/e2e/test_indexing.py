@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.e2e.indexed import KEY, Place, place
 from tests.search.indexing.files import picture, video
-from tools.rendered import Look, jpeg, page
+from tools.harness.rendered import Look, jpeg, page
 
 LINES = ("增值税电子发票 No. 42", "雪地里的小狗", "RE16 零件清单", "会议室 A-102", "Hello world 你好", "人民广场地铁站")
 

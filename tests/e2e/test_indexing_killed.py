@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from tests.e2e.indexed import KEY, Place, place
-from tools.server import Server
+from tools.harness.server import Server
 
 PICTURES = 1000
 KILLED = (("service",), ("database",), ("service", "database"), ("database",), ("service", "database", "command"))

@@ -11,9 +11,9 @@ import httpx
 import pytest
 from PIL import Image
 
-from tools.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
-from tools.rendered import Look, jpeg, page
-from tools.server import Server
+from tools.harness.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
+from tools.harness.rendered import Look, jpeg, page
+from tools.harness.server import Server
 
 CALLERS = 32
 PAUSES = (1, 4, 5, 6, 8)

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from tests.e2e.test_predict import T1
-from tools.immich_client import HEADERS, multipart
-from tools.immich_client import faces as immich_faces
-from tools.immich_client import ocr as immich_ocr
-from tools.rendered import character_accuracy, jpeg, mixed_pages, page
-from tools.server import Server
-from tools.tiny_clip import tiny_clip_folder
+from tools.harness.immich_client import HEADERS, multipart
+from tools.harness.immich_client import faces as immich_faces
+from tools.harness.immich_client import ocr as immich_ocr
+from tools.harness.rendered import character_accuracy, jpeg, mixed_pages, page
+from tools.harness.server import Server
+from tools.harness.tiny_clip import tiny_clip_folder
 
 KEY = "密钥 s3cret"
 

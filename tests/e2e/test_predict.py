@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
-from tools.rendered import Look, character_accuracy, jpeg, mixed_pages, page, two_columns
-from tools.server import Server
+from tools.harness.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
+from tools.harness.rendered import Look, character_accuracy, jpeg, mixed_pages, page, two_columns
+from tools.harness.server import Server
 
 _INSIGHTFACE = importlib.util.find_spec("insightface")
 assert _INSIGHTFACE is not None

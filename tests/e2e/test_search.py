@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from tests.open_folder import open_folder
-from tools.rendered import jpeg, page
-from tools.server import ROOT, Server
+from tools.harness.rendered import jpeg, page
+from tools.harness.server import ROOT, Server
 
 KEY = {"api-key": "s3cret"}
 PAGES = {

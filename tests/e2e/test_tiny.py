@@ -14,9 +14,9 @@ import pytest
 from runners.contract import Float32
 from runners.engine import EnginePlan
 from tests.e2e.test_predict import T1
-from tools.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
-from tools.rendered import character_accuracy, mixed_pages
-from tools.server import Server
+from tools.harness.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
+from tools.harness.rendered import character_accuracy, mixed_pages
+from tools.harness.server import Server
 from tools.tiny.evaluate import HeldOut, embed, read_held_out, recall
 from tools.tiny.export import WEIGHTS
 from tools.tiny.train import DEFAULT_CACHE

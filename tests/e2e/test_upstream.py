@@ -18,10 +18,10 @@ import pytest
 from PIL import Image
 
 from tests.fake_upstream import FakeUpstream, Received, expected_vector
-from tools.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
-from tools.rendered import Look, jpeg, page
-from tools.server import Server
-from tools.tiny_clip import tiny_clip_folder
+from tools.harness.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
+from tools.harness.rendered import Look, jpeg, page
+from tools.harness.server import Server
+from tools.harness.tiny_clip import tiny_clip_folder
 
 CALLERS = 16
 SCENE = jpeg(Image.effect_noise((120, 90), 60).convert("RGB"))

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from tools.immich_client import HEADERS
+from tools.harness.immich_client import HEADERS
 
 
 def request(

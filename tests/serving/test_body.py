@@ -19,7 +19,7 @@ from serving.budget import ByteBudget
 from serving.client_address import client_address
 from serving.exchange import Fields, answered
 from tests.serving.requests import request
-from tools.immich_client import HEADERS, multipart
+from tools.harness.immich_client import HEADERS, multipart
 
 MB = 2**20
 

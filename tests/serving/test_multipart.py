@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from errors import ErrorCode, ServiceError
 from serving.multipart import FormParser, boundary_of
-from tools.immich_client import BOUNDARY, HEADERS, multipart
+from tools.harness.immich_client import BOUNDARY, HEADERS, multipart
 
 KEPT: Mapping[str, int | None] = {"entries": 64 * 1024, "text": 64 * 1024, "image": None}
 MARK = b"--" + BOUNDARY.encode()

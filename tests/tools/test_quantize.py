@@ -19,9 +19,9 @@ from models.catalog import Task, load_catalog
 from models.entry import ModelEntry
 from runners.engine import EnginePlan, open_session
 from settings import Settings
+from tools.harness.tiny_clip import tiny_clip_folder
 from tools.quantize import QuantizationRefused, Quantized, quantization, quantize
 from tools.quantize.pictures import find_pictures
-from tools.tiny_clip import tiny_clip_folder
 
 SIZE = 32
 

@@ -28,7 +28,7 @@ from tools.bench.generator import Extent, closed_loop
 from tools.bench.report import Table, progress
 from tools.bench.verdicts import Verdict, at_least, at_most, verdict_table
 from tools.bench.workload import TASKS, bodies
-from tools.server import ROOT, Server
+from tools.harness.server import ROOT, Server
 
 COMMITS = Path("~/.cache/immich-bento-bench/commits")
 RUNNERS = ("PictureRunner", "ClipTextRunner", "ClipImageRunner", "FaceRunner", "OcrRunner")

@@ -20,7 +20,7 @@ from tools.bench.compare import Target
 from tools.bench.report import Cell, Table
 from tools.bench.verdicts import Verdict, at_least
 from tools.bench.workload import bodies, request
-from tools.rendered import character_accuracy, mixed_pages
+from tools.harness.rendered import character_accuracy, mixed_pages
 
 LEAST_COSINE = 0.999
 LEAST_OVERLAP = 0.9

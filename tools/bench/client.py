@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from urllib.parse import urlsplit
 
-from tools.immich_client import HEADERS
+from tools.harness.immich_client import HEADERS
 
 TIMEOUT = 300.0
 """Seconds for one answer: what Immich waits."""

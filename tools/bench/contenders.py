@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from tools.bench.compare import Target
 from tools.bench.processes import ProcessTree
 from tools.bench.weights import weights
-from tools.server import Server
+from tools.harness.server import Server
 
 KEY = "bench"
 """API_AUTH_KEY of ours, for the route that unloads."""

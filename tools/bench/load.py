@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from tools.immich_client import HEADERS
+from tools.harness.immich_client import HEADERS
 
 TIMEOUT = 300.0
 

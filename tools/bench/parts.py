@@ -39,7 +39,7 @@ from tools.bench.running import cpu_seconds
 from tools.bench.stopwatch import MeasuredSession, Stopwatch
 from tools.bench.weights import TINY, weights
 from tools.bench.workload import pictures, request
-from tools.server import Server
+from tools.harness.server import Server
 
 _SEAMS: Mapping[str, Sequence[tuple[ModuleType | type, str]]] = {
     "decode": [

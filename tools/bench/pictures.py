@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from tools.rendered import jpeg, mixed_pages
+from tools.harness.rendered import jpeg, mixed_pages
 
 PREVIEW = 1440
 """Pixels of the short side of Immich's previews."""

@@ -19,7 +19,7 @@ from tools.bench.load import Connection, closed_loop
 from tools.bench.pictures import group_photo
 from tools.bench.report import Cell, Table, milliseconds
 from tools.bench.running import requests_by_task, service
-from tools.immich_client import clip_visual, faces, multipart
+from tools.harness.immich_client import clip_visual, faces, multipart
 
 TARGET_MS = 50
 

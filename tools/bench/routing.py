@@ -14,7 +14,7 @@ from tools.bench.pictures import photo_of
 from tools.bench.report import Table
 from tools.bench.running import service
 from tools.bench.turns import alternate, median_difference, percentiles
-from tools.immich_client import clip_visual, multipart
+from tools.harness.immich_client import clip_visual, multipart
 
 TARGET_MS = 5
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 
 from tools.bench.pictures import pages, photos
-from tools.immich_client import clip_visual, faces, multipart, ocr
-from tools.server import Server
-from tools.tiny_clip import tiny_clip_folder
+from tools.harness.immich_client import clip_visual, faces, multipart, ocr
+from tools.harness.server import Server
+from tools.harness.tiny_clip import tiny_clip_folder
 
 CLIP_MODEL = "ViT-B-16"
 

@@ -20,7 +20,7 @@ from tools.bench.figures import median
 from tools.bench.report import Cell, Table
 from tools.bench.verdicts import Verdict, at_most, verdict_table
 from tools.bench.workload import bodies
-from tools.server import Server, free_port
+from tools.harness.server import Server, free_port
 
 TARGET_PING, TARGET_CLIP = 5, 8
 _PATIENCE = 120.0

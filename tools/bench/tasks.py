@@ -14,7 +14,7 @@ import time
 from tools.bench.load import Connection, closed_loop
 from tools.bench.report import Cell, Table, milliseconds
 from tools.bench.running import cpu_seconds, pss, requests_by_task, service
-from tools.server import Server
+from tools.harness.server import Server
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

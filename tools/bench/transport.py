@@ -24,9 +24,9 @@ from tools.bench.pictures import photo_of
 from tools.bench.report import Table
 from tools.bench.running import CLIP_MODEL, service
 from tools.bench.turns import alternate, median_difference, percentiles
-from tools.immich_client import clip_visual, multipart
-from tools.server import Server
-from tools.tiny_clip import clip_files, tiny_clip_folder
+from tools.harness.immich_client import clip_visual, multipart
+from tools.harness.server import Server
+from tools.harness.tiny_clip import clip_files, tiny_clip_folder
 
 TARGET_MS = 5
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 from tools.bench.pictures import pages, photos, resized, scenes
-from tools.immich_client import clip_textual, clip_visual, faces, multipart, ocr
+from tools.harness.immich_client import clip_textual, clip_visual, faces, multipart, ocr
 
 TASKS = ("clip", "text", "face", "ocr", "mixed", "joint")
 

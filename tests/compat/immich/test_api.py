@@ -20,7 +20,7 @@ from runners.contract import FaceOptions, ImageJob, OcrOptions, TextJob
 from serving.body import open_intake
 from settings import Settings
 from tests.compat.fake_runners import FakeRunners
-from tools.immich_client import BOUNDARY, HEADERS, clip_textual, clip_visual, faces, multipart, ocr
+from tools.harness.immich_client import BOUNDARY, HEADERS, clip_textual, clip_visual, faces, multipart, ocr
 
 CATALOG = load_catalog()
 

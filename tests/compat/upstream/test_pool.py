@@ -16,7 +16,7 @@ import pytest
 from compat.upstream.pool import UpstreamAnswer, UpstreamDown, UpstreamPool
 from errors import ErrorCode, ServiceError
 from tests.fake_upstream import FakeUpstream, expected_vector
-from tools.server import free_port
+from tools.harness.server import free_port
 
 ENTRIES = b'{"clip":{"textual":{"modelName":"x"}}}'
 

@@ -21,8 +21,8 @@ from settings import Settings
 from tests.compat.fake_runners import FakeRunners
 from tests.compat.immich.test_api import picture
 from tests.fake_upstream import FakeUpstream, expected_vector
-from tools.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
-from tools.server import free_port
+from tools.harness.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
+from tools.harness.server import free_port
 
 CATALOG = load_catalog()
 ALL_UPSTREAM: dict[str, Any] = {"route_clip": "upstream", "route_faces": "upstream", "route_ocr": "upstream"}

@@ -29,8 +29,8 @@ from tests.cnclip_reference import (
     reference_tokens,
     text_features,
 )
+from tools.harness.tiny_clip import clip_files, tiny_clip_folder
 from tools.tiny.cn_clip import ARCHITECTURES
-from tools.tiny_clip import clip_files, tiny_clip_folder
 
 PLAN = EnginePlan("cpu", threads=2)
 TEXTS = ["一只在雪地里的猫", "A dog, on the BEACH", "营业执照 2024", "", "长" * 100]

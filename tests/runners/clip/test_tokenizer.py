@@ -18,7 +18,7 @@ from models.convert.vocabulary import installed_vocabulary, read_vocabulary
 from runners.clip.languages import flores_token
 from runners.clip.tokenizer import ClipTokenizer, read_tokenizer
 from tests.cnclip_reference import reference_tokens
-from tools.tiny_clip import clip_files, tiny_clip_folder
+from tools.harness.tiny_clip import clip_files, tiny_clip_folder
 
 _ALPHABETS = (
     "的一是在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下自之年过发后作里",

@@ -20,7 +20,18 @@ from errors import ErrorCode, ModelUnavailable
 from runners.contract import FaceOptions, Failure, ImageJob, OcrOptions, TextLines
 from runners.engine import EnginePlan, Session, open_session
 from runners.ocr import OcrModel, load_ocr
-from tools.rendered import Look, Page, character_accuracy, draw_lines, jpeg, mixed_pages, page, png, rows, two_columns
+from tools.harness.rendered import (
+    Look,
+    Page,
+    character_accuracy,
+    draw_lines,
+    jpeg,
+    mixed_pages,
+    page,
+    png,
+    rows,
+    two_columns,
+)
 
 PLAN = EnginePlan("cpu", threads=2)
 IMMICH = OcrOptions(min_detection_score=0.5, min_recognition_score=0.8, max_resolution=736)

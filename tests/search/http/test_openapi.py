@@ -8,7 +8,7 @@ from typing import Any
 
 from errors import ErrorCode
 from search.http.api import create_app, openapi_json
-from tools.server import ROOT
+from tools.harness.server import ROOT
 
 DOCUMENT: dict[str, Any] = create_app().openapi()
 OPERATIONS = [operation for path in DOCUMENT["paths"].values() for operation in path.values()]

@@ -12,7 +12,7 @@ from errors import ErrorCode, ServiceError
 from search.immich.client import ImmichClient, immich_client
 from settings import Settings
 from tests.fake_immich import FakeImmich
-from tools.server import free_port
+from tools.harness.server import free_port
 
 ASSET = uuid4()
 

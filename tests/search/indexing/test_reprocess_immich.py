@@ -22,7 +22,7 @@ from settings import Settings
 from tests.fake_immich import FakeImmich
 from tests.search.conftest import UnpooledDatabase
 from tests.search.indexing.redoing import BROKEN, FakeRecompute, models, picture, rows, settings, upload
-from tools.server import ROOT
+from tools.harness.server import ROOT
 
 BOTH = [RedoTask.OCR, RedoTask.CLIP]
 

@@ -19,7 +19,7 @@ from tools.bench import workload
 from tools.bench.__main__ import main
 from tools.bench.chart import line_chart
 from tools.bench.processes import ProcessTree, process_pss, tree_of
-from tools.immich_client import BOUNDARY, clip_visual, faces, multipart
+from tools.harness.immich_client import BOUNDARY, clip_visual, faces, multipart
 
 
 @pytest.fixture(autouse=True)

@@ -19,8 +19,8 @@ from tests.tools.bench.fake_server import COMMAND
 from tools.bench import against, agreement, contenders, interactive, memory, scaling, transport, weights, workload
 from tools.bench.__main__ import main
 from tools.bench.weights import Weights
-from tools.rendered import Page, jpeg
-from tools.server import ROOT
+from tools.harness.rendered import Page, jpeg
+from tools.harness.server import ROOT
 
 _USABLE = os.sched_getaffinity(0)
 

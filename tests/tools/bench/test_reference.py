@@ -13,9 +13,9 @@ from PIL import Image
 
 from tools.bench.contenders import REFERENCE
 from tools.bench.pictures import group_photo
-from tools.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
-from tools.rendered import Look, jpeg, page
-from tools.server import Server
+from tools.harness.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
+from tools.harness.rendered import Look, jpeg, page
+from tools.harness.server import Server
 
 MODELS = {"CLIP_MODEL": "cn-clip-tiny", "RECOGNITION_MODEL": "buffalo_s", "OCR_MODEL": "PP-OCRv6_small"}
 LINES = ["营业执照 BUSINESS LICENSE", "注册资本 人民币 5000 万元整"]

@@ -12,9 +12,9 @@ from random import Random
 
 import opencc
 
-from tools import rendered
 from tools.bench.search import phrases
-from tools.rendered import Look
+from tools.harness import rendered
+from tools.harness.rendered import Look
 
 COUNT = 300
 _JPEG_QUALITY = 60
