@@ -8,6 +8,7 @@ BentoML runs ``@bentoml.on_deployment`` hooks once, in the process that the user
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from multiprocessing import get_context
@@ -29,6 +30,9 @@ from runners.bento.parent import end_with_parent, name_arbiter
 from runners.bento.usage_reports import send_no_usage_reports
 from runners.engine.threads import available_cores
 from settings import Settings, settings
+from settings.version import VERSION
+
+log = logging.getLogger(__name__)
 
 
 class StartError(BentoMLException):  # type: ignore[misc] # BentoML has no types here
@@ -79,6 +83,7 @@ def prepare(config: Settings) -> None:
     Raises ``StartError``.
     """
     logs.configure(config)
+    log.info("immich-bento %s starts.", VERSION)
     flags = click.get_current_context(silent=True)
     given = flags.params if flags is not None else {}
     problem = (

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from settings.version import VERSION
 from tools.harness.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
 from tools.harness.rendered import Look, character_accuracy, jpeg, mixed_pages, page, two_columns
 from tools.harness.server import Server
@@ -37,7 +38,8 @@ def test_the_routes_that_immich_and_operators_look_at(client: httpx.Client) -> N
     assert client.get("/predict").status_code == 405
 
 
-def test_the_log_says_where_immich_finds_it(server: Server) -> None:
+def test_the_log_says_which_version_starts_and_where_immich_finds_it(server: Server) -> None:
+    assert f"immich-bento {VERSION} starts." in server.log.splitlines()[0]
     assert f"Listening on {server.url}. Immich's machine learning URL" in server.log
 
 
