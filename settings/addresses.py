@@ -18,8 +18,8 @@ _FRAMING_HEADERS = {
 
 
 def check_url(url: str) -> None:
-    """Raise ``ValueError`` unless ``url`` is where a server may be. Never repeats what may be a password."""
-    parts = urlsplit(url)  # raises where brackets do not match
+    """Raise ``ValueError`` unless ``url`` is where a server may be. Never repeats it: it may hold a password."""
+    parts = urlsplit(url)  # raises where brackets do not match, without the address
     if "@" in parts.netloc:
         raise ValueError(
             "an address holds a user name or password. Send those by UPSTREAM_HEADER (`Authorization: Basic …`)."
@@ -31,7 +31,7 @@ def check_url(url: str) -> None:
         or parts.fragment
         or re.search(r"\s", url)
     ):
-        raise ValueError(f"{url!r} is not an address like http://gpu-box:3003.")
+        raise ValueError("an address must read like http://gpu-box:3003, without a query.")
     _ = parts.port  # raises where it is not a number from 0 to 65535
 
 

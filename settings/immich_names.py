@@ -6,13 +6,15 @@ import ipaddress
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 LogLevel = Literal["verbose", "debug", "log", "info", "warn", "warning", "error", "fatal", "critical"]
 
 
 class PreloadClip(BaseModel):
     """``MACHINE_LEARNING_PRELOAD__CLIP__*``."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     textual: str | None = Field(None, description="CLIP models (comma separated) whose text half is loaded at start.")
     visual: str | None = Field(None, description="CLIP models (comma separated) whose image half is loaded at start.")
@@ -21,12 +23,16 @@ class PreloadClip(BaseModel):
 class PreloadPair(BaseModel):
     """``MACHINE_LEARNING_PRELOAD__FACIAL_RECOGNITION__*`` and ``…__OCR__*``."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     detection: str | None = Field(None, description="Models (comma separated) loaded at start.")
     recognition: str | None = Field(None, description="Models (comma separated) loaded at start.")
 
 
 class Preload(BaseModel):
     """``MACHINE_LEARNING_PRELOAD__*``: what is loaded at start and never unloaded for being idle."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     clip: PreloadClip = PreloadClip()
     facial_recognition: PreloadPair = PreloadPair()

@@ -56,7 +56,7 @@ class Deaths:
                 if counted
                 else "was killed (signal 9), as the kernel does when memory runs out",
             )
-        elif exit_code:
+        elif exit_code and exit_code != -signal.SIGHUP:  # which retires a worker
             log.error(
                 "%s (process %d) ended %s; a fresh one is started.",
                 "The gateway" if name == "service" else name,

@@ -48,7 +48,7 @@ _TICK = 0.05
 UVICORN = Borrowed(
     name="uvicorn's server",
     gain="0 requests lost when the service stops, is reloaded, or keeps connections longer than 5 s: "
-    "pytest tests/e2e/test_lifecycle.py tests/e2e/test_reload.py",
+    "pytest tests/e2e/test_lifecycle.py; pytest tests/e2e/test_reload.py",
     depends_on="uvicorn/server.py: Server.capture_signals, handle_exit, servers, server_state, config; "
     "https://github.com/bentoml/BentoML/issues/4671 asks for a public way",
     otherwise="uvicorn ends as BentoML configures it: idle connections are closed after 5 s, and a runner stops before "

@@ -320,3 +320,56 @@ def test_nothing_is_sent_home(tmp_path: Path) -> None:
         cwd=ROOT,
     )
     assert (tmp_path / "sent").exists()
+
+
+@pytest.mark.parametrize("forked", ["true", "false"])
+def test_workers_end_when_the_process_that_watches_them_is_killed(tmp_path: Path, forked: str) -> None:
+    """They would hold the port, and answer pings, for ever."""
+    server = Server(tmp_path, {"FORK_PROCESSES": forked})
+    with server:
+        processes = server.processes()
+        assert server.process is not None
+        server.process.kill()
+        assert psutil.wait_procs(processes, timeout=15)[1] == []
+    again = Server(tmp_path, {"FORK_PROCESSES": forked}, port=server.port)
+    with again:
+        assert httpx.get(again.url + "/ping").text == "pong"
+
+
+def test_a_port_that_is_taken_is_told_in_one_sentence(server: Server, tmp_path: Path) -> None:
+    other = Server(tmp_path, {}, port=server.port)
+    other.spawn()
+    assert other.process is not None
+    assert other.process.wait(60) == 1
+    sentences = [line for line in other.log.splitlines() if line.strip()]
+    assert len(sentences) == 1, other.log
+    assert f"immich-bento does not start: port {server.port} is taken by " in sentences[0]
+    assert "(process " in sentences[0]
+
+
+@pytest.mark.parametrize("flag", ["--development", "--reload"])
+def test_it_serves_as_developers_start_it(tmp_path: Path, flag: str) -> None:
+    tiny_clip_folder(tmp_path / "models/clip/ViT-B-16")
+    command = (sys.executable, "-m", "bentoml", "serve", flag)
+    with Server(tmp_path, {"CLIP_MODEL": "ViT-B-16"}, command=command) as server:
+        assert post(server, multipart(clip_textual(), text="dog")).status_code == 200
+        assert post(server, multipart({**clip_visual(), **faces("buffalo_s")}, image=PAGE)).status_code == 200
+        processes = server.processes()
+    assert psutil.wait_procs(processes, timeout=10)[1] == []
+    assert "Traceback" not in server.log
+
+
+def test_a_forced_end_is_no_success(tmp_path: Path) -> None:
+    big = jpeg(page(["很长的一页 long page"] * 60, size=(4000, 8000)))
+    with Server(tmp_path, {"SHUTDOWN_TIMEOUT": "1", "MAX_BATCH": "1"}) as server:
+        (runner,) = server.workers("PictureRunner")
+        with concurrent.futures.ThreadPoolExecutor(4) as callers:
+            asking = [callers.submit(post, server, multipart(ocr(max_resolution=4000), image=big)) for _ in range(4)]
+            _wait_for(lambda: "immich_bento_queue_bytes 0.0" not in httpx.get(server.url + "/metrics").text)
+            time.sleep(0.5)
+            runner.send_signal(signal.SIGTERM)
+            _wait_for(lambda: "PictureRunner (process" in server.log)
+            for one in asking:
+                one.exception()
+    assert f"PictureRunner (process {runner.pid}) ended with status 1" in server.log
+    assert "the process ends without it" in server.log
