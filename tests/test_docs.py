@@ -26,7 +26,7 @@ PAGES = sorted(
     path.relative_to(ROOT).as_posix()
     for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("models/**/*.md"), *ROOT.glob("deploy/*.md"))
 )
-PROGRAMS = ("make", "python", "pip", "bentoml", "curl", "docker", "podman", "git", "npm", "pg_dump")
+PROGRAMS = ("make", "python", "pip", "pytest", "bentoml", "curl", "docker", "podman", "git", "npm", "pg_dump")
 OUR_MODULES = ("models", "search", "tools.bench", "tools.demo", "tools.quantize")
 """Packages with a ``__main__``; ``python -m`` of another name of ours is a module."""
 VARIABLES = {
@@ -41,6 +41,7 @@ RUN = {
     "make demo": "tests/e2e/test_demo.py::test_the_demo_finds_what_it_promises_and_is_found_again",
     "make demo-stop": "tests/e2e/test_demo.py::test_the_demo_finds_what_it_promises_and_is_found_again",
     "bentoml serve": "tests/e2e/test_predict.py::",
+    "bentoml build": "tests/e2e/test_bento.py::",
     "bentoml models": "tests/models/test_convert_checkpoints.py::test_bentoml_itself_lists_what_was_converted",
     "bentoml containerize": "tests/e2e/test_bento.py::test_containerize_finds_the_same_dockerfile",
     "models list": "tests/models/test_command.py::test_list_names_every_model_with_size_place_and_licence",
@@ -137,7 +138,7 @@ class Command:
         if program == "curl":
             (address,) = [word for word in rest if word.startswith("http://")]
             return f"curl {urlsplit(address).path}"
-        return " ".join((program, *rest[:1])) if program != "pg_dump" else program
+        return program if program in ("pg_dump", "pytest") else " ".join((program, *rest[:1]))
 
 
 def make_target(words: list[str]) -> str:
@@ -231,8 +232,8 @@ def test_the_programs_own_parser_accepts_a_command(command: Command, monkeypatch
             ["make", "--dry-run", *words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
         )
         assert planned.returncode == 0, planned.stderr
-    elif command.module == "pytest":
-        files = [word for word in command.words[3:] if word.startswith("tests/")]
+    elif command.kind == "pytest":
+        files = [word for word in command.words if word.startswith("tests/")]
         assert [file for file in files if not (ROOT / file).exists()] == []
     elif command.module == "tools.demo":
         assert command.words[3:] in ((), ("stop",))

@@ -14,10 +14,10 @@ import httpx
 import psutil
 import pytest
 
-from tools.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
-from tools.rendered import mixed_pages
-from tools.server import ROOT, Server
-from tools.tiny_clip import tiny_clip_folder
+from tools.harness.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
+from tools.harness.rendered import mixed_pages
+from tools.harness.server import ROOT, Server
+from tools.harness.tiny_clip import tiny_clip_folder
 
 PAGE = mixed_pages()[0].data
 BODIES = (
