@@ -32,6 +32,15 @@ def require_key(headers: Headers, key: SecretStr | None) -> None:
         )
 
 
+def has_key(headers: Headers, key: SecretStr | None) -> bool:
+    """Return whether ``require_key`` would return."""
+    try:
+        require_key(headers, key)
+    except ServiceError:
+        return False
+    return True
+
+
 def _sent_keys(headers: Headers) -> Iterator[bytes]:
     """The keys as the bytes that were sent: Starlette reads headers as Latin-1, whatever they are."""
     for name in ("api-key", "x-auth-token"):

@@ -70,6 +70,8 @@ class FakeUpstream:
         self.behaviour = behaviour
         self.idle = idle
         self.pongs = pongs
+        self.forgets = False
+        """Keep none of what is received."""
         self.received: list[Received] = []
         self.behaved: Counter[str] = Counter()
         self.in_flight = self.most_in_flight = self.pings = self.connections = 0
@@ -147,8 +149,11 @@ class FakeUpstream:
                 return await self._misbehave("reset early", writer)
             body = await reader.readexactly(int(headers["content-length"]))
             received = Received(headers, dict(_parts(headers, body)), number)
-            self.received.append(received)
             how = self.behaviour(received)
+            if self.forgets:
+                received = Received(headers, {"text": b""}, number)
+                del body
+            self.received.append(received)
             self.behaved[how] += 1
             if how in ("good", "close", "slow"):
                 await asyncio.sleep(0.2 if how == "slow" else 0)

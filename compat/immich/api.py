@@ -33,7 +33,7 @@ from runners.pictures.decode import Header, read_header
 from serving import status_page
 from serving.body import Intake
 from serving.exchange import Fields, answered, started
-from serving.key import require_key
+from serving.key import has_key, require_key
 from serving.multipart import Form
 from serving.origin import refuse_other_sites
 from settings import Settings
@@ -79,7 +79,8 @@ class ImmichApi:
         )
 
     async def upstream_state(self, request: Request) -> Response:
-        state = self.upstreams.state() if self.upstreams else {"upstreams": [], "waiting": 0}
+        with_urls = has_key(request.headers, self.settings.api_auth_key)
+        state = self.upstreams.state(with_urls=with_urls) if self.upstreams else {"upstreams": [], "waiting": 0}
         return JSONResponse(
             {"routes": routing.routes(self.settings), "fallback": self.settings.upstream_fallback, **state}
         )

@@ -1,5 +1,5 @@
 """One HTTP exchange with another Immich ML server: bounded, streamed, and on connections that are kept alive with
-care.
+care. By aiohttp: httpx takes five times the CPU for a picture (docs/dependencies.md).
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
+
+from errors import forget_frames
 
 HOP_HEADER = "x-immich-bento-hop"
 """Marks requests that a gateway passes on, so that two gateways which name each other do not pass them round for
@@ -176,14 +178,21 @@ async def _post(
         ) as response:
             attempt.answered = True
             return Reply(response.status, await _read(response))
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-        raise ConnectionLost(_reason(error), connected=False) from error
-    except asyncio.TimeoutError as error:
-        raise NoAnswerInTime from error
-    except aiohttp.ClientResponseError as error:  # aiohttp's word for an unreadable status line or header
-        raise NotHttp("it does not speak HTTP") from error
-    except (aiohttp.ClientError, OSError) as error:
-        raise ConnectionLost(_reason(error), connected=True) from error
+    except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+        # aiohttp keeps its errors, and they would keep the picture.
+        forget_frames(error)
+        raise _failure(error) from None
+
+
+def _failure(error: Exception) -> ConnectionLost | NoAnswerInTime | NotHttp:
+    """Return what an error of aiohttp means here."""
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        return ConnectionLost(_reason(error), connected=False)
+    if isinstance(error, asyncio.TimeoutError):
+        return NoAnswerInTime()
+    if isinstance(error, aiohttp.ClientResponseError):  # aiohttp's word for an unreadable status line or header
+        return NotHttp("it does not speak HTTP")
+    return ConnectionLost(_reason(error), connected=True)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

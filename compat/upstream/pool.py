@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import metrics
 from compat.upstream.answers import judge
 from compat.upstream.client import ConnectionLost, NoAnswerInTime, NotHttp, Reply, UpstreamClient
-from errors import ErrorCode, ServiceError
+from errors import ErrorCode, ServiceError, forget_frames
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,8 @@ class Upstream:
 
     url: str
     """Without a slash at its end."""
+    number: int
+    """Its place in ``IMMICH_API``, from 1: what it is called where anybody may look."""
     up: bool = True
     reason: str = ""
     """Why it is down."""
@@ -49,9 +51,14 @@ class Upstream:
 
     @property
     def name(self) -> str:
-        """The URL without its scheme, for people."""
+        """The URL without its scheme, for errors and the log."""
         parts = urlsplit(self.url)
         return parts.netloc + parts.path
+
+    @property
+    def label(self) -> str:
+        """Its number, as a label of metrics."""
+        return str(self.number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +72,17 @@ class UpstreamAnswer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiter:
-    chosen: asyncio.Future[Upstream]
+    chosen: asyncio.Future[Upstream | None]
+    """None where all that it might ask are down. (Not an exception: a future that keeps one keeps its frames too.)"""
     avoid: Upstream | None
 
 
-class _TryElsewhere(Exception):
+@dataclass(frozen=True, slots=True)
+class _TryElsewhere:
     """``upstream`` cannot answer this request now, but another may; ``error`` tells the client if there is none."""
 
-    def __init__(self, upstream: Upstream, error: ServiceError) -> None:
-        super().__init__(upstream.name)
-        self.upstream = upstream
-        self.error = error
+    upstream: Upstream
+    error: ServiceError
 
 
 class UpstreamPool:
@@ -99,7 +106,7 @@ class UpstreamPool:
         """``timeout``, ``retry_after``: seconds. ``header``: name and value, sent with every request and never told to
         anyone else.
         """
-        self._upstreams = tuple(Upstream(url) for url in urls)
+        self._upstreams = tuple(Upstream(url, number) for number, url in enumerate(urls, 1))
         self._client = UpstreamClient(timeout=timeout, header=header)
         self._timeout = timeout
         self._concurrency = concurrency
@@ -108,25 +115,28 @@ class UpstreamPool:
         self._choices = 0
         self._tasks: set[asyncio.Task[None]] = set()
         for upstream in self._upstreams:
-            metrics.UPSTREAM_UP.labels(upstream.name).set(1)
+            metrics.UPSTREAM_UP.labels(upstream.label).set(1)
             self._spawn(self._look_once(upstream))
 
     async def close(self) -> None:
+        """Stop looking at upstreams and close all connections."""
         for task in self._tasks:
             task.cancel()
         await self._client.close()
 
     @property
     def any_up(self) -> bool:
+        """Whether any upstream is asked at all."""
         return any(upstream.up for upstream in self._upstreams)
 
-    def state(self) -> dict[str, Any]:
-        """What ``GET /upstreams`` tells: each upstream's URL, health and requests in flight, and how many requests wait
-        for any of them.
+    def state(self, *, with_urls: bool) -> dict[str, Any]:
+        """Return what ``GET /upstreams`` tells: each upstream's health and requests in flight, and how many requests
+        wait for any of them. ``with_urls``: and where each is, which only who has the key is told.
         """
         return {
             "upstreams": [
-                {"url": upstream.url, "up": upstream.up, "in_flight": upstream.in_flight}
+                {"upstream": upstream.number, "up": upstream.up, "in_flight": upstream.in_flight}
+                | ({"url": upstream.url} if with_urls else {})
                 | ({} if upstream.up else {"reason": upstream.reason})
                 for upstream in self._upstreams
             ],
@@ -142,16 +152,12 @@ class UpstreamPool:
         once: asking twice changes nothing. Raises ``UpstreamDown``; ``ServiceError``: UPSTREAM_TIMEOUT,
         UPSTREAM_UNAVAILABLE, and what an upstream says of the request itself.
         """
-        try:
-            return await self._ask_one(parts, tasks, headers)
-        except _TryElsewhere as failure:
-            if not self._live(avoid=failure.upstream):
-                raise failure.error from failure
-            avoid = failure.upstream
-        try:
-            return await self._ask_one(parts, tasks, headers, avoid=avoid)
-        except _TryElsewhere as failure:
-            raise failure.error from failure
+        answer = await self._ask_one(parts, tasks, headers)
+        if isinstance(answer, _TryElsewhere) and self._live(avoid=answer.upstream):
+            answer = await self._ask_one(parts, tasks, headers, avoid=answer.upstream)
+        if isinstance(answer, _TryElsewhere):
+            raise answer.error
+        return answer
 
     async def _ask_one(
         self,
@@ -159,29 +165,33 @@ class UpstreamPool:
         tasks: Collection[str],
         headers: Mapping[str, str],
         avoid: Upstream | None = None,
-    ) -> UpstreamAnswer:
+    ) -> UpstreamAnswer | _TryElsewhere:
         async with self._slot(avoid) as upstream:
             reply = await self._exchange(upstream, parts, headers)
+            if isinstance(reply, _TryElsewhere):
+                return reply
             try:
                 answer = judge(upstream.name, reply, tasks)
             except ServiceError as error:
                 its_fault = error.code is ErrorCode.UPSTREAM_UNAVAILABLE
                 _count(upstream, "failed" if its_fault else "refused")
-                if reply.status in _TRY_ELSEWHERE:
-                    raise _TryElsewhere(upstream, error) from error
-                raise
+                if reply.status not in _TRY_ELSEWHERE:
+                    raise
+                forget_frames(error)
+                return _TryElsewhere(upstream, error)
             _count(upstream, "answered")
             return UpstreamAnswer(upstream.name, answer)
 
-    async def _exchange(self, upstream: Upstream, parts: Mapping[str, bytes], headers: Mapping[str, str]) -> Reply:
+    async def _exchange(
+        self, upstream: Upstream, parts: Mapping[str, bytes], headers: Mapping[str, str]
+    ) -> Reply | _TryElsewhere:
         try:
             reply = await self._client.predict(upstream.url, parts, headers)
         except ConnectionLost as lost:
             _count(upstream, "lost")
             self._note_broken(upstream, lost.reason, down_at_once=not lost.connected)
-            raise _TryElsewhere(
-                upstream, UpstreamDown(f"The upstream {upstream.name} did not answer: {lost.reason}.")
-            ) from lost
+            message = f"The upstream {upstream.name} did not answer: {lost.reason}."
+            return _TryElsewhere(upstream, UpstreamDown(message))
         except NoAnswerInTime:
             _count(upstream, "late")
             self._note_broken(upstream, "its answers do not come in time", down_at_once=False)
@@ -191,7 +201,7 @@ class UpstreamPool:
             _count(upstream, "failed")
             raise ServiceError(
                 ErrorCode.UPSTREAM_UNAVAILABLE, f"The upstream {upstream.name} cannot be understood: {error}."
-            ) from error
+            ) from None
         upstream.broken_in_a_row = 0
         return reply
 
@@ -212,11 +222,11 @@ class UpstreamPool:
         try:
             upstream = await waiter.chosen
         except asyncio.CancelledError:
-            if (
-                not waiter.chosen.cancelled() and waiter.chosen.exception() is None
-            ):  # its turn had come in the same moment
-                self._release(waiter.chosen.result())
+            if not waiter.chosen.cancelled() and (chosen := waiter.chosen.result()):
+                self._release(chosen)  # its turn had come in the same moment
             raise
+        if upstream is None:
+            raise self._all_down()
         try:
             yield upstream
         finally:
@@ -224,7 +234,7 @@ class UpstreamPool:
 
     def _release(self, upstream: Upstream) -> None:
         upstream.in_flight -= 1
-        metrics.UPSTREAM_IN_FLIGHT.labels(upstream.name).set(upstream.in_flight)
+        metrics.UPSTREAM_IN_FLIGHT.labels(upstream.label).set(upstream.in_flight)
         self._serve_line()
 
     def _serve_line(self) -> None:
@@ -239,7 +249,7 @@ class UpstreamPool:
             live = self._live(waiter.avoid)
             free = [upstream for upstream in live if upstream.in_flight < self._concurrency]
             if not live:
-                waiter.chosen.set_exception(self._all_down())
+                waiter.chosen.set_result(None)
             elif free:
                 waiter.chosen.set_result(self._choose(free))
             else:
@@ -254,7 +264,7 @@ class UpstreamPool:
         self._choices += 1
         upstream.turn = self._choices
         upstream.in_flight += 1
-        metrics.UPSTREAM_IN_FLIGHT.labels(upstream.name).set(upstream.in_flight)
+        metrics.UPSTREAM_IN_FLIGHT.labels(upstream.label).set(upstream.in_flight)
         return upstream
 
     def _all_down(self) -> UpstreamDown:
@@ -274,7 +284,7 @@ class UpstreamPool:
                 "Upstream %s is down: %s. It is tried again every %g s.", upstream.name, reason, self._retry_after
             )
             upstream.up, upstream.reason = False, reason
-            metrics.UPSTREAM_UP.labels(upstream.name).set(0)
+            metrics.UPSTREAM_UP.labels(upstream.label).set(0)
             self._serve_line()
             self._spawn(self._look_until_up(upstream))
 
@@ -289,7 +299,7 @@ class UpstreamPool:
             if await self._client.pongs(upstream.url):
                 log.info("Upstream %s is up again.", upstream.name)
                 upstream.up, upstream.reason, upstream.broken_in_a_row = True, "", 0
-                metrics.UPSTREAM_UP.labels(upstream.name).set(1)
+                metrics.UPSTREAM_UP.labels(upstream.label).set(1)
                 self._serve_line()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -299,4 +309,4 @@ class UpstreamPool:
 
 
 def _count(upstream: Upstream, outcome: str) -> None:
-    metrics.UPSTREAM_REQUESTS.labels(upstream.name, outcome).inc()
+    metrics.UPSTREAM_REQUESTS.labels(upstream.label, outcome).inc()

@@ -12,6 +12,7 @@ import httpx
 
 from errors import ErrorCode, ServiceError
 from settings import Settings
+from settings.addresses import shown_url
 
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 """Seconds: for the connection, and for each further silence."""
@@ -70,13 +71,12 @@ class ImmichClient:
     def _check(self, response: httpx.Response, permission: str) -> None:
         if response.status_code in (401, 403):
             raise _unavailable(
-                f"Immich at {self.url} refuses IMMICH_API_KEY (status {response.status_code}). Make a key in Immich "
-                "under Account "
-                f"settings, API keys, with {permission}."
+                f"Immich at {shown_url(self.url)} refuses IMMICH_API_KEY (status {response.status_code}). Make a key "
+                f"in Immich under Account settings, API keys, with {permission}."
             )
         if not response.is_success:
             raise _unavailable(
-                f"Immich at {self.url} answered with status {response.status_code}. Its log may say why."
+                f"Immich at {shown_url(self.url)} answered with status {response.status_code}. Its log may say why."
             )
 
     @asynccontextmanager
@@ -92,7 +92,7 @@ class ImmichClient:
                 yield response
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise _unavailable(
-                f"Immich at {self.url} cannot be asked ({type(error).__name__}: {error}). Is IMMICH_URL right, and is "
+                f"Immich at {shown_url(self.url)} cannot be asked ({_reason(error)}). Is IMMICH_URL right, and is "
                 "it running?"
             ) from error
 
@@ -106,6 +106,11 @@ def immich_client(config: Settings) -> ImmichClient:
     return ImmichClient(
         config.immich_url.rstrip("/"), config.immich_api_key.get_secret_value().strip(), config.max_body_bytes
     )
+
+
+def _reason(error: Exception) -> str:
+    """Return what `error` says; of an address that is none only that, since the text may hold a piece of a password."""
+    return type(error).__name__ if isinstance(error, httpx.InvalidURL) else f"{type(error).__name__}: {error}"
 
 
 def _unavailable(message: str) -> ServiceError:

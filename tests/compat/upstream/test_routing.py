@@ -186,7 +186,7 @@ def test_while_upstreams_are_down_their_tasks_are_502_and_local_ones_go_on() -> 
     assert state == {
         "routes": {"clip": "local", "facial-recognition": "upstream", "ocr": "local"},
         "fallback": False,
-        "upstreams": [{"url": url, "up": False, "in_flight": 0, "reason": "it does not answer GET /ping"}],
+        "upstreams": [{"upstream": 1, "up": False, "in_flight": 0, "reason": "it does not answer GET /ping"}],
         "waiting": 0,
     }
 

@@ -73,6 +73,15 @@ def test_an_immich_that_is_not_there_is_unavailable() -> None:
     assert "IMMICH_URL" in error.message
 
 
+@pytest.mark.parametrize(
+    "url", ["http://me:SECRET@127.0.0.1:1", "http://me:SECRET@", "http://me:SEC/RET@host:x", "http://127.0.0.1:SECRET@"]
+)
+def test_what_an_address_holds_beside_its_host_is_not_told(url: str) -> None:
+    message = refused(ImmichClient(url, "key", 1000)).message
+    assert "SEC" not in message
+    assert "IMMICH_URL" in message
+
+
 @pytest.mark.parametrize("url", ["nonsense", "http://[", "ftp://host"])
 def test_an_address_that_is_none_is_said_to_be_wrong(url: str) -> None:
     assert "IMMICH_URL" in refused(ImmichClient(url, "key", 1000)).message
