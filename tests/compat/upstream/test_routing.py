@@ -295,9 +295,9 @@ def test_the_service_is_ready_unless_nothing_at_all_can_be_answered() -> None:
     ("settings", "told"),
     [
         ({"route_faces": "upstream"}, "ROUTE_FACES=upstream needs IMMICH_API"),
-        ({"immich_api": "gpu-box:3003"}, "not an address like http://"),
-        ({"immich_api": "http://gpu-box:3003,ftp://b"}, "'ftp://b' is not an address"),
-        ({"immich_api": "http://"}, "not an address"),
+        ({"immich_api": "gpu-box:3003"}, "must read like http://gpu-box"),
+        ({"immich_api": "http://gpu-box:3003,ftp://b"}, "must read like http://gpu-box"),
+        ({"immich_api": "http://"}, "must read like http://gpu-box"),
         ({"immich_api": "http://a:port"}, "Port"),
         ({"immich_api": "http://me:hush@gpu-box"}, "UPSTREAM_HEADER"),
         ({"upstream_header": "hush"}, "Name: value"),
