@@ -10,5 +10,5 @@ settings.load_profile("no deadline")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # runners.pictures.decode says so once for a process; pytest sets the filters anew for each test.
+    # runners.pictures.header sets this once for a process; pytest sets the filters anew for each test.
     config.addinivalue_line("filterwarnings", r"ignore:::PIL\..*")

@@ -29,7 +29,7 @@ from compat.upstream.pool import UpstreamDown, UpstreamPool
 from errors import ErrorCode, ServiceError
 from models.catalog import Catalog
 from runners.contract import ImageJob, Runners, TextJob
-from runners.pictures.decode import Header, read_header
+from runners.pictures.header import Header, read_header
 from serving import status_page
 from serving.body import Intake
 from serving.exchange import Fields, answered, started

@@ -20,7 +20,7 @@ from compat.mtphotos.answers import clip_answer, face_models, faces_answer, ocr_
 from errors import ErrorCode, ServiceError
 from models.catalog import Catalog, Task
 from runners.contract import FaceOptions, ImageJob, OcrOptions, Runners, TextJob
-from runners.pictures.decode import read_header
+from runners.pictures.header import read_header
 from serving.body import Intake
 from serving.exchange import Fields, answered, started
 from serving.key import require_key

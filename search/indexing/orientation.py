@@ -8,7 +8,8 @@ import io
 
 from PIL import Image
 
-from runners.pictures.decode import FORMATS, decode, read_header
+from runners.pictures.decode import decode
+from runners.pictures.header import FORMATS, read_header
 
 _ORIENTATION = 0x0112
 """EXIF tag (Exif 2.32, 4.6.4 A): 1 upright, 2 to 8 turned or mirrored."""

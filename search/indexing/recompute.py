@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from runners.contract import ImageJob, OcrOptions, Runners, TextLines
-from runners.pictures.decode import read_header
+from runners.pictures.header import read_header
 from search.store.records import Line, Text, Vector
 
 

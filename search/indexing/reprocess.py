@@ -20,7 +20,7 @@ import psycopg
 from psycopg import AsyncConnection, sql
 
 from errors import ErrorCode, ServiceError
-from runners.pictures.decode import read_header
+from runners.pictures.header import read_header
 from search.immich import rows as immich_rows
 from search.immich.client import immich_client
 from search.immich.sync import copy_document

@@ -23,6 +23,7 @@ from typing import Any
 import runners.faces
 import runners.ocr
 import runners.pictures.decode
+import runners.pictures.header
 from compat.immich.answers import clip_answer, faces_answer, ocr_answer, to_json
 from models.catalog import Task, load_catalog
 from models.resolve import resolve
@@ -162,7 +163,7 @@ def _once(kind: _Kind, model: Any, picture: bytes, config: Settings, watch: Stop
         (result,) = model.run([arrived])
     if isinstance(result, Failure):
         result.raise_()
-    header = runners.pictures.decode.read_header(picture, max_pixels=config.max_picture_pixels)
+    header = runners.pictures.header.read_header(picture, max_pixels=config.max_picture_pixels)
     with watch.measuring("serialise"):
         to_json(kind.answer(pickle.loads(pickle.dumps(result, protocol=5)), header.width, header.height))
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from errors import ErrorCode, ServiceError
-from runners.pictures.decode import FORMATS, Header, Picture, decode, decode_image, read_header
+from runners.pictures.decode import Picture, decode, decode_image
+from runners.pictures.header import FORMATS, Header, read_header
 
 R = TypeVar("R")
 LIMIT = 1_000_000

@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from runners.pictures.decode import FORMATS, Picture, decode, decode_image, read_header
+from runners.pictures.decode import Picture, decode, decode_image
+from runners.pictures.header import FORMATS, read_header
 from tests.runners.pictures.makers import HEIGHT, MANY, WIDTH, encoded, gradient, python
 
 
@@ -195,7 +196,7 @@ def test_a_model_may_keep_the_mode_of_the_file() -> None:
 # In a process of its own: pytest has filters of its own for each test.
 _READ_IN_THREADS = """
 import sys, threading, warnings
-from runners.pictures.decode import read_header
+from runners.pictures.header import read_header
 data = open(sys.argv[1], "rb").read()
 def read():
     for _ in range(150):

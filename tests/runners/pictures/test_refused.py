@@ -106,15 +106,27 @@ BOMBS = {
         tiff((270, 2**31, 8), (273, 2**30, 8), (279, 2**30, 8)),
         ErrorCode.UNREADABLE_PICTURE,
     ),
-    "png with a giant text": (
-        png(1, 1, png_chunk(b"zTXt", b"k\0\0" + DEFLATED_ZEROS), pixels=bytes(4)),
-        ErrorCode.UNREADABLE_PICTURE,
-    ),
-    "png with a giant profile": (
-        png(1, 1, png_chunk(b"iCCP", b"k\0\0" + DEFLATED_ZEROS), pixels=bytes(4)),
-        ErrorCode.UNREADABLE_PICTURE,
-    ),
 }
+
+
+METADATA = {
+    "a giant text": png_chunk(b"zTXt", b"k\0\0" + DEFLATED_ZEROS),
+    "a giant profile": png_chunk(b"iCCP", b"k\0\0" + DEFLATED_ZEROS),
+    "a wrong checksum": png_chunk(b"pHYs", bytes(9))[:-1] + b"?",
+    "an odd profile": png_chunk(b"iCCP", b"no null byte"),
+    "a damaged EXIF block": png_chunk(b"eXIf", b"II*\0\xff\xff\xff\xff"),
+    "a short chunk": png_chunk(b"gAMA", b""),
+}
+
+
+@pytest.mark.parametrize("name", METADATA)
+@pytest.mark.parametrize("upright", [False, True])
+def test_metadata_of_a_png_that_is_not_used_does_not_matter(name: str, upright: bool) -> None:
+    chunk = METADATA[name]
+    data = png(1, 1, chunk, pixels=b"\0\1\2\3")
+    assert decode(data, max_pixels=MANY, upright=upright).pixels.tolist() == [[[1, 2, 3]]]
+    end = len(data) - 12
+    assert decode(data[:end] + chunk + data[end:], max_pixels=MANY).pixels.tolist() == [[[1, 2, 3]]]
 
 
 @pytest.mark.parametrize("name", BOMBS)
@@ -136,10 +148,15 @@ def test_directories_that_point_in_a_circle_end() -> None:
     assert decode(bytes(data), max_pixels=MANY).pixels.shape == (10, 10, 3)
 
 
+def _with_metadata(name: str) -> bytes:
+    return png(1, 1, METADATA[name], pixels=bytes(4))
+
+
 _PEAK = """
 import resource, sys
 from PIL import Image
-from runners.pictures.decode import decode, read_header
+from runners.pictures.decode import decode
+from runners.pictures.header import read_header
 from errors import ServiceError
 Image.init()
 decode(open(sys.argv[1], "rb").read(), max_pixels=100_000_000)  # a small good one, so that code and codecs are loaded
@@ -160,7 +177,7 @@ def test_refusing_bombs_takes_little_memory(tmp_path: Path) -> None:
     good = tmp_path / "good"
     good.write_bytes(encoded(gradient(), "TIFF", compression="tiff_adobe_deflate"))
     paths = []
-    for number, (data, _) in enumerate(BOMBS.values()):
+    for number, data in enumerate([*(data for data, _ in BOMBS.values()), *map(_with_metadata, METADATA)]):
         paths.append(tmp_path / f"bomb{number}")
         paths[-1].write_bytes(data)
     # The largest of the files is 20 MB, held twice; the bombs would be gigabytes.
