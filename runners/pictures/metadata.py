@@ -108,10 +108,10 @@ def png_without_metadata(data: bytes, *, header_only: bool = False) -> bytes | N
         return None
     if header_only:
         return b"".join([*parts, data[position : position + 8]])
-    end = _end_of_pixels(data, position)
-    if end is None:
+    end_of_pixels = _end_of_pixels(data, position)
+    if end_of_pixels is None:
         return None
-    return b"".join([*parts, data[position:end], _PNG_END if end <= len(data) else b""])
+    return b"".join([*parts, data[position:end_of_pixels], _PNG_END if end_of_pixels <= len(data) else b""])
 
 
 def _is_whole_exif(data: bytes, position: int, end: int) -> bool:

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from PIL import Image
 
-from runners.pictures.decode import FORMATS
+from runners.pictures.header import FORMATS
 
 VIDEO_SUFFIXES = frozenset({"mp4", "mov", "mkv", "avi", "webm", "m4v"})
 HEIC_SUFFIXES = frozenset({"heic", "heif", "hif"})
