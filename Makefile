@@ -4,9 +4,12 @@
 FITS := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.10 python3; do \
 	$$python -c '$(FITS)' 2>/dev/null && echo $$python && break; done)
-VENV := .venv
+# Another version of BentoML than the lock's, in an environment of its own: make test BENTOML=1.4.40
+VENV := .venv$(if $(BENTOML),-bentoml-$(BENTOML))
 BIN := $(VENV)/bin
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --no-warn-conflicts --quiet
+
+OTHER_BENTOML = $(if $(BENTOML),@$(PIP_INSTALL) bentoml==$(BENTOML))
 
 # BentoML reports usage home by default.
 export BENTOML_DO_NOT_TRACK = True
@@ -86,6 +89,7 @@ $(VENV)/.made:
 $(VENV)/.serve: requirements.lock | $(VENV)/.made
 	@echo "Installing what serving needs (about 600 MB on disk, once; half a minute and the download)."
 	@$(PIP_INSTALL) --no-deps -r requirements.lock
+	$(OTHER_BENTOML)
 	@touch $@
 
 $(VENV)/.demo: requirements-test.lock $(VENV)/.serve
@@ -97,7 +101,8 @@ $(VENV)/.test: requirements-test.lock $(VENV)/.serve
 	@echo "Installing what the tests need besides (PyTorch among it: about 1.5 GB on disk, once; a minute and the download)."
 	@$(PIP_INSTALL) --no-deps -r requirements-test.lock
 	@$(PIP_INSTALL) --constraint requirements-test.lock torch==2.13.0
+	$(OTHER_BENTOML)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-bentoml-* .mypy_cache .ruff_cache .pytest_cache .hypothesis

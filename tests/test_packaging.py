@@ -222,6 +222,15 @@ def test_a_changed_lock_is_installed(made: str) -> None:
     assert "--no-deps -r requirements.lock" in planned.stdout
 
 
+def test_another_version_of_bentoml_is_installed_last_and_apart() -> None:
+    planned = make("--dry-run", "test", "BENTOML=1.4.40").stdout
+    steps = [line for line in planned.splitlines() if " pip install " in line]
+    assert all(line.strip().startswith(".venv-bentoml-1.4.40/bin/python") for line in steps)
+    assert [line.split()[-1] for line in steps if "bentoml==" in line] == ["bentoml==1.4.40"] * 2
+    assert "bentoml==1.4.40" in steps[-1]
+    assert "bentoml==" not in make("--dry-run", "test", "VENV=.venv-none").stdout
+
+
 @pytest.mark.parametrize("python", ["/bin/false", "/nowhere/python3.11", ""])
 def test_a_python_that_does_not_fit_is_told_and_nothing_is_left_behind(python: str, tmp_path: Path) -> None:
     tried = make(f"PYTHON={python}", f"VENV={tmp_path / 'venv'}", "serve")
