@@ -50,6 +50,14 @@ UPSTREAM_IN_FLIGHT = Gauge(
 UPSTREAM_WAITING = Gauge(
     "immich_bento_upstream_waiting", "Requests that wait until an upstream has room.", multiprocess_mode="livesum"
 )
+SEARCH_SYNCED = Gauge(
+    "immich_bento_search_synced_timestamp_seconds",
+    "When the searched texts were last brought up to date with Immich's.",
+    multiprocess_mode="livemax",
+)
+SEARCH_SYNC_FAILURES = Counter(
+    "immich_bento_search_sync_failures", "Rounds of bringing the searched texts up to date that failed."
+)
 
 
 def forget_dead_processes() -> None:

@@ -18,7 +18,8 @@ from search.indexing.predictor import CannotGoOn, Predictor
 from search.indexing.progress import progress_bar, report
 from search.indexing.retries import RetryingDatabase
 from search.indexing.run import Run, Tally
-from search.store.database import Database, Source, open_database
+from search.store.database import Database, open_database
+from search.store.source import Source
 from settings import Settings
 
 _GOES_ON = "The same command goes on from here."

@@ -133,8 +133,9 @@ def _jobs(text: str) -> int:
 
 async def _migrate(options: argparse.Namespace, config: Settings) -> int:
     from search.store.database import open_database
+    from search.store.source import Switch
 
-    database = await open_database(config)
+    database = await open_database(config, switch=Switch.ALWAYS)
     await database.close()
     print(f"The database is up to date; search reads {database.source.value}, words are cut by {database.cutter}.")  # noqa: T201
     return OK
@@ -148,7 +149,8 @@ async def _index(options: argparse.Namespace, config: Settings) -> int:
 
 async def _sync(options: argparse.Namespace, config: Settings) -> int:
     from search.immich.sync import sync
-    from search.store.database import Source, open_database
+    from search.store.database import open_database
+    from search.store.source import Source
 
     database = await open_database(config)
     try:
@@ -173,9 +175,10 @@ async def _reprocess(options: argparse.Namespace, config: Settings) -> int:
 async def _stats(options: argparse.Namespace, config: Settings) -> int:
     from models.catalog import load_catalog
     from search.store.database import open_database
+    from search.store.source import Switch
     from search.store.statistics import statistics
 
-    database = await open_database(config)
+    database = await open_database(config, switch=Switch.NEVER)
     try:
         found = await statistics(database, load_catalog(config.model_catalog), config)
     finally:
@@ -187,8 +190,9 @@ async def _stats(options: argparse.Namespace, config: Settings) -> int:
 async def _failed(options: argparse.Namespace, config: Settings) -> int:
     from search.store.database import open_database
     from search.store.index import failures
+    from search.store.source import Switch
 
-    database = await open_database(config)
+    database = await open_database(config, switch=Switch.NEVER)
     try:
         async with database.connection() as connection:
             found = await failures(connection, owner=options.owner, limit=options.limit)

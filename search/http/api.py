@@ -197,7 +197,7 @@ class _NoParameters(BaseModel):
 )
 async def _stats(api: _Api, _: Annotated[_NoParameters, Query()]) -> Statistics:
     async with api.database() as database:
-        return await statistics(database, api.catalog, api.settings)
+        return await statistics(database, api.catalog, api.settings, api.life.sync)
 
 
 def create_app() -> FastAPI:

@@ -13,6 +13,7 @@ from errors import ErrorCode, ServiceError
 from settings import Settings
 
 if TYPE_CHECKING:
+    from search.immich.sync_status import SyncStatus
     from search.store.database import Database
 
 log = logging.getLogger("service")
@@ -28,7 +29,8 @@ class SearchLife:
         self._config = config
         self._database: Database | None = None
         self._trouble: str | None = None
-        self._work: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.sync: SyncStatus | None = None
 
     def start(self) -> None:
         """Begin to open the database; returns at once. Nothing at all happens unless ``SEARCH_ENABLED``, or while
@@ -40,10 +42,10 @@ class SearchLife:
                 "silence this."
             )
         elif self._config.search_enabled:
-            self._work = asyncio.create_task(self._run())
+            self._task = asyncio.create_task(self._run())
 
     def database(self) -> Database:
-        """The open database. Raises ``ServiceError`` SEARCH_UNAVAILABLE with the reason while there is none."""
+        """Return the open database. Raises ``ServiceError`` SEARCH_UNAVAILABLE with the reason while there is none."""
         if self._database is not None:
             return self._database
         if not self._config.search_enabled:
@@ -57,25 +59,33 @@ class SearchLife:
 
     async def close(self) -> None:
         """Close the database; the embedded one stops with its last user."""
-        if self._work is not None:
-            self._work.cancel()
+        if self._task is not None:
+            self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._work
+                await self._task
         if self._database is not None:
             database, self._database = self._database, None
             await database.close()
 
     async def _run(self) -> None:
-        self._database = database = await self._open()
-        log.info("Search is ready: pictures of %s, words cut by %s.", database.source.value, database.cutter)
-        if database.source.value != "standalone":
-            # Imported here, because words and their dictionary are large.
-            from search.immich.sync import keep_in_sync
+        # Imported here, because words and their dictionary are large.
+        from search.immich.sync import keep_in_sync
 
-            await keep_in_sync(database, self._config.search_sync_seconds)
+        while True:
+            before, self._database = self._database, await self._open()
+            if before is not None:
+                with contextlib.suppress(Exception):  # its connections end with it either way
+                    await before.close()
+            database = self._database
+            log.info("Search is ready: pictures of %s, words cut by %s.", database.source.value, database.cutter)
+            await keep_in_sync(database, self._config.search_sync_seconds, self._config.search_source, self._tell)
+            log.info("The database has another source now; it is opened anew.")
+
+    def _tell(self, status: SyncStatus) -> None:
+        self.sync = status
 
     async def _open(self) -> Database:
-        """The database as soon as it can be opened. Each new reason why it cannot is logged once."""
+        """Return the database as soon as it can be opened. Each new reason why it cannot is logged once."""
         from search.store.database import open_database
 
         while True:

@@ -1,4 +1,4 @@
-"""Keeps the searched texts (``ocr_document``) up to date with what Immich has read. Immich's tables are only read.
+"""Keep the searched texts (``ocr_document``) up to date with what Immich has read. Immich's tables are only read.
 
 Immich sets ``asset_job_status."ocrAt"`` when it has read a picture, after it wrote the lines; a document remembers the
 ``ocrAt`` that it was made from. Deleted pictures, and pictures whose ``ocrAt`` was taken away, lose their document.
@@ -16,17 +16,19 @@ from uuid import UUID
 import psycopg
 from psycopg import AsyncConnection
 
+import metrics
 from errors import ErrorCode, ServiceError
-from search.store.database import Connection, Database, Source
+from search.immich.sync_status import SyncStatus
+from search.store.database import Connection, Database
 from search.store.documents import put_document
+from search.store.errors import SourceSwitched, database_errors
+from search.store.source import SYNC_LOCK, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 log = logging.getLogger("service")
 
-_LOCK = 0x696D6D6963680002
-"""Key of the advisory lock: one process at a time copies texts."""
 _BATCH = 200
 """Pictures in one transaction: memory and lost work are bounded by it."""
 _THOROUGH_EVERY = 60
@@ -62,6 +64,7 @@ async def sync(db: Database, *, thorough: bool = False) -> SyncReport:
     while True:
         async with db.connection() as connection:
             await _lock(connection)
+            await _check_source(connection, db)
             rows = await (
                 await connection.execute(
                     "SELECT * FROM immich_ai.stale_documents(%s, %s, %s)", (after, _BATCH, thorough)
@@ -74,6 +77,7 @@ async def sync(db: Database, *, thorough: bool = False) -> SyncReport:
         after = rows[-1]["asset_id"]
     async with db.connection() as connection:
         await _lock(connection)
+        await _check_source(connection, db)
         dropped = await (await connection.execute("SELECT immich_ai.drop_deleted() AS removed")).fetchone()
     return replace(report, removed=dropped["removed"] if dropped else 0)
 
@@ -92,31 +96,63 @@ async def copy_document(connection: AsyncConnection[Any], asset_id: UUID, *, mod
         await _put(connection, row, model)
 
 
-async def keep_in_sync(db: Database, every: float) -> None:
-    """``sync`` now and every ``every`` seconds, for ever. What goes wrong is logged, each new reason once, and tried
-    again.
+async def keep_in_sync(db: Database, every: float, wanted: str, tell: Callable[[SyncStatus], None]) -> None:
+    """Sync now and every ``every`` seconds; return when the database should be opened anew, for another source.
+
+    What goes wrong is told to ``tell``, counted in a metric, logged (each new reason once), and tried again after
+    pauses that double up to ten times ``every``. ``wanted``: the value of SEARCH_SOURCE.
     """
-    trouble, rounds = "", 0
+    status, rounds = SyncStatus(), 0
     while True:
         try:
-            report = await sync(db, thorough=rounds % _THOROUGH_EVERY == 0)
+            with database_errors():
+                if await _has_another_source(db, wanted):
+                    return
+                report = await sync(db, thorough=rounds % _THOROUGH_EVERY == 0)
             if report != SyncReport():
                 log.info("%s", report)
-            trouble, rounds = "", rounds + 1
-        except (ServiceError, psycopg.Error) as error:
-            reason = str(error).partition("\n")[0]
-            if reason != trouble:
-                log.warning(
-                    "Immich's texts could not be taken over: %s. It is tried again every %g s.",
-                    reason.rstrip("."),
-                    every,
-                )
-            trouble = reason
-        await asyncio.sleep(every)
+            status, rounds = SyncStatus(synced_at=datetime.now(timezone.utc)), rounds + 1
+            metrics.SEARCH_SYNCED.set_to_current_time()
+        except SourceSwitched:
+            return
+        except Exception as error:  # noqa: BLE001 - the loop must outlive any; it is told and logged
+            status = _failed(status, error)
+        tell(status)
+        await asyncio.sleep(every * min(2 ** max(status.failures - 1, 0), 10))
+
+
+def _failed(before: SyncStatus, error: Exception) -> SyncStatus:
+    known = isinstance(error, ServiceError | psycopg.Error)
+    reason = f"{type(error).__name__}; the service's log has the details."
+    if known:
+        reason = str(error).partition("\n")[0].rstrip(".") + "."
+    if reason != before.trouble:
+        log.warning("Search could not be kept up to date: %s It is tried again.", reason, exc_info=not known)
+    metrics.SEARCH_SYNC_FAILURES.inc()
+    return SyncStatus(synced_at=before.synced_at, failures=before.failures + 1, trouble=reason)
+
+
+async def _has_another_source(db: Database, wanted: str) -> bool:
+    """Return whether the database was switched, or has got Immich's tables while our own index is empty."""
+    async with db.connection() as connection:
+        row = await (await connection.execute(_SOURCES)).fetchone()
+    if row is None or row["stored"] != db.source.value:
+        return True
+    return wanted == "auto" and db.source is Source.STANDALONE and row["found"] != row["stored"] and not row["own"]
+
+
+async def _check_source(connection: Connection, db: Database) -> None:
+    """Raise ``SourceSwitched`` unless the views show the source that ``db`` was opened for.
+
+    Call it under the lock of ``_lock``, which whoever switches takes too.
+    """
+    row = await (await connection.execute(_SOURCES)).fetchone()
+    if row is None or row["stored"] != db.source.value:
+        raise SourceSwitched("The database was switched to another source meanwhile; nothing was changed. Start again.")
 
 
 async def _lock(connection: Connection) -> None:
-    await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+    await connection.execute("SELECT pg_advisory_xact_lock(%s)", (SYNC_LOCK,))
 
 
 async def _take_over(connection: Connection, row: Mapping[str, Any], report: SyncReport) -> SyncReport:
@@ -145,6 +181,10 @@ async def _put(connection: AsyncConnection[Any], row: Mapping[str, Any], model: 
     )
 
 
+_SOURCES = """
+SELECT (SELECT value FROM immich_ai.setting WHERE name = 'source') AS stored, immich_ai.detect_source() AS found,
+       EXISTS (SELECT FROM immich_ai.asset) AS own
+"""
 _FAILED = """
 INSERT INTO immich_ai.failure (asset_id, task, code, message) VALUES (%s, 'ocr', %s, %s)
 ON CONFLICT (subject, task) DO UPDATE SET

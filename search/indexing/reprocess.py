@@ -29,9 +29,10 @@ from search.indexing.formats import Kind
 from search.indexing.recompute import Recompute
 from search.indexing.redo import Redone, RedoTask
 from search.store import index as store
-from search.store.database import Database, Source
+from search.store.database import Database
 from search.store.models_in_use import ModelsInUse
 from search.store.records import Asset, Text, Vector
+from search.store.source import Source
 from settings import Settings
 
 Connection: TypeAlias = "AsyncConnection[dict[str, Any]]"

@@ -20,9 +20,10 @@ from search.query.answers import ClipPart, Hit, Mode, OcrPart, SearchAnswer, Sea
 from search.query.highlight import matching_lines, needles_of
 from search.query.parse import Alternative, ParsedQuery, parse
 from search.query.words import words_query
-from search.store.database import Database, Source
+from search.store.database import Database
 from search.store.errors import STATEMENT_SECONDS
 from search.store.records import Vector
+from search.store.source import Source
 from settings import Settings
 
 _OCR_HITS = 500

@@ -8,7 +8,6 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
@@ -21,7 +20,8 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from search.embedded.server import EmbeddedServer
 from search.store import migrations
-from search.store.errors import SearchUnavailable
+from search.store.errors import SearchUnavailable, what_is_missing
+from search.store.source import Source, Switch, choose_source, setting
 from settings import Settings
 
 log = logging.getLogger("service")
@@ -33,16 +33,12 @@ _ROOTS_FOLDER = Path("/var/lib/immich-bento")
 _POOL_SIZE = 8
 _GET_TIMEOUT = 10.0
 """Seconds to wait for a connection before the caller is told that search is unavailable."""
+_RECONNECT_TIMEOUT = 3.0
+"""Seconds of growing pauses, after which the pool starts anew with short ones. With its default, five minutes, search
+was away for most of a minute after the database was back.
+"""
 _OLDEST, _NEWEST = 14, 18
 _OLDEST_PGVECTOR = (0, 5)
-
-
-class Source(str, Enum):
-    """Whose pictures are searched: the values of SEARCH_SOURCE."""
-
-    STANDALONE = "standalone"
-    IMMICH = "immich"
-    IMMICH_1_134 = "immich-1.134"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +72,7 @@ class Database:
             configure=self._configure,
             check=AsyncConnectionPool.check_connection,  # one that died with the server is replaced, not handed out
             name="search",
+            reconnect_timeout=_RECONNECT_TIMEOUT,
         )
 
     @contextlib.asynccontextmanager
@@ -126,11 +123,12 @@ class Database:
             await asyncio.to_thread(self._server.close)
 
 
-async def open_database(config: Settings, *, migrate: bool = True) -> Database:
-    """The database that ``config`` names, checked, its schema up to date, its source chosen.
+async def open_database(config: Settings, *, migrate: bool = True, switch: Switch = Switch.IF_HARMLESS) -> Database:
+    """Open the database that ``config`` names: checked, its schema up to date, its source chosen.
 
     ``migrate``: bring the schema up to date first, which takes a role that owns it; without, a role that may only read
-    is enough. Raises ``ServiceError`` SEARCH_UNAVAILABLE with what is wrong and what to do.
+    is enough. ``switch``: when another source than the database is set up for may be chosen. Raises ``ServiceError``
+    SEARCH_UNAVAILABLE with what is wrong and what to do.
     """
     server = None if config.database_url is not None else EmbeddedServer(embedded_folder(config))
     try:
@@ -138,7 +136,7 @@ async def open_database(config: Settings, *, migrate: bool = True) -> Database:
         if server is not None:
             conninfo = await asyncio.to_thread(server.start)
         assert conninfo is not None  # noqa: S101
-        facts = await asyncio.to_thread(examine, conninfo, config.search_source, migrate)
+        facts = await asyncio.to_thread(examine, conninfo, config.search_source, migrate, switch)
         database = Database(conninfo, facts, server)
         await database.open()
     except BaseException:
@@ -157,7 +155,7 @@ def embedded_folder(config: Settings) -> Path:
     return config.search_folder
 
 
-def examine(conninfo: str, wanted: str, migrate: bool) -> Facts:
+def examine(conninfo: str, wanted: str, migrate: bool, switch: Switch = Switch.IF_HARMLESS) -> Facts:
     """Check the database, bring it up to date if ``migrate``, point it at the source ``wanted`` (a value of
     SEARCH_SOURCE). Blocks.
     """
@@ -178,8 +176,8 @@ def examine(conninfo: str, wanted: str, migrate: bool) -> Facts:
                     f"The database lacks {', '.join(missing)}. Run `python -m search migrate` as its owner first."
                 )
             _check_pgvector(connection)
-            source = _choose_source(connection, wanted, migrate=migrate, changed=changed)
-            cutter = _setting(connection, "cutter")
+            source = choose_source(connection, wanted, switch, may_write=migrate, changed=changed)
+            cutter = setting(connection, "cutter")
             schema = migrations.vector_schema(connection) or "public"
     except psycopg.OperationalError as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
@@ -187,10 +185,12 @@ def examine(conninfo: str, wanted: str, migrate: bool) -> Facts:
             f"The database of search cannot be used: {reason}. Check DATABASE_URL and that it runs."
         ) from error
     except psycopg.errors.InsufficientPrivilege as error:
-        reason = str(error).partition("\n")[0]
         raise SearchUnavailable(
-            f"The role of DATABASE_URL lacks a right: {reason}. See docs/search-setup.md."
+            f"The role of DATABASE_URL lacks a right: {error.diag.message_primary}. `python -m search grants` prints "
+            "the statements that give it."
         ) from error
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedFunction) as error:
+        raise what_is_missing(error) from error
     path = dict.fromkeys((migrations.SCHEMA, schema, "public"))
     return Facts(source, cast(Cutter, cutter), tuple(path))
 
@@ -212,27 +212,3 @@ def _check_pgvector(connection: psycopg.Connection[Any]) -> None:
             f"The database has pgvector {version}; search needs 0.5 or newer. Upgrade it, then `ALTER EXTENSION "
             "vector UPDATE`."
         )
-
-
-def _choose_source(connection: psycopg.Connection[Any], wanted: str, *, migrate: bool, changed: bool) -> Source:
-    row = connection.execute("SELECT immich_ai.detect_source()").fetchone()
-    found = Source(row[0] if row else Source.STANDALONE.value)
-    source = found if wanted == "auto" else Source(wanted)
-    if source not in (found, Source.STANDALONE):
-        raise SearchUnavailable(
-            f"SEARCH_SOURCE is {source.value}, but the database has no tables of it (it looks like: {found.value})."
-        )
-    if changed or _setting(connection, "source") != source.value:
-        if not migrate:
-            raise SearchUnavailable(
-                f"The database is set up for another source than {source.value}. Run `python -m search migrate` as "
-                "its owner."
-            )
-        connection.execute("SELECT immich_ai.use_source(%s)", (source.value,))
-        log.info("Search reads the source %s.", source.value)
-    return source
-
-
-def _setting(connection: psycopg.Connection[Any], name: str) -> str | None:
-    row = connection.execute("SELECT value FROM immich_ai.setting WHERE name = %s", (name,)).fetchone()
-    return row[0] if row else None

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from errors import ErrorCode, ServiceError
+
+if TYPE_CHECKING:
+    import psycopg
 
 STATEMENT_SECONDS = 5
 """How long one query of a search may take."""
@@ -19,6 +23,10 @@ class SearchUnavailable(ServiceError):
 
     def __reduce__(self) -> tuple[type[SearchUnavailable], tuple[str]]:
         return type(self), (self.message,)
+
+
+class SourceSwitched(SearchUnavailable):
+    """The database was switched to another source while it was open: whoever has it open opens it anew."""
 
 
 @contextmanager
@@ -40,7 +48,7 @@ def database_errors() -> Iterator[None]:
         psycopg.errors.UndefinedFunction,
         psycopg.errors.InvalidSchemaName,
     ) as error:
-        raise SearchUnavailable(_missing(error.diag.message_primary or "")) from error
+        raise what_is_missing(error) from error
     except psycopg.errors.InsufficientPrivilege as error:
         raise SearchUnavailable(
             f"The role of DATABASE_URL lacks a right: {error.diag.message_primary}. `python -m search grants` prints "
@@ -50,10 +58,14 @@ def database_errors() -> Iterator[None]:
         raise SearchUnavailable(f"The database does not answer ({type(error).__name__}: {error}).") from error
 
 
-def _missing(what: str) -> str:
+def what_is_missing(error: psycopg.Error) -> SearchUnavailable:
+    """Return what a table, column or function that is not there means."""
+    what = error.diag.message_primary or str(error)
     if "immich_ai" in what:
-        return f"The schema of search is not complete: {what}. Run `python -m search migrate`; restart the service."
-    return (
+        return SearchUnavailable(
+            f"The schema of search is not complete: {what}. Run `python -m search migrate`, then restart the service."
+        )
+    return SearchUnavailable(
         f"This Immich is not known: {what}. docs/search-setup.md has the versions that search works with; a newer "
         "version of this software may know it."
     )

@@ -13,7 +13,6 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 
 from search.store.errors import SearchUnavailable
 
@@ -36,23 +35,23 @@ def migrate(conninfo: str, folder: Path = FOLDER) -> tuple[str, ...]:
     SEARCH_UNAVAILABLE where pgvector is missing, where the role may not do it, and where the database is ahead of the
     code.
     """
-    try:
-        with psycopg.connect(conninfo, autocommit=True, application_name="immich-bento migrate") as connection:
-            if not pending(connection, folder) and _exists(connection, "migration"):
-                return ()
+    with psycopg.connect(conninfo, autocommit=True, application_name="immich-bento migrate") as connection:
+        if not pending(connection, folder) and _exists(connection, "migration"):
+            return ()
+        try:
             connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
             _create_schema(connection)
             _create_marks(connection)
             names = pending(connection, folder)
             for name in names:
                 _apply(connection, folder, name)
-            return names
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise SearchUnavailable(
-            f"The role {_role(conninfo)!r} may not change the schema {SCHEMA} ({_first_line(error)})."
-            " Run `python -m search migrate` once as the owner of the database; searching needs SELECT alone "
-            "(docs/search-setup.md)."
-        ) from error
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise SearchUnavailable(
+                f"The role {connection.info.user!r} may not change the schema {SCHEMA} ({error.diag.message_primary})."
+                " Run `python -m search migrate` once as the owner of the database; searching needs SELECT alone "
+                "(docs/search-setup.md)."
+            ) from error
+        return names
 
 
 def pending(connection: psycopg.Connection[Any], folder: Path = FOLDER) -> tuple[str, ...]:
@@ -137,11 +136,3 @@ def _apply(connection: psycopg.Connection[Any], folder: Path, name: str) -> None
         connection.execute((folder / f"{name}.sql").read_bytes())
         connection.execute("INSERT INTO immich_ai.migration (name) VALUES (%s)", (name,))
     log.info("Database brought up to date: %s.", name)
-
-
-def _role(conninfo: str) -> str:
-    return str(conninfo_to_dict(conninfo).get("user", ""))
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from models.catalog import Catalog
 from search.answers import Answer, Note
+from search.immich.sync_status import SyncStatus
 from search.store.models_in_use import StoredVectors, models_in_use, stored_vectors
 from settings import Settings
 
@@ -45,9 +46,13 @@ class Statistics(Answer):
     stored_models: Sequence[StoredVectors]
     notes: Sequence[Note]
     """What is wrong with the models in use."""
+    sync: SyncStatus | None = None
+    """null where the service does not follow Immich."""
 
 
-async def statistics(database: Database, catalog: Catalog, config: Settings) -> Statistics:
+async def statistics(
+    database: Database, catalog: Catalog, config: Settings, sync: SyncStatus | None = None
+) -> Statistics:
     """Count now; this takes some tenths of a second at 100,000 pictures."""
     source = database.source.value
     async with database.connection() as connection:
@@ -62,6 +67,7 @@ async def statistics(database: Database, catalog: Catalog, config: Settings) -> 
         models=ModelNames(clip=models.clip, ocr=models.ocr),
         stored_models=stored,
         notes=[Note(code=error.code.value, message=error.message) for error in refusals],
+        sync=sync if source != "standalone" else None,
     )
 
 

@@ -261,6 +261,14 @@ def test_a_database_that_goes_away_is_unavailable(database: Database) -> None:
     assert code(Api(database).ask("GET", "/stats")) == (503, "search_unavailable")
 
 
+def test_an_immich_that_is_not_known_is_unavailable(immich_database: Database) -> None:
+    rows(immich_database, "alter table public.smart_search rename to vectors")
+    for path in ("/stats", "/search?q=a&mode=clip"):
+        response = Api(immich_database).ask("GET", path)
+        assert code(response) == (503, "search_unavailable")
+        assert "This Immich is not known" in response.json()["detail"]
+
+
 def test_a_right_that_the_role_lacks_is_named(immich_database: Database) -> None:
     name = f"nobody_{uuid4().hex[:8]}"
     rows(immich_database, f"create role {name} login password '{name}'")

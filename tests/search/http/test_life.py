@@ -9,7 +9,9 @@ import pytest
 from errors import ErrorCode, ServiceError
 from search.http import life as life_module
 from search.http.life import SearchLife
+from search.immich import sync as sync_module
 from search.store import database as module
+from search.store.source import Source
 from settings import Settings
 from tests.search.indexing.redoing import settings
 
@@ -20,7 +22,7 @@ def test_a_database_is_opened_in_the_background_and_tried_again(
     attempts = []
 
     class Opened:
-        source, cutter, closed = module.Source.STANDALONE, "jieba", False
+        source, cutter, closed = Source.STANDALONE, "jieba", False
 
         async def close(self) -> None:
             self.closed = True
@@ -37,7 +39,7 @@ def test_a_database_is_opened_in_the_background_and_tried_again(
         life = SearchLife(settings())
         life.start()
         told = []
-        while len(attempts) < 4 or not life._work or not life._work.done():
+        while len(attempts) < 4 or not followed:
             try:
                 life.database()
             except ServiceError as error:
@@ -48,7 +50,14 @@ def test_a_database_is_opened_in_the_background_and_tried_again(
         await life.close()
         assert opened.closed
 
+    followed = []
+
+    async def keep_in_sync(database: object, *_: object) -> None:
+        followed.append(database)
+        await asyncio.sleep(3600)
+
     monkeypatch.setattr(module, "open_database", open_database)
+    monkeypatch.setattr(sync_module, "keep_in_sync", keep_in_sync)
     monkeypatch.setattr(life_module, "_RETRY_AFTER", 0.02)
     with caplog.at_level("INFO", "service"):
         asyncio.run(play())

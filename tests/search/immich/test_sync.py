@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,8 +13,11 @@ import pytest
 
 from search.immich import sync as sync_module
 from search.immich.sync import SyncReport, copy_document, keep_in_sync, sync
-from search.store.database import Database
+from search.immich.sync_status import SyncStatus
+from search.store.database import Database, examine
 from search.store.documents import put_document
+from search.store.errors import SourceSwitched
+from search.store.source import Source
 from tests.search.immich.library import START, Library
 
 
@@ -221,20 +225,24 @@ def test_nothing_is_synced_into_our_own_index(database: Database) -> None:
         assert connection.execute("SELECT count(*) FROM immich_ai.ocr_document").fetchone() == (1,)
 
 
-def test_the_loop_goes_on_after_an_error_and_says_each_reason_once(
+def test_the_loop_goes_on_after_an_error_says_each_reason_once_and_tells_how_it_is(
     immich_database: Database, library: Library, caplog: pytest.LogCaptureFixture
 ) -> None:
     asset = library.upload()
     library.read(asset, ["text"])
     library.connection.execute("ALTER TABLE asset_ocr RENAME COLUMN text TO words")
 
+    told: list[SyncStatus] = []
+
     async def story() -> None:
-        loop = asyncio.create_task(keep_in_sync(immich_database, 0.01))
+        loop = asyncio.create_task(keep_in_sync(immich_database, 0.01, "auto", told.append))
         while not caplog.records:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
         library.connection.execute("ALTER TABLE asset_ocr RENAME COLUMN words TO text")
         while asset not in texts(library):
+            await asyncio.sleep(0.01)
+        while told[-1].failures:
             await asyncio.sleep(0.01)
         loop.cancel()
 
@@ -244,4 +252,62 @@ def test_the_loop_goes_on_after_an_error_and_says_each_reason_once(
         record.getMessage() for record in caplog.records if record.name == "service" and record.levelname == "WARNING"
     ]
     assert len(warnings) == 1
-    assert "does not exist" in warnings[0]
+    assert "This Immich is not known" in warnings[0]
+    assert told[0].failures == 1
+    assert "does not exist" in str(told[0].trouble)
+    assert (told[-1].failures, told[-1].trouble) == (0, None)
+    assert told[-1].synced_at is not None
+
+
+def test_the_loop_goes_on_after_an_error_of_ours(
+    immich_database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = iter([True, False])
+
+    async def sync_or_fail(db: Database, *, thorough: bool = False) -> SyncReport:
+        if next(broken):
+            raise ZeroDivisionError
+        raise SourceSwitched("Enough.")
+
+    monkeypatch.setattr(sync_module, "sync", sync_or_fail)
+    told: list[SyncStatus] = []
+    asyncio.run(keep_in_sync(immich_database, 0.01, "auto", told.append))
+    assert "ZeroDivisionError" in str(told[0].trouble)
+    assert any(record.exc_info for record in caplog.records)
+
+
+def test_the_loop_ends_where_the_database_got_another_source(database: Database, immich_database: Database) -> None:
+    with psycopg.connect(immich_database.conninfo, autocommit=True) as connection:
+        connection.execute("SELECT immich_ai.use_source('standalone')")
+    asyncio.run(asyncio.wait_for(keep_in_sync(immich_database, 0.01, "auto", lambda status: None), 10))
+    with psycopg.connect(database.conninfo, autocommit=True) as connection:
+        connection.execute((Path(__file__).parent / "tables_2_5.sql").read_bytes())
+    asyncio.run(asyncio.wait_for(keep_in_sync(database, 0.01, "auto", lambda status: None), 10))
+    assert examine(database.conninfo, "auto", migrate=True).source is Source.IMMICH
+
+
+def test_a_sync_deletes_nothing_where_the_source_is_not_its_own(immich_database: Database, library: Library) -> None:
+    asset = library.upload()
+    library.read(asset, ["发票"])
+    asyncio.run(sync(immich_database))
+    library.connection.execute("SELECT immich_ai.use_source('standalone')")
+    with pytest.raises(SourceSwitched):
+        asyncio.run(sync(immich_database))
+    assert asset in texts(library)
+
+
+def test_documents_of_our_own_index_outlive_a_time_with_immich(immich_database: Database, library: Library) -> None:
+    own = uuid4()
+    library.connection.execute(
+        "INSERT INTO immich_ai.asset (id, uri, kind, size, modified, content_hash)"
+        " VALUES (%s, '/a', 'image', 1, now(), '')",
+        (own,),
+    )
+
+    async def story() -> None:
+        async with immich_database.connection() as connection:
+            await put_document(connection, own, ["ours"], model="m", read_at=START)
+        await sync(immich_database, thorough=True)
+
+    asyncio.run(story())
+    assert own in texts(library)

@@ -14,9 +14,10 @@ import numpy as np
 from runners.contract import Float32
 from search.query.answers import Mode, SearchAnswer, SearchRequest
 from search.query.find import Embed, find
-from search.store.database import Database, Source
+from search.store.database import Database
 from search.store.documents import put_document
 from search.store.records import Vector
+from search.store.source import Source
 from settings import Settings
 
 MODEL = "tiny"

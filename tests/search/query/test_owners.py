@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from search.query.answers import Mode
-from search.store.database import Database, Source
+from search.store.database import Database
+from search.store.source import Source
 from tests.search.query.finding import MODEL, direction, embedding, found, id_of, names, owner_id, put
 
 PEOPLE = ("ann", "bob", "cid")

@@ -17,8 +17,9 @@ from pydantic import SecretStr
 
 from search.embedded.server import EmbeddedServer
 from search.store import database as database_module
-from search.store.database import Database, Facts, Source, embedded_folder, examine, open_database
+from search.store.database import Database, Facts, embedded_folder, examine, open_database
 from search.store.errors import SearchUnavailable
+from search.store.source import Source, Switch
 from settings import Settings
 from tests.open_folder import open_folder
 
@@ -51,10 +52,43 @@ def test_a_source_whose_tables_are_missing_is_refused(database: Database) -> Non
 
 
 def test_our_own_index_may_be_kept_beside_immichs_tables(immich_database: Database) -> None:
-    assert examine(immich_database.conninfo, "standalone", migrate=True).source is Source.STANDALONE
+    conninfo = immich_database.conninfo
+    assert examine(conninfo, "standalone", migrate=True, switch=Switch.ALWAYS).source is Source.STANDALONE
     with pytest.raises(SearchUnavailable, match="another source"):
-        examine(immich_database.conninfo, "immich", migrate=False)
-    assert examine(immich_database.conninfo, "immich", migrate=True).source is Source.IMMICH
+        examine(conninfo, "immich", migrate=False)
+    assert examine(conninfo, "immich", migrate=True, switch=Switch.ALWAYS).source is Source.IMMICH
+
+
+def test_only_the_person_switches_between_sources_that_have_pictures(immich_database: Database) -> None:
+    conninfo = immich_database.conninfo
+    for switch in (Switch.NEVER, Switch.IF_HARMLESS):
+        with pytest.raises(SearchUnavailable, match=r"another source \(immich\).*search migrate"):
+            examine(conninfo, "standalone", migrate=True, switch=switch)
+        assert examine(conninfo, "auto", migrate=True, switch=switch).source is Source.IMMICH
+    examine(conninfo, "standalone", migrate=True, switch=Switch.ALWAYS)
+    assert examine(conninfo, "auto", migrate=True, switch=Switch.NEVER).source is Source.STANDALONE
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO immich_ai.asset (uri, kind, size, modified, content_hash) VALUES ('/a', 'image', 1, now(), '')"
+        )
+    assert examine(conninfo, "auto", migrate=True).source is Source.STANDALONE
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute("DELETE FROM immich_ai.asset")
+    assert examine(conninfo, "auto", migrate=True).source is Source.IMMICH
+
+
+def test_an_immich_that_lost_its_tables_or_columns_is_not_known(immich_database: Database) -> None:
+    conninfo = immich_database.conninfo
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute("ALTER TABLE smart_search RENAME TO embeddings")
+    with pytest.raises(SearchUnavailable, match="This Immich is not known"):
+        examine(conninfo, "auto", migrate=True)
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute("ALTER TABLE embeddings RENAME TO smart_search")
+        connection.execute("ALTER TABLE smart_search RENAME COLUMN embedding TO vector")
+        connection.execute("UPDATE immich_ai.setting SET value = 'standalone' WHERE name = 'source'")
+    with pytest.raises(SearchUnavailable, match=r"This Immich is not known.*embedding"):
+        examine(conninfo, "auto", migrate=True)
 
 
 def test_a_block_is_one_transaction(database: Database) -> None:
