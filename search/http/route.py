@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from errors import ErrorCode, ServiceError
 from search.answers import Problem
+from serving.deadline import timeout
 from serving.exchange import Fields, answered
 from serving.key import require_key
 
@@ -80,7 +81,8 @@ class _BoundedRequest(Request):
         """Return the body. Raises ``_BodyRefused``."""
         if not hasattr(self, "_body"):
             try:
-                self._body = await asyncio.wait_for(self._read(), self._seconds)
+                async with timeout(self._seconds):
+                    self._body = await self._read()
             except asyncio.TimeoutError as error:
                 raise _BodyRefused(
                     ErrorCode.BODY_TIMEOUT, f"The body did not come in {self._seconds:g} s (BODY_TIMEOUT)."
