@@ -15,11 +15,12 @@ from models.convert.vocabulary import installed_vocabulary, read_vocabulary
 from tools.tiny.artwork import SIDE as ARTWORK_SIDE
 from tools.tiny.artwork import Artwork, code_points, is_variant
 from tools.tiny.augment import augment
+from tools.tiny.batches import text_data
 from tools.tiny.evaluate import recall
 from tools.tiny.export import averaged_clip, export
 from tools.tiny.model import SIDE
 from tools.tiny.texts import Annotation, labelled_texts, pruned_tokenizer
-from tools.tiny.train import JOINT_SHARE, text_data, train
+from tools.tiny.train import JOINT_SHARE, train
 
 VOCABULARY = read_vocabulary(installed_vocabulary())
 EMOJI = ["1f34e", "1f34f", "1f436"]

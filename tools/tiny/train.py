@@ -17,32 +17,26 @@ import argparse
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from models.convert.architecture import CONTEXT_LENGTH
 from models.convert.tokenizer import cn_clip_tokenizer
 from models.convert.vocabulary import installed_vocabulary, read_vocabulary
 from tools.tiny.artwork import Artwork, fetch_packages, training_artwork
-from tools.tiny.augment import augment
-from tools.tiny.model import EMBEDDING_SIZE, SIDE, architecture, image_features, text_features
-from tools.tiny.texts import LabelledText, emoji_to_learn, labelled_texts, pruned_tokenizer, read_annotations
+from tools.tiny.batches import TextData, batches, text_batch, text_data
+from tools.tiny.model import EMBEDDING_SIZE, architecture, image_features, text_features
+from tools.tiny.texts import emoji_to_learn, labelled_texts, pruned_tokenizer, read_annotations
 
 log = logging.getLogger(__name__)
 
 DEFAULT_CACHE = Path("~/.cache/immich-bento/tiny").expanduser()
-IMAGES_PER_STEP = 128
-TEXTS_PER_STEP = 96
 TEXTS_PER_LATER_STEP = 256
 JOINT_SHARE = 0.8
 """Of the whole time; what is left is for the texts alone."""
@@ -52,22 +46,6 @@ WARM_UP = 0.04
 LABEL_SMOOTHING = 0.1
 RANKING_WEIGHT = 0.3
 ALIGNMENT_WEIGHT = 10.0
-UNKNOWN_CHANCE = 0.03
-"""How often a word piece is replaced by [UNK], so that unknown pieces do no harm."""
-
-
-@dataclass(frozen=True, slots=True)
-class TextData:
-    """All texts as token ids, and the emoji that they mean."""
-
-    tokens: Tensor
-    """(n, 52) int64."""
-    emoji: Tensor
-    """(n, emoji) float32: how likely each is meant."""
-    shares: Tensor
-    """(n,)"""
-    unknown: int
-    """The id of [UNK]."""
 
 
 class Learner(nn.Module):  # type: ignore[misc]
@@ -196,10 +174,10 @@ def train(artwork: Artwork, texts: TextData, tokenizer: Tokenizer, checkpoint: P
 def _train_both(run: _Run, artwork: Artwork, texts: TextData, end: float) -> None:
     """Train both halves and the prototypes, until ``end`` seconds have been spent."""
     learner, optimizer = run.state["learner"], run.state["optimizer"]
-    batches = _batches(artwork, texts, torch.Generator().manual_seed(run.step))
+    supply = batches(artwork, texts, torch.Generator().manual_seed(run.step))
     learner.train()
     while run.spent < end:
-        loss, figures = learner.loss(*next(batches))
+        loss, figures = learner.loss(*next(supply))
         _step(optimizer, loss, learner.parameters(), _rate(run.spent / end))
         run.state["averaged"].update_parameters(learner)
         run.tick(figures)
@@ -218,7 +196,7 @@ def _train_texts(run: _Run, texts: TextData, start: float, end: float) -> None:
     parameters = [*learner.clip.bert.parameters(), learner.clip.text_projection]
     optimizer = torch.optim.AdamW([{"params": parameters, "factor": 0.5}], betas=(0.9, 0.98), weight_decay=0.0)
     while run.spent < end:
-        tokens, meanings = _text_batch(texts, TEXTS_PER_LATER_STEP, generator)
+        tokens, meanings = text_batch(texts, TEXTS_PER_LATER_STEP, generator)
         cosine = functional.cosine_similarity(text_features(learner.clip, tokens), meanings @ prototypes).mean()
         _step(optimizer, 1 - cosine, parameters, _rate((run.spent - start) / (end - start)))
         run.tick({"alignment": cosine.item()})
@@ -246,52 +224,6 @@ def _step(optimizer: torch.optim.Optimizer, loss: Tensor, parameters: Iterable[T
     loss.backward()
     nn.utils.clip_grad_norm_(parameters, 5.0)
     optimizer.step()
-
-
-def text_data(texts: list[LabelledText], tokenizer: Tokenizer, emoji: int) -> TextData:
-    """Return the texts as tensors. ``emoji``: how many there are.
-
-    Raise ``ValueError`` if the tokenizer does not pad to the model's length.
-    """
-    tokens = torch.from_numpy(np.array([tokenizer.encode(text.text).ids for text in texts]))
-    if tokens.shape[1] != CONTEXT_LENGTH:
-        raise ValueError(f"The tokenizer gives {tokens.shape[1]} tokens a text, not {CONTEXT_LENGTH}.")
-    meanings = torch.zeros(len(texts), emoji)
-    for row, text in zip(meanings, texts, strict=True):
-        row[list(text.emoji)] = torch.tensor(text.weights)
-    unknown = tokenizer.get_vocab()["[UNK]"]
-    return TextData(tokens, meanings, torch.tensor([text.share for text in texts]), unknown)
-
-
-def _batches(
-    artwork: Artwork, texts: TextData, generator: torch.Generator
-) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Yield pictures, their emoji, tokens and their meanings, without end.
-
-    Each batch is made in a thread while the one before is learned.
-    """
-    pixels, emoji = torch.from_numpy(artwork.pixels).permute(0, 3, 1, 2), torch.from_numpy(artwork.emoji)
-
-    def make(chosen: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        images = augment(pixels[chosen], SIDE, generator).contiguous(memory_format=torch.channels_last)
-        return images, emoji[chosen], *_text_batch(texts, TEXTS_PER_STEP, generator)
-
-    with ThreadPoolExecutor(1, initializer=lambda: torch.set_num_threads(1)) as thread:
-        ahead: Future[tuple[Tensor, Tensor, Tensor, Tensor]] | None = None
-        while True:
-            order = torch.randperm(len(emoji))  # of the global generator: the other one is the thread's
-            for chosen in order[: len(order) // IMAGES_PER_STEP * IMAGES_PER_STEP].split(IMAGES_PER_STEP):
-                ready, ahead = ahead, thread.submit(make, chosen)
-                if ready is not None:
-                    yield ready.result()
-
-
-def _text_batch(texts: TextData, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    chosen = torch.multinomial(texts.shares, count, replacement=True, generator=generator)
-    tokens = texts.tokens[chosen]
-    tokens = tokens[:, : int((tokens != 0).sum(1).max())]
-    inner = (tokens != 0) & (tokens != tokens[:, :1]) & (torch.rand(tokens.shape, generator=generator) < UNKNOWN_CHANCE)
-    return tokens.masked_fill(inner, texts.unknown), texts.emoji[chosen]
 
 
 def _optimizer(learner: Learner) -> torch.optim.Optimizer:
