@@ -23,7 +23,7 @@ from models.entry import ModelEntry
 from models.resolve import resolve
 from models.store import all_stored, stored
 from settings import Settings
-from tests.cnclip_reference import TINY, TINY_RESNET, image_features, official_checkpoint, random_model
+from tests.cnclip_reference import TINY, image_features, official_checkpoint, random_model
 from tests.models import broken_checkpoints
 from tests.models.commands import Run, hugging_face_names, runner, write_safetensors
 
@@ -159,12 +159,6 @@ def test_other_forms_of_a_checkpoint_come_to_the_same_vectors(
     image = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
     ours = answers(resolve(entry, make_settings())["visual/model.onnx"], image)
     np.testing.assert_allclose(ours, image_features(model, image), atol=2e-3 if form == "half precision" else 1e-5)
-
-
-def test_a_resnet_fits_its_own_architecture(run: Run, tmp_path: Path) -> None:
-    assert (
-        run("convert", official_checkpoint(random_model(TINY_RESNET), tmp_path / "r.pt"), "--as", "Own-CLIP").code == 0
-    )
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
