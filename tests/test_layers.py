@@ -39,7 +39,7 @@ ALLOWED_ARROWS: Mapping[tuple[str, str], str] = {
     (
         "search.indexing.orientation",
         "runners.pictures.decode",
-    ): "the indexing command turns pictures in its own process",
+    ): "the command turns pictures in its own process",
 }
 """(importing module, imported module): why it is allowed nevertheless."""
 
