@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 
 from search.command.service_client import models_to_ask, running_service
-from search.indexing.places import Place, PlaceError, exists, place
+from search.indexing.places import Place, PlaceError, exists, place, shown_uri
 from search.indexing.plan import Options
 from search.indexing.predictor import CannotGoOn, Predictor
 from search.indexing.progress import progress_bar, report
@@ -65,10 +65,11 @@ def _places(addresses: Sequence[str], *, prune: bool) -> list[Place]:
         except PlaceError as error:
             raise CannotGoOn(str(error)) from error
         except Exception as error:  # each of fsspec's systems raises errors of its own
-            raise CannotGoOn(f"{address} cannot be looked at: {error or type(error).__name__}.") from error
+            raise CannotGoOn(f"{shown_uri(address)} cannot be looked at: {error or type(error).__name__}.") from error
         if not there and not prune:
             raise CannotGoOn(
-                f"{address} is not there. Nothing was done; if it is gone for good, --prune removes it from the index."
+                f"{shown_uri(address)} is not there. Nothing was done; if it is gone for good, --prune removes it from "
+                "the index."
             )
         found.append(one)
     return found

@@ -20,6 +20,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 import fsspec
 
 from search.indexing.formats import Kind, kind_of
+from settings.addresses import shown_url
 
 SKIPPED_FOLDERS = frozenset(
     {"@eadir", "#recycle", "#snapshot", "$recycle.bin", "lost+found", "system volume information"}
@@ -63,11 +64,20 @@ def place(address: str) -> Place:
     if "://" not in address or address.startswith("file://"):
         path = local_path(address) if address.startswith("file://") else Path(address).expanduser()
         return LocalPlace(Path(os.path.abspath(path)))
+    shown = shown_url(address)
+    scheme, _, rest = address.partition("://")
+    if ":" in rest.partition("/")[0].rpartition("@")[0]:
+        raise PlaceError(
+            f"The address {shown} holds a password, which would be kept in the index. Leave it out, and set "
+            f"FSSPEC_{scheme.upper()}_PASSWORD, or what the place's own library reads, such as AWS_SECRET_ACCESS_KEY."
+        )
     try:
         system, path_there = fsspec.core.url_to_fs(address, **_options(address))
-    except (ImportError, ValueError, OSError) as error:
-        raise PlaceError(f"{address} cannot be opened: {error}") from error
-    return RemotePlace(system, path_there.rstrip("/"))
+        by_host = "host" in type(system)._get_kwargs_from_urls(address)
+    except Exception as error:  # each of fsspec's systems raises errors of its own
+        raise PlaceError(f"{shown} cannot be opened: {error or type(error).__name__}.") from error
+    host = f"{scheme}://{rest.partition('/')[0]}" if by_host else ""
+    return RemotePlace(system, path_there.rstrip("/"), host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,19 +111,25 @@ class RemotePlace:
     system: Any
     """One of fsspec's file systems."""
     root: str
+    host: str = ""
+    """``scheme://[user@]host[:port]`` of a system whose own paths do not say it (sftp, ftp, smb)."""
 
     @property
     def uri(self) -> str:
-        return str(self.system.unstrip_protocol(self.root))
+        return self._uri_of(self.root)
+
+    def _uri_of(self, path: str) -> str:
+        return self.host + path if self.host else str(self.system.unstrip_protocol(path))
 
     def walk(self, failed: Callable[[str, str], None]) -> Iterator[Entry]:
         waiting = [self.root]
         while waiting:
             folder = waiting.pop()
             try:
-                listed = self.system.ls(folder, detail=True, refresh=True)
+                self.system.invalidate_cache(folder)
+                listed = self.system.ls(folder, detail=True)
             except Exception as error:  # noqa: BLE001 - each of fsspec's systems raises errors of its own
-                failed(self.system.unstrip_protocol(folder), str(error) or type(error).__name__)
+                failed(self._uri_of(folder), str(error) or type(error).__name__)
                 continue
             for info in listed:
                 name = info["name"].rstrip("/")
@@ -122,7 +138,7 @@ class RemotePlace:
                     if name != folder and not _skipped(base):
                         waiting.append(name)
                 elif (kind := kind_of(base)) is not None and not base.startswith("."):
-                    yield Entry(self.system.unstrip_protocol(name), kind, int(info.get("size") or 0), _modified(info))
+                    yield Entry(self._uri_of(name), kind, int(info.get("size") or 0), _modified(info))
 
 
 def open_file(uri: str) -> IO[bytes]:
@@ -210,3 +226,8 @@ def _modified(info: dict[str, Any]) -> datetime | None:
 def _options(address: str) -> dict[str, Any]:
     # A list that is remembered would hide what has changed since, and a million names would stay in memory.
     return {"use_listings_cache": False} if address.startswith(("s3://", "s3a://")) else {}
+
+
+def shown_uri(uri: str) -> str:
+    """Return ``uri`` as messages may show it: an address without credentials, which older indexes may hold."""
+    return shown_url(uri) if "://" in uri else uri

@@ -8,15 +8,18 @@ string of JSON.
 from __future__ import annotations
 
 import asyncio
+import io
 import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import httpx
 import numpy as np
 import orjson
+from PIL import Image
 
 from errors import ErrorCode, ServiceError
 from runners.contract import OcrOptions
@@ -27,7 +30,7 @@ T = TypeVar("T")
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
 """Seconds before the first repetition, and at most; each is twice the one before."""
 MOST_ATTEMPTS = 6
-"""Answers 5xx for one picture while others are answered well, after which it is the picture that is at fault."""
+"""Failures at one picture after which it is the picture's fault, if others, or a plain one, are answered well."""
 
 _PICTURES_OWN = frozenset({400, 413, 415, 422})
 _CONFIGURATION = frozenset(
@@ -68,7 +71,7 @@ class _Again(Exception):
         self.code = code
         self.wait = wait
         self.reached = reached
-        """Whether the service answered at all."""
+        """Whether the service got the picture, at least in part."""
 
 
 class Predictor:
@@ -113,38 +116,45 @@ class Predictor:
     async def _persist(
         self, picture: bytes, models: Mapping[str, str], options: OcrOptions | None
     ) -> dict[str, Any] | _Own:
-        files = {
-            "entries": (None, orjson.dumps(_entries(models, options))),
-            "image": ("blob", picture, "application/octet-stream"),
-        }
+        """Send the picture until it is answered, or is found to be at fault for that it is not."""
+        files = _form(picture, models, options)
         answers_before, wait, refusals = self._answers, FIRST_WAIT, 0
         while True:
             try:
-                answer = await self._once(files)
-            except _Again as error:
-                refusals += error.reached
-                now = time.monotonic()
-                self.away_since = self.away_since or now
-                if refusals >= MOST_ATTEMPTS and self._answers > answers_before:
-                    return _Own(error.code, f"The service failed {refusals} times: {error}")
-                if now - max(self._last_answer, self.away_since) > self._give_up_after:
+                return self._answered(await self._once(files))
+            except _Again as again:
+                error, refusals = again, refusals + again.reached
+            while True:
+                self.away_since = self.away_since or time.monotonic()
+                if refusals >= MOST_ATTEMPTS and (self._answers > answers_before or await self._is_well(models)):
+                    self._last_answer, self.away_since = time.monotonic(), None
+                    return _Own(error.code, f"The service failed {refusals} times, at this picture alone: {error}")
+                if time.monotonic() - max(self._last_answer, self.away_since) > self._give_up_after:
                     raise CannotGoOn(f"The service has not answered for {self._give_up_after:g} s: {error}") from error
                 await asyncio.sleep(max(wait, error.wait or 0.0))
                 wait = min(2 * wait, LONGEST_WAIT)
-            else:
-                self._last_answer, self.away_since = time.monotonic(), None
-                self._answers += 1
-                return answer
+                if refusals < MOST_ATTEMPTS:
+                    break  # once more; later the service is only asked how it is, as the picture may be what ends it
+
+    def _answered(self, answer: dict[str, Any] | _Own) -> dict[str, Any] | _Own:
+        self._last_answer, self.away_since = time.monotonic(), None
+        self._answers += 1
+        return answer
+
+    async def _is_well(self, models: Mapping[str, str]) -> bool:
+        """Return whether the service answers for a picture that nothing is wrong with."""
+        try:
+            return isinstance(await self._once(_form(_plain_picture(), models, None)), dict)
+        except _Again:
+            return False
 
     async def _once(self, files: Mapping[str, Any]) -> dict[str, Any] | _Own:
         """The answer, or the picture's own error. Raises ``_Again``, ``CannotGoOn``."""
         try:
             response = await self._client.post("/predict", files=files)
-        except (
-            httpx.TransportError,
-            RuntimeError,
-        ) as error:  # RuntimeError: httpx's word for a connection closed under its feet
-            raise _Again("away", f"{type(error).__name__} {error}".strip(), None, reached=False) from error
+        except (httpx.TransportError, RuntimeError) as error:  # RuntimeError: httpx's for a connection that was closed
+            away = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+            raise _Again("away", f"{type(error).__name__} {error}".strip(), None, reached=not away) from error
         if response.status_code == 200:
             try:
                 answer: dict[str, Any] = orjson.loads(response.content)
@@ -200,6 +210,19 @@ def _result(result: T | None, computed: Computed) -> T:
     problem = computed.problems[0]
     known = {code.value: code for code in ErrorCode}
     raise ServiceError(known.get(problem.code, ErrorCode.INTERNAL), problem.message)
+
+
+def _form(picture: bytes, models: Mapping[str, str], options: OcrOptions | None) -> dict[str, Any]:
+    """Return the parts of the form that asks ``models`` for ``picture``."""
+    entries = orjson.dumps(_entries(models, options))
+    return {"entries": (None, entries), "image": ("blob", picture, "application/octet-stream")}
+
+
+@lru_cache(maxsize=1)
+def _plain_picture() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), "white").save(file, "PNG")
+    return file.getvalue()
 
 
 def _entries(models: Mapping[str, str], options: OcrOptions | None) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from search.immich.client import immich_client
 from search.immich.sync import copy_document
 from search.indexing import file_contents
 from search.indexing.formats import Kind
+from search.indexing.places import shown_uri
 from search.indexing.recompute import Recompute
 from search.indexing.redo import Redone, RedoTask
 from search.store import index as store
@@ -153,7 +154,8 @@ def _read_file(asset: Asset, config: Settings) -> tuple[file_contents.Contents, 
         raise
     except Exception as error:  # fsspec's places raise what their libraries do
         raise ServiceError(
-            ErrorCode.UNREADABLE_PICTURE, f"The file {asset.uri} cannot be read: {type(error).__name__}: {error}"
+            ErrorCode.UNREADABLE_PICTURE,
+            f"The file {shown_uri(asset.uri)} cannot be read: {type(error).__name__}: {error}",
         ) from error
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.utils import infer_storage_options
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -119,3 +122,51 @@ def test_any_name_of_a_file_survives_the_way_into_the_database_and_back(name: by
     uri = local_uri(path)
     assert uri.encode("utf-8")
     assert os.fsencode(str(local_path(uri))) == b"/photos/" + name
+
+
+class HostSystem(MemoryFileSystem):  # type: ignore[misc]
+    """As fsspec's sftp: its host is an argument, its paths do not say it, and its ``ls`` takes no ``refresh``."""
+
+    protocol = "hosted"
+
+    def __init__(self, host: str, username: str | None = None, **options: object) -> None:
+        super().__init__(**options)
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(infer_storage_options(path)["path"])
+
+    @staticmethod
+    def _get_kwargs_from_urls(address: str) -> dict[str, object]:
+        options = infer_storage_options(address)
+        return {name: value for name, value in options.items() if name not in ("path", "protocol")}
+
+    def ls(self, path: str, detail: bool = False) -> list[object]:
+        return list(super().ls(path, detail=detail))
+
+
+@pytest.fixture
+def _hosted() -> Iterator[None]:
+    fsspec.register_implementation("hosted", HostSystem, clobber=True)
+    memory = MemoryFileSystem()
+    memory.pipe("/hosted/album/one.jpg", b"123")
+    yield
+    memory.rm("/hosted", recursive=True)
+
+
+@pytest.mark.usefixtures("_hosted")
+def test_a_place_that_has_a_host_keeps_it_in_the_names_of_its_files() -> None:
+    entries, failed = walked("hosted://ann@nas:2222/hosted")
+    assert not failed
+    assert [entry.uri for entry in entries] == ["hosted://ann@nas:2222/hosted/album/one.jpg"]
+    assert place("hosted://ann@nas:2222/hosted/").uri == "hosted://ann@nas:2222/hosted"
+    assert exists(entries[0].uri)
+    with open_file(entries[0].uri) as file:
+        assert file.read() == b"123"
+
+
+@pytest.mark.parametrize("address", ["hosted://ann:s3cret@nas/hosted", "s3://key:s3cret@bucket/a"])
+def test_an_address_with_a_password_is_refused_without_showing_it(address: str) -> None:
+    with pytest.raises(PlaceError, match="password") as refused:
+        place(address)
+    assert "s3cret" not in str(refused.value)

@@ -132,6 +132,27 @@ def test_a_picture_that_always_fails_while_others_do_not_is_given_up() -> None:
     assert len([1 for picture, _ in service.asked if picture == b"poison"]) >= predictor.MOST_ATTEMPTS
 
 
+@pytest.mark.parametrize("dropped", [False, True])
+def test_a_picture_that_always_fails_is_given_up_where_nothing_else_is_asked(dropped: bool) -> None:
+    def answer(picture: bytes, tasks: set[str]) -> httpx.Response | None:
+        if picture == b"poison" and dropped:
+            raise httpx.ReadError("cut")
+        return error(503, "runner_unavailable") if picture == b"poison" else None
+
+    service = FakeService(answer)
+    computed = ask(service, b"poison", give_up_after=60, clip=MODELS["clip"])
+    assert [problem.task for problem in computed.problems] == ["clip"]
+    assert "at this picture alone" in computed.problems[0].message
+    assert len([1 for picture, _ in service.asked if picture == b"poison"]) == predictor.MOST_ATTEMPTS
+
+
+def test_a_service_that_fails_at_every_picture_ends_the_run() -> None:
+    service = FakeService(lambda picture, tasks: error(503, "runner_unavailable"))
+    with pytest.raises(CannotGoOn, match="has not answered"):
+        ask(service, give_up_after=0.1)
+    assert len([1 for picture, _ in service.asked if picture == b"12345"]) <= predictor.MOST_ATTEMPTS
+
+
 @pytest.mark.parametrize(
     "body",
     [b"not json", b"{}", b'{"clip": 5, "ocr": 5}',
