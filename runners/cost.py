@@ -1,0 +1,37 @@
+"""What a job will cost, estimated from its picture's header: only as exact as fair turns need.
+
+The unit is the work on an ordinary picture, Immich's preview of 1440 x 1080 pixels under default options.
+"""
+
+from __future__ import annotations
+
+from runners.contract import OcrOptions, Options
+
+_PREVIEW = 1440 * 1080
+"""Pixels of an ordinary picture."""
+_DETECTION = 736 * 981
+"""Pixels at which OCR looks for text in an ordinary picture."""
+_MOST_DETECTED = 2**24
+"""Pixels at which OCR looks for text at most (``runners.ocr.detection.MAX_PIXELS``)."""
+
+
+def text_cost() -> float:
+    """Return the cost of a text."""
+    return 1.0
+
+
+def clip_cost(width: int, height: int, options: Options = None) -> float:
+    """Return the cost of CLIP on a picture of `width` x `height` pixels: the network's is always the same."""
+    return 0.9 + 0.1 * width * height / _PREVIEW
+
+
+def faces_cost(width: int, height: int, options: Options = None) -> float:
+    """Return the cost of faces: the detector's is always the same, how many faces there are is not known before."""
+    return 0.8 + 0.2 * width * height / _PREVIEW
+
+
+def ocr_cost(width: int, height: int, options: Options = None) -> float:
+    """Return the cost of OCR: it looks for text at a scale that makes the short side `max_resolution`."""
+    scale = (options.max_resolution if isinstance(options, OcrOptions) else 736) / max(1, min(width, height))
+    detected = min(width * height * scale**2, _MOST_DETECTED)
+    return 0.9 * detected / _DETECTION + 0.1 * width * height / _PREVIEW
