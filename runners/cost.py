@@ -5,7 +5,11 @@ The unit is the work on an ordinary picture, Immich's preview of 1440 x 1080 pix
 
 from __future__ import annotations
 
-from runners.contract import OcrOptions, Options
+from typing import TypeAlias
+
+from runners.contract import FaceOptions, OcrOptions
+
+Options: TypeAlias = "FaceOptions | OcrOptions | None"
 
 _PREVIEW = 1440 * 1080
 """Pixels of an ordinary picture."""

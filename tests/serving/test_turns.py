@@ -126,7 +126,8 @@ def test_turns_are_fair_by_cost() -> None:
                     sent[name] += 1
                     await asyncio.sleep(0)
 
-        tasks = [asyncio.create_task(client(name, cost)) for name in "ab" for cost in ([1] * 3 if name == "a" else [4] * 9)]
+        callers = [("a", 1.0)] * 3 + [("b", 4.0)] * 9
+        tasks = [asyncio.create_task(client(*caller)) for caller in callers]
         while sum(sent.values()) < 1000:
             await asyncio.sleep(0)
         done.set()
