@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import bentoml
 
-from compat.immich.api import ImmichApi, create_app
-from compat.mtphotos.api import MtPhotosApi, routes
+from compat.immich.api import ImmichServer, create_app
+from compat.mtphotos.api import MtPhotosServer, routes
 from compat.upstream.routing import can_answer, open_upstreams
 from runners.bento.connect import connect_runners, depends_on
 from runners.bento.entry import entry_options, handle_signals, take_over
@@ -22,8 +22,8 @@ from serving.body import open_intake
 config = read_settings()
 catalog = read_catalog(config)
 services = runner_services(config, shared=shares_process(config))
-immich = ImmichApi(catalog=catalog, settings=config, intake=open_intake(config))
-mtphotos = MtPhotosApi(catalog=catalog, settings=config, intake=immich.intake)
+immich = ImmichServer(catalog=catalog, settings=config, intake=open_intake(config))
+mtphotos = MtPhotosServer(catalog=catalog, settings=config, intake=immich.intake)
 search = SearchApi(catalog=catalog, settings=config, life=SearchLife(config))
 
 

@@ -67,7 +67,9 @@ class Batcher(Generic[J, R]):
         return len(self._queue)
 
     async def submit(self, job: J) -> R:
-        """The result of ``job``. Raises what ``run`` raises for it. Cancelled before its turn, it is never run."""
+        """The result of ``job``. Raises what ``run`` raises for it. Cancelled before its turn, it is never run, and
+        forgotten at once.
+        """
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._queue.append((job, future))
         if self._enough and len(self._queue) >= self._enough:
@@ -77,7 +79,11 @@ class Batcher(Generic[J, R]):
             worker = asyncio.create_task(self._work())
             self._workers.add(worker)
             worker.add_done_callback(self._workers.discard)
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._queue = deque(waiting for waiting in self._queue if waiting[1] is not future)
+            raise
 
     async def _work(self) -> None:
         try:

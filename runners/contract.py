@@ -1,27 +1,33 @@
 """The one seam between those who ask (compat, search) and those who compute (runners).
 
-A *job* is what one caller wants of one picture or one text, options included. A *result* is what one job
-came to: ``Embedding``, ``Faces``, ``TextLines``, or a ``Failure`` that concerns this job alone. All are plain frozen
-dataclasses; they cross process borders pickled, over a Unix socket of our own.
+A *job* is one picture with the tasks wanted of it, or one text; the options of a task travel inside the job. A
+*result* is per task: ``Embedding``, ``Faces``, ``TextLines``, or a ``Failure`` that concerns this task of this job
+alone. All are plain frozen dataclasses of numbers, strings and numpy arrays; ``runners.bento.codec`` says how they
+cross process borders.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from errors import ErrorCode, ServiceError
 
+if TYPE_CHECKING:
+    from runners.pictures.shared import SharedPixels
+
 Float32: TypeAlias = NDArray[np.float32]
+Options: TypeAlias = Any
+"""A frozen dataclass of numbers and strings (``FaceOptions``, …), or None: the task says of which type."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaceOptions:
-    """Options of one face job."""
+    """Options of faces."""
 
     min_score: float
     """Faces that the detector scores below this (0 to 1) are left out."""
@@ -29,29 +35,68 @@ class FaceOptions:
 
 @dataclass(frozen=True, slots=True)
 class OcrOptions:
-    """Options of one OCR job."""
+    """Options of OCR, with Immich's own defaults.
 
-    min_detection_score: float
+    Immich's server always sends all three. Its 0.8 for recognition is what is meant here by a request that leaves it
+    out, although Immich ML 3 itself then takes 0.9.
+    """
+
+    min_detection_score: float = 0.5
     """Boxes scored below this (0 to 1) are left out."""
-    min_recognition_score: float
+    min_recognition_score: float = 0.8
     """Lines whose text is scored below this (0 to 1) are left out."""
-    max_resolution: int
+    max_resolution: int = 736
     """Pixels: the short side at which text is looked for (Immich's ``maxResolution``)."""
 
 
 @dataclass(frozen=True, slots=True)
-class ImageJob:
-    """One picture, as the client sent it, for one model."""
+class Ask:
+    """What a job wants of its picture: one task, by one model."""
+
+    task: str
+    """Name of a task (``runners.tasks``)."""
+    model: str
+    """Name of a model in the catalog."""
+    options: Options = None
+
+
+@dataclass(frozen=True, slots=True)
+class PictureJob:
+    """One picture, as the client sent it, and all that is wanted of it. It is sent once to each process."""
 
     data: bytes = field(repr=False)
     """The encoded file (JPEG, PNG, WebP, ...), never pixels."""
+    asks: tuple[Ask, ...]
+    """At most one of each task."""
+    upright: bool = False
+    """Turn the picture by its EXIF orientation first; boxes are in pixels of the turned picture then. CLIP ignores it.
+    Immich sends upright pictures and expects the tag to be ignored; clients that send a camera's own files do not."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageJob:
+    """What a model gets: one picture, and the options of its own task."""
+
+    data: bytes = field(repr=False)
+    """The encoded file."""
     model: str
-    """A name that the catalog knows."""
-    options: FaceOptions | OcrOptions | None = None
+    options: Options = None
     """None for CLIP."""
     upright: bool = False
-    """Faces and OCR: turn the picture by its EXIF orientation first; boxes are in pixels of the turned picture then.
-    Immich sends upright pictures and expects the tag to be ignored; clients that send a camera's own files do not."""
+    """See ``PictureJob``."""
+    shared: SharedPixels | None = field(default=None, compare=False, repr=False)
+    """The decoded picture of all tasks of a ``PictureJob`` in this process."""
+
+    def pixels(self, *, max_pixels: int) -> NDArray[np.uint8]:
+        """Return the whole picture, (h, w, 3) uint8 RGB, decoded once for all tasks of its job. Do not write to it.
+
+        Raises ``ServiceError``: UNREADABLE_PICTURE, PICTURE_TOO_LARGE.
+        """
+        from runners.pictures.decode import decode
+
+        if self.shared is not None:
+            return self.shared.take(max_pixels=max_pixels)
+        return decode(self.data, max_pixels=max_pixels, upright=self.upright).pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,31 +154,35 @@ class Failure:
         raise ServiceError(self.code, self.message)
 
 
-Job: TypeAlias = "ImageJob | TextJob"
-Result: TypeAlias = "Embedding | Faces | TextLines | Failure"
+Result: TypeAlias = Any
+"""A frozen dataclass as the task's ``result`` says: ``Embedding``, ``Faces``, ``TextLines``, …"""
 
 
 class Runners(Protocol):
-    """Everything that computes, as its callers see it. A failed job raises ``ServiceError``."""
+    """Everything that computes, as its callers see it. A job of which a task failed raises its ``ServiceError``.
 
-    async def clip_image(self, job: ImageJob) -> Embedding: ...
+    For a single task see also ``runners.tasks.Task.of_picture`` and ``of_text``.
+    """
 
-    async def clip_text(self, job: TextJob) -> Embedding: ...
+    async def picture(self, job: PictureJob) -> Mapping[str, Result]:
+        """Run all tasks of ``job`` at the same time. Returns the results by the names of the tasks."""
+        ...
 
-    async def faces(self, job: ImageJob) -> Faces: ...
-
-    async def ocr(self, job: ImageJob) -> TextLines: ...
+    async def text(self, task: str, job: TextJob) -> Result:
+        """Run the task named ``task`` on one text."""
+        ...
 
     async def loaded_models(self) -> Mapping[str, tuple[str, ...]]:
-        """Names of the models in memory now, by task (``clip``, ``facial-recognition``, ``ocr``)."""
+        """Return the names of the models in memory now, by the tasks' names in the protocol (``clip``, ``ocr``, …)."""
         ...
 
     async def unload_models(self) -> Mapping[str, tuple[str, ...]]:
-        """Give the memory of all models back, of those in use as soon as they are free. Names of what was unloaded, by
-        task.
+        """Give the memory of all models back, of those in use as soon as they are free.
+
+        Returns the names of what was unloaded, by the tasks' names in the protocol.
         """
         ...
 
     async def device(self) -> str:
-        """What the models run on: ``cpu``, ``cuda`` or ``openvino``."""
+        """Return what the models run on: ``cpu``, ``cuda`` or ``openvino``."""
         ...

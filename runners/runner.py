@@ -1,22 +1,25 @@
-"""A runner: one task's models, loaded when needed, each with its own queue. Imports no BentoML."""
+"""A runner: one task's models, loaded when needed, each with its own queue; and the runners of a process. Imports no
+BentoML.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import metrics
 from errors import ErrorCode, ServiceError
 from runners.batching import Batcher
-from runners.contract import Failure, ImageJob, TextJob
+from runners.contract import Failure, ImageJob, PictureJob, Result, TextJob
 from runners.engine.lanes import working
 from runners.model_cache import ModelCache
+from runners.pictures.shared import shared_pixels
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +55,21 @@ class Runner(Generic[J, R]):
     other.
     """
 
-    def __init__(self, name: str, load: Callable[[str], Model[J, R]], limits: RunnerLimits, *, lanes: int = 1) -> None:
+    def __init__(
+        self,
+        name: str,
+        load: Callable[[str], Model[J, R]],
+        limits: RunnerLimits,
+        *,
+        lanes: int = 1,
+        decodes_whole: bool = True,
+    ) -> None:
         """``name``: for logs and metrics. ``load``: a model by its catalog name; raises ``ServiceError``.
 
-        ``lanes``: batches of one model that compute at the same time.
+        ``lanes``: batches of one model that compute at the same time. ``decodes_whole``: as of ``runners.tasks.Task``.
         """
         self.name = name
+        self.decodes_whole = decodes_whole
         self._lanes = lanes
         self._limits = limits
         self._cache: ModelCache[Model[J, R]] = ModelCache(
@@ -142,3 +154,16 @@ class Runner(Generic[J, R]):
         for thread in self._threads:
             thread.shutdown(wait=True, cancel_futures=True)
         self.unload_all()
+
+
+async def run_picture(runners: Mapping[str, Runner[ImageJob, Any]], job: PictureJob) -> dict[str, Result | Failure]:
+    """Run all tasks of ``job`` at the same time on the runners of their names, which share one decoded picture.
+
+    Returns what became of each, by the name of its task. Cancelled, it runs no task whose batch has not begun.
+    """
+    asked = [runners[ask.task] for ask in job.asks]
+    readers = sum(runner.decodes_whole for runner in asked)
+    with shared_pixels(job.data, upright=job.upright, readers=readers) as shared:
+        jobs = [ImageJob(job.data, ask.model, ask.options, job.upright, shared) for ask in job.asks]
+        results = await asyncio.gather(*(runner.submit(one) for runner, one in zip(asked, jobs, strict=True)))
+    return {runner.name: result for runner, result in zip(asked, results, strict=True)}

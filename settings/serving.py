@@ -17,6 +17,11 @@ class ServingSettings(BaseModel):
         description="OCR model that answers every OCR request (`PP-OCRv6_small` needs no download); empty: the model "
         "asked for.",
     )
+    extra_tasks: str = Field(
+        "",
+        validation_alias="EXTRA_TASKS",
+        description="Python modules (comma separated) with tasks of your own: docs/architecture.md.",
+    )
     runner_processes: Literal["auto", "shared", "split"] = Field(
         "auto",
         validation_alias="RUNNER_PROCESSES",

@@ -9,26 +9,28 @@ import orjson
 from numpy.typing import NDArray
 
 from runners.contract import Embedding, Faces, TextLines
+from runners.pictures.header import Header
 
 
 def to_json(answer: dict[str, Any]) -> bytes:
-    """The body of an answer. numpy arrays become lists, float32 in the shortest form that reads back as the same
+    """Return the body of an answer. numpy arrays become lists, float32 in the shortest form that reads back as the same
     float32.
     """
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def vector_text(vector: NDArray[np.float32]) -> str:
-    """``"[0.0123,-0.045]"``: Immich passes this string on to PostgreSQL as it is."""
+    """Return ``"[0.0123,-0.045]"``: Immich passes this string on to PostgreSQL as it is."""
     return orjson.dumps(np.ascontiguousarray(vector), option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
-def clip_answer(embedding: Embedding) -> dict[str, Any]:
+def clip_answer(embedding: Embedding, header: Header | None = None) -> dict[str, Any]:
+    """Return the vector as a string of JSON."""
     return {"clip": vector_text(embedding.vector)}
 
 
-def faces_answer(faces: Faces) -> dict[str, Any]:
-    """Boxes are rounded to whole pixels, but stay floats, as from Immich's own server."""
+def faces_answer(faces: Faces, header: Header | None = None) -> dict[str, Any]:
+    """Return a list of faces. Boxes are rounded to whole pixels, but stay floats, as from Immich's own server."""
     found = zip(np.round(faces.boxes).tolist(), faces.scores, faces.embeddings, strict=True)
     return {
         "facial-recognition": [
@@ -42,9 +44,11 @@ def faces_answer(faces: Faces) -> dict[str, Any]:
     }
 
 
-def ocr_answer(lines: TextLines, width: int, height: int) -> dict[str, Any]:
-    """Corners as fractions of the picture's ``width`` and ``height``, eight numbers a line in one flat list."""
-    fractions = lines.boxes / np.array([width, height], dtype=np.float32)
+def ocr_answer(lines: TextLines, header: Header) -> dict[str, Any]:
+    """Return lists of texts and scores, and corners as fractions of the picture's width and height, eight numbers a
+    line in one flat list.
+    """
+    fractions = lines.boxes / np.array([header.width, header.height], dtype=np.float32)
     return {
         "ocr": {
             "text": list(lines.texts),
@@ -55,8 +59,10 @@ def ocr_answer(lines: TextLines, width: int, height: int) -> dict[str, Any]:
     }
 
 
-def old_ocr_answer(lines: TextLines) -> dict[str, Any]:
-    """The dialect of the fork of Immich 1.134: all text in one string, upright boxes in pixels, scores as text."""
+def old_ocr_answer(lines: TextLines, header: Header | None = None) -> dict[str, Any]:
+    """Return the answer in the dialect of the fork of Immich 1.134: all text in one string, upright boxes in pixels,
+    scores as text.
+    """
     boxes = [
         dict(zip(("x1", "y1", "x2", "y2"), (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()), strict=True))
         for corners in lines.boxes

@@ -4,7 +4,6 @@ people.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,21 +13,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from compat.immich.answers import clip_answer, faces_answer, ocr_answer, old_ocr_answer, to_json
-from compat.immich.entries import (
-    ClipImageTask,
-    ClipTextTask,
-    FacesTask,
-    OcrTask,
-    TaskRequest,
-    load_entries,
-    parse_entries,
-)
+from compat.immich.answers import to_json
+from compat.immich.entries import Asked, load_entries, parse_entries
 from compat.upstream import routing
 from compat.upstream.pool import UpstreamDown, UpstreamPool
 from errors import ErrorCode, ServiceError
 from models.catalog import Catalog
-from runners.contract import ImageJob, Runners, TextJob
+from runners.cancellation import gather_first_error, unless_gone
+from runners.contract import Ask, PictureJob, Runners
 from runners.pictures.header import Header, read_header
 from serving import status_page
 from serving.body import Intake
@@ -54,7 +46,7 @@ class _Input:
 
 
 @dataclass(slots=True)
-class ImmichApi:
+class ImmichServer:
     """The protocol over some runners, and over other servers for the tasks that are routed to those.
 
     ``runners`` and ``upstreams`` are set when the service has started; requests before that are answered 503.
@@ -94,22 +86,23 @@ class ImmichApi:
                 raise ServiceError(ErrorCode.INVALID_REQUEST, "Invalid request format: the part `entries` is missing.")
             text = form.parts["entries"]
             routed = routing.split(load_entries(text), text, request.headers, self.settings)
-            tasks = parse_entries(routed.here, self.catalog, self.settings)
-            fields["task"] = "+".join(sorted(labels(tasks) | routing.labels(routed.upstream))) or "none"
-            fields["model"] = ",".join(dict.fromkeys(task.model for task in tasks))
+            asked = parse_entries(routed.here, self.catalog, self.settings)
+            labels = {one.task.label for one in asked} | routing.labels(routed.upstream, self.settings)
+            fields["task"] = "+".join(sorted(labels)) or "none"
+            fields["model"] = ",".join(dict.fromkeys(one.model for one in asked))
             fields["bytes"] = sum(map(len, form.parts.values()))
-            answer = await self._answer(tasks, routed, form, fields)
+            answer = await unless_gone(request.receive, self._answer(asked, routed, form, fields))
         return Response(to_json(answer), media_type="application/json")
 
     async def _answer(
-        self, tasks: Sequence[TaskRequest], routed: routing.Routed, form: Form, fields: Fields
+        self, asked: Sequence[Asked], routed: routing.Routed, form: Form, fields: Fields
     ) -> dict[str, Any]:
         image, text = form.parts.get("image"), form.parts.get("text")
         if image is None and text is None:
             raise ServiceError(ErrorCode.MISSING_INPUT, "Either image or text must be provided.")
         header = read_header(image, max_pixels=self.settings.max_picture_pixels) if image is not None else None
         given = _Input(image, header, text)
-        work = [self._run_all(tasks, given)]
+        work = [self._run_all(asked, given)]
         if routed.upstream:
             work.append(self._ask_upstream(routed, given, fields))
         merged = merge(await gather_first_error(work))
@@ -129,52 +122,35 @@ class ImmichApi:
         fields["upstream"] = answer.upstream
         return answer.tasks
 
-    async def _run_all(self, tasks: Sequence[TaskRequest], given: _Input) -> dict[str, Any]:
-        """All tasks at once, on the runners."""
-        if not tasks:
+    async def _run_all(self, asked: Sequence[Asked], given: _Input) -> dict[str, Any]:
+        """All tasks at once, on the runners; the picture is sent to them once."""
+        if not asked:
             return {}
         runners = started(self.runners)
-        return merge(await gather_first_error([self._run(runners, task, given) for task in tasks]))
+        of_picture = [one for one in asked if one.task.input == "picture"]
+        of_text = [one for one in asked if one.task.input == "text"]
+        for part, given_part, of_part in (("image", given.image, of_picture), ("text", given.text, of_text)):
+            if of_part and given_part is None:
+                raise ServiceError(ErrorCode.MISSING_INPUT, f"{of_part[0].task.label} needs the part `{part}`.")
+        work = [self._text(runners, one, _decoded(given.text)) for one in of_text if given.text is not None]
+        if of_picture and given.image is not None and given.header is not None:
+            work.append(self._picture(runners, of_picture, given.image, given.header))
+        return merge(await gather_first_error(work))
 
-    async def _run(self, runners: Runners, task: TaskRequest, given: _Input) -> dict[str, Any]:
-        image, header, text = given.image, given.header, given.text
-        if isinstance(task, ClipTextTask):
-            if text is None:
-                raise ServiceError(ErrorCode.MISSING_INPUT, "clip textual needs the part `text`.")
-            return clip_answer(
-                await runners.clip_text(TextJob(text.decode("utf-8", "replace"), task.model, task.language))
-            )
-        if image is None or header is None:
-            raise ServiceError(ErrorCode.MISSING_INPUT, f"{_LABELS[type(task)]} needs the part `image`.")
-        if isinstance(task, ClipImageTask):
-            return clip_answer(await runners.clip_image(ImageJob(image, task.model)))
-        if isinstance(task, FacesTask):
-            return faces_answer(await runners.faces(ImageJob(image, task.model, task.options)))
-        lines = await runners.ocr(ImageJob(image, task.model, task.options))
-        return old_ocr_answer(lines) if task.old_dialect else ocr_answer(lines, header.width, header.height)
+    async def _text(self, runners: Runners, asked: Asked, text: str) -> dict[str, Any]:
+        return asked.answer(await asked.task.of_text(runners, text, asked.model, asked.language))
+
+    async def _picture(self, runners: Runners, asked: Sequence[Asked], image: bytes, header: Header) -> dict[str, Any]:
+        asks = tuple(Ask(one.task.name, one.model, one.options) for one in asked)
+        results = await runners.picture(PictureJob(image, asks))
+        return merge([one.answer(results[one.task.name], header) for one in asked])
 
 
-async def gather_first_error(work: Sequence[Any]) -> list[Any]:
-    """All results, or the first error, with the rest cancelled rather than left to run for nobody."""
-    tasks = [asyncio.ensure_future(one) for one in work]
+def _decoded(text: bytes) -> str:
     try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        while tasks:  # emptied: the error's traceback holds this frame, and a task holds the error
-            tasks.pop().cancel()
-
-
-_LABELS: dict[type, str] = {
-    ClipImageTask: "clip.visual",
-    ClipTextTask: "clip.textual",
-    FacesTask: "facial-recognition",
-    OcrTask: "ocr",
-}
-
-
-def labels(tasks: Sequence[TaskRequest]) -> set[str]:
-    """What is asked for, for logs and metrics: ``clip.visual``, ``ocr``, …"""
-    return {_LABELS[type(task)] for task in tasks}
+        return text.decode()
+    except UnicodeDecodeError as error:
+        raise ServiceError(ErrorCode.INVALID_REQUEST, f"The part `text` is not UTF-8 ({error.reason}).") from error
 
 
 def merge(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -186,14 +162,14 @@ def error_body(error: ServiceError) -> dict[str, Any]:
     return {"detail": error.message, "code": error.code.value}
 
 
-def create_app(api: ImmichApi, others: Sequence[BaseRoute] = ()) -> Starlette:
+def create_app(server: ImmichServer, others: Sequence[BaseRoute] = ()) -> Starlette:
     """The ASGI app to mount at ``/``. ``others``: routes of further protocols."""
     app = Starlette(
         routes=[
-            Route("/", api.root, methods=["GET"]),
-            Route("/ping", api.ping, methods=["GET"]),
-            Route("/predict", api.predict, methods=["POST"]),
-            Route("/upstreams", api.upstream_state, methods=["GET"]),
+            Route("/", server.root, methods=["GET"]),
+            Route("/ping", server.ping, methods=["GET"]),
+            Route("/predict", server.predict, methods=["POST"]),
+            Route("/upstreams", server.upstream_state, methods=["GET"]),
             *others,
         ]
     )

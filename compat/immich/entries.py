@@ -1,24 +1,31 @@
-"""What Immich asks for: the JSON of the ``entries`` part, checked and resolved to jobs' models and options."""
+"""What Immich asks for: the JSON of the ``entries`` part, checked and resolved to tasks with models and options."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from compat.immich.answers import clip_answer, faces_answer, ocr_answer, old_ocr_answer
 from errors import ErrorCode, ServiceError
-from models.catalog import Catalog, ModelEntry, Task
-from runners.contract import FaceOptions, OcrOptions
+from models.catalog import Catalog
+from models.catalog import Task as CatalogTask
+from runners.contract import FaceOptions, OcrOptions, Options
+from runners.tasks import CLIP_IMAGE, CLIP_TEXT, FACES, OCR, Task, extra_modules
 from settings import Settings
+
+M = TypeVar("M", bound=BaseModel)
 
 _OLD_OCR_NAME = "ocr"
 """The model name by which the fork of Immich 1.134 asks for OCR, in the older dialect."""
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """What each type of an entry has."""
+
     model_config = ConfigDict(extra="ignore", populate_by_name=True, strict=True, protected_namespaces=())
     model_name: str = Field(alias="modelName", min_length=1, max_length=200)
 
@@ -34,22 +41,22 @@ class _ScoreOptions(BaseModel):
 
 
 class _OcrDetectionOptions(_ScoreOptions):
-    max_resolution: int | None = Field(None, alias="maxResolution", ge=1, le=10_000)
+    max_resolution: int | None = Field(None, alias="maxResolution", ge=1)
 
 
-class _Visual(_Part):
+class _Visual(Part):
     pass
 
 
-class _Textual(_Part):
+class _Textual(Part):
     options: _TextOptions | None = None
 
 
-class _Scored(_Part):
+class _Scored(Part):
     options: _ScoreOptions | None = None
 
 
-class _OcrDetection(_Part):
+class _OcrDetection(Part):
     options: _OcrDetectionOptions | None = None
 
 
@@ -71,49 +78,34 @@ class _Ocr(BaseModel):
     recognition: _Scored | None = None
 
 
-# Immich 2.5's own defaults for what a request leaves out.
-_OCR_MIN_DETECTION_SCORE = 0.5
-_OCR_MIN_RECOGNITION_SCORE = 0.8
-_OCR_MAX_RESOLUTION = 736
+_MAX_RESOLUTION = 10_000
+"""Pixels: Immich allows any ``maxResolution`` from 1, so a larger one is taken for this."""
 _OLD_OCR_MIN_RECOGNITION_SCORE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class ClipImageTask:
-    """Embed the request's picture."""
+class Asked:
+    """One task that a request asks for."""
 
+    task: Task[Any]
     model: str
+    """The name under which it is kept in memory."""
+    answer: Callable[..., dict[str, Any]]
+    """Returns what the answer's JSON says of the task's result, which it is called with; and, for a task on pictures,
+    the picture's ``Header``."""
+    options: Options = None
+    language: str | None = None
+    """Of a text."""
 
 
 @dataclass(frozen=True, slots=True)
-class ClipTextTask:
-    """Embed the request's text."""
+class Entry:
+    """One key of ``entries``, and how what stands under it is read."""
 
-    model: str
-    language: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class FacesTask:
-    """Find and recognise the faces of the request's picture."""
-
-    model: str
-    options: FaceOptions
-
-
-@dataclass(frozen=True, slots=True)
-class OcrTask:
-    """Read the request's picture."""
-
-    model: str
-    options: OcrOptions
-    old_dialect: bool
-    """Answer as the fork of Immich 1.134 expects."""
-
-
-TaskRequest = ClipImageTask | ClipTextTask | FacesTask | OcrTask
-
-M = TypeVar("M", bound=BaseModel)
+    key: str
+    schema: type[BaseModel]
+    read: Callable[[Any, Catalog, Settings], Asked]
+    """Takes an instance of ``schema``. Raises ``ServiceError``."""
 
 
 def load_entries(text: bytes) -> dict[str, Any]:
@@ -129,23 +121,19 @@ def load_entries(text: bytes) -> dict[str, Any]:
     return entries
 
 
-def parse_entries(entries: Mapping[str, Any], catalog: Catalog, settings: Settings) -> tuple[TaskRequest, ...]:
-    """The tasks that ``entries`` ask for.
+def parse_entries(entries: Mapping[str, Any], catalog: Catalog, settings: Settings) -> tuple[Asked, ...]:
+    """Return the tasks that ``entries`` ask for.
 
     Raises ``ServiceError``: INVALID_REQUEST, UNKNOWN_TASK, UNKNOWN_MODEL, SIZE_MISMATCH, MISSING_DETECTION.
     """
-    return tuple(_task(name, value, catalog, settings) for name, value in entries.items())
-
-
-def _task(name: str, value: Any, catalog: Catalog, settings: Settings) -> TaskRequest:
-    if name == Task.CLIP.value:
-        return _clip(_parse(name, _Clip, value), catalog, settings)
-    if name == Task.FACES.value:
-        return _faces(_parse(name, _FacialRecognition, value), catalog, settings)
-    if name == Task.OCR.value:
-        return _ocr(_parse(name, _Ocr, value), catalog, settings)
-    known = ", ".join(task.value for task in Task)
-    raise ServiceError(ErrorCode.UNKNOWN_TASK, f"There is no task {name[:100]!r}; known are {known}.")
+    known = entries_by_key(settings.extra_tasks)
+    asked = []
+    for key, value in entries.items():
+        entry = known.get(key)
+        if entry is None:
+            raise ServiceError(ErrorCode.UNKNOWN_TASK, f"There is no task {key[:100]!r}; known are {', '.join(known)}.")
+        asked.append(entry.read(_parse(key, entry.schema, value), catalog, settings))
+    return tuple(asked)
 
 
 def _parse(task: str, model: type[M], value: Any) -> M:
@@ -161,21 +149,22 @@ def _parse(task: str, model: type[M], value: Any) -> M:
         raise ServiceError(ErrorCode.INVALID_REQUEST, f"Invalid request format: {where}: {first['msg']}.") from error
 
 
-def _clip(clip: _Clip, catalog: Catalog, settings: Settings) -> TaskRequest:
+def _clip(clip: _Clip, catalog: Catalog, settings: Settings) -> Asked:
     if clip.visual and clip.textual:
         raise ServiceError(
             ErrorCode.INVALID_REQUEST,
             "One request can ask for clip visual or textual, not both: both answers have one key.",
         )
     if clip.visual:
-        return ClipImageTask(resolve_clip(clip.visual.model_name, catalog, settings))
+        return Asked(CLIP_IMAGE, resolve_clip(clip.visual.model_name, catalog, settings), clip_answer)
     if clip.textual:
-        options = clip.textual.options or _TextOptions()
-        return ClipTextTask(resolve_clip(clip.textual.model_name, catalog, settings), options.language)
+        language = clip.textual.options.language if clip.textual.options else None
+        model = resolve_clip(clip.textual.model_name, catalog, settings)
+        return Asked(CLIP_TEXT, model, clip_answer, language=language)
     raise ServiceError(ErrorCode.INVALID_REQUEST, "Task clip needs one of visual and textual.")
 
 
-def _faces(faces: _FacialRecognition, catalog: Catalog, settings: Settings) -> FacesTask:
+def _faces(faces: _FacialRecognition, catalog: Catalog, settings: Settings) -> Asked:
     detection, recognition = faces.detection, faces.recognition
     if detection is None:
         raise ServiceError(
@@ -187,46 +176,63 @@ def _faces(faces: _FacialRecognition, catalog: Catalog, settings: Settings) -> F
             ErrorCode.INVALID_REQUEST,
             "facial-recognition needs recognition too: faces without embeddings are of no use.",
         )
-    asked = _one_model(Task.FACES, detection, recognition)
-    model = _overridden(Task.FACES, asked, settings.recognition_model, catalog)
+    model = find_model(FACES, _one_model(FACES, detection, recognition), catalog, settings)
     score = detection.options.min_score if detection.options else None
-    return FacesTask(model.name, FaceOptions(settings.detection_threshold if score is None else score))
+    options = FaceOptions(settings.detection_threshold if score is None else score)
+    return Asked(FACES, model, faces_answer, options)
 
 
-def _ocr(ocr: _Ocr, catalog: Catalog, settings: Settings) -> OcrTask:
+def _ocr(ocr: _Ocr, catalog: Catalog, settings: Settings) -> Asked:
     detection, recognition = ocr.detection, ocr.recognition
     if recognition is None:
         raise ServiceError(ErrorCode.INVALID_REQUEST, "ocr needs recognition: text that is not read is of no use.")
     old_dialect = detection is None and recognition.model_name == _OLD_OCR_NAME
     if detection is None and not old_dialect:
         raise ServiceError(ErrorCode.MISSING_DETECTION, "ocr needs detection: text is read where it was found.")
-    asked = _one_model(Task.OCR, detection, recognition) if detection else recognition.model_name
-    model = _overridden(Task.OCR, asked, settings.ocr_model, catalog)
+    asked = _one_model(OCR, detection, recognition) if detection else recognition.model_name
     box = (detection.options if detection else None) or _OcrDetectionOptions()
-    line = recognition.options or _ScoreOptions()
-    least = _OLD_OCR_MIN_RECOGNITION_SCORE if old_dialect else _OCR_MIN_RECOGNITION_SCORE
-    options = OcrOptions(
-        min_detection_score=_OCR_MIN_DETECTION_SCORE if box.min_score is None else box.min_score,
-        min_recognition_score=least if line.min_score is None else line.min_score,
-        max_resolution=_OCR_MAX_RESOLUTION if box.max_resolution is None else box.max_resolution,
-    )
-    return OcrTask(model.name, options, old_dialect)
+    given: dict[str, Any] = {
+        "min_detection_score": box.min_score,
+        "min_recognition_score": recognition.options.min_score if recognition.options else None,
+        "max_resolution": None if box.max_resolution is None else min(box.max_resolution, _MAX_RESOLUTION),
+    }
+    default = OcrOptions(min_recognition_score=_OLD_OCR_MIN_RECOGNITION_SCORE) if old_dialect else OcrOptions()
+    options = replace(default, **{name: value for name, value in given.items() if value is not None})
+    return Asked(OCR, find_model(OCR, asked, catalog, settings), old_ocr_answer if old_dialect else ocr_answer, options)
 
 
-def _one_model(task: Task, detection: _Part, recognition: _Part) -> str:
+_BUILT_IN = (
+    Entry("clip", _Clip, _clip),
+    Entry("facial-recognition", _FacialRecognition, _faces),
+    Entry("ocr", _Ocr, _ocr),
+)
+
+
+def entries_by_key(extra: str) -> Mapping[str, Entry]:
+    """Return the entries that are understood, by their keys: ours, then those in the tuple ``ENTRIES`` of each module
+    that ``extra`` (EXTRA_TASKS) names.
+    """
+    extras = (entry for module in extra_modules(extra) for entry in module.ENTRIES)
+    return {entry.key: entry for entry in (*_BUILT_IN, *extras)}
+
+
+def _one_model(task: Task[Any], detection: Part, recognition: Part) -> str:
     if detection.model_name != recognition.model_name:
         raise ServiceError(
             ErrorCode.INVALID_REQUEST,
-            f"{task.value} asks for detection by {detection.model_name!r} and recognition by "
-            f"{recognition.model_name!r}; "
-            "here both must be one model.",
+            f"{task.entry} asks for detection by {detection.model_name!r} and recognition by "
+            f"{recognition.model_name!r}; here both must be one model.",
         )
     return recognition.model_name
 
 
-def _overridden(task: Task, asked: str, override: str, catalog: Catalog) -> ModelEntry:
-    """The entry of ``override`` if one is set (the name asked for need not be known then), else of ``asked``."""
-    return catalog.find(task, override or asked)
+def find_model(task: Task[Any], asked: str, catalog: Catalog, settings: Settings) -> str:
+    """Return the name of the model that answers requests for ``asked``, which need not be known where the settings name
+    one for all.
+
+    Raises ``ServiceError`` UNKNOWN_MODEL.
+    """
+    return task.find(catalog, task.override(settings) or asked)
 
 
 def resolve_clip(asked: str, catalog: Catalog, settings: Settings) -> str:
@@ -237,12 +243,14 @@ def resolve_clip(asked: str, catalog: Catalog, settings: Settings) -> str:
 
     Raises ``ServiceError``: UNKNOWN_MODEL, SIZE_MISMATCH.
     """
-    wanted = catalog.find(Task.CLIP, asked)
+    wanted = catalog.find(CatalogTask.CLIP, asked)
     if not settings.clip_model:
         return wanted.name
-    serving = catalog.find(Task.CLIP, settings.clip_model)
+    serving = catalog.find(CatalogTask.CLIP, settings.clip_model)
     if serving.embedding_size != wanted.embedding_size:
-        fitting = [entry.name for entry in catalog.of_task(Task.CLIP) if entry.embedding_size == serving.embedding_size]
+        fitting = [
+            entry.name for entry in catalog.of_task(CatalogTask.CLIP) if entry.embedding_size == serving.embedding_size
+        ]
         immich_names = [name for name in fitting if "__" in name] or fitting
         raise ServiceError(
             ErrorCode.SIZE_MISMATCH,

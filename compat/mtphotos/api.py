@@ -5,10 +5,9 @@ differs.
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from starlette.requests import Request
@@ -18,9 +17,11 @@ from starlette.routing import Route
 from compat.immich.answers import to_json
 from compat.mtphotos.answers import clip_answer, face_models, faces_answer, ocr_answer
 from errors import ErrorCode, ServiceError
-from models.catalog import Catalog, Task
-from runners.contract import FaceOptions, ImageJob, OcrOptions, Runners, TextJob
+from models.catalog import Catalog
+from runners.cancellation import unless_gone
+from runners.contract import FaceOptions, OcrOptions, Options, Runners
 from runners.pictures.header import read_header
+from runners.tasks import CLIP_IMAGE, CLIP_TEXT, FACES, OCR, Task
 from serving.body import Intake
 from serving.exchange import Fields, answered, started
 from serving.key import require_key
@@ -31,20 +32,19 @@ _CLIENTS_NAME = "mt-photos-ai"
 _TITLE = "mt-photos-ai服务"
 _OCR_HELP = "https://mtmt.tech/docs/advanced/ocr_api"
 _FACES_HELP = "https://mtmt.tech/docs/advanced/facial_api"
-_OCR_OPTIONS = OcrOptions(min_detection_score=0.5, min_recognition_score=0.5, max_resolution=736)
-"""RapidOCR's own defaults (``box_thresh``, ``text_score``, ``limit_side_len`` in its ``config.yaml``), which the old
-service kept.
-"""
+_OCR_OPTIONS = OcrOptions(min_recognition_score=0.5)
+"""RapidOCR's own default (``text_score`` in its ``config.yaml``), which the old service kept."""
 _MAX_SIDE = 10_000
 """Pixels of a picture's longer side."""
 _MAX_TEXT_BODY = 64 * 1024
 """Bytes of the body around a text query."""
 
+R = TypeVar("R")
 Answer = Callable[[Request, Fields], Awaitable[dict[str, Any]]]
 
 
 @dataclass(slots=True)
-class MtPhotosApi:
+class MtPhotosServer:
     """The protocol over some runners. ``runners`` is set when the service has started; requests before that are
     answered 503.
     """
@@ -58,28 +58,27 @@ class MtPhotosApi:
         return {"result": "pass", "title": _TITLE, "help": _OCR_HELP, "device": await started(self.runners).device()}
 
     async def face_check(self, request: Request, fields: Fields) -> dict[str, Any]:
-        return {"title": _TITLE, "link": _FACES_HELP} | face_models(self._model(Task.FACES))
+        return {"title": _TITLE, "link": _FACES_HELP} | face_models(self._model(FACES))
 
     async def ocr(self, request: Request, fields: Fields) -> dict[str, Any]:
-        async with self._picture(request, fields, Task.OCR) as (picture, model):
-            return ocr_answer(await started(self.runners).ocr(ImageJob(picture, model, _OCR_OPTIONS, upright=True)))
+        lines, _ = await self._of_picture(OCR, request, fields, _OCR_OPTIONS, upright=True)
+        return ocr_answer(lines)
 
     async def clip_image(self, request: Request, fields: Fields) -> dict[str, Any]:
-        async with self._picture(request, fields, Task.CLIP) as (picture, model):
-            return clip_answer(await started(self.runners).clip_image(ImageJob(picture, model)))
+        embedding, _ = await self._of_picture(CLIP_IMAGE, request, fields)
+        return clip_answer(embedding)
 
     async def represent(self, request: Request, fields: Fields) -> dict[str, Any]:
         options = FaceOptions(self.settings.detection_threshold)
-        async with self._picture(request, fields, Task.FACES) as (picture, model):
-            return faces_answer(
-                await started(self.runners).faces(ImageJob(picture, model, options, upright=True)), model
-            )
+        faces, model = await self._of_picture(FACES, request, fields, options, upright=True)
+        return faces_answer(faces, model)
 
     async def clip_text(self, request: Request, fields: Fields) -> dict[str, Any]:
         async with self.intake.body(request, largest=_MAX_TEXT_BODY) as body:
-            model = self._model(Task.CLIP)
+            model = self._model(CLIP_TEXT)
             fields |= {"model": model, "bytes": len(body)}
-            return clip_answer(await started(self.runners).clip_text(TextJob(_text(body), model)))
+            work = CLIP_TEXT.of_text(started(self.runners), _text(body), model)
+            return clip_answer(await unless_gone(request.receive, work))
 
     async def restart(self, request: Request, fields: Fields) -> dict[str, Any]:
         return {"result": "unsupported"}
@@ -88,19 +87,15 @@ class MtPhotosApi:
         await started(self.runners).unload_models()
         return {"result": "pass"}
 
-    def _model(self, task: Task) -> str:
-        """The catalog's name of the model that answers ``task`` here."""
-        chosen = {
-            Task.CLIP: self.settings.clip_model,
-            Task.FACES: self.settings.recognition_model,
-            Task.OCR: self.settings.ocr_model,
-        }
-        return self.catalog.find(task, chosen[task] or _CLIENTS_NAME).name
+    def _model(self, task: Task[Any]) -> str:
+        """The name of the model that answers ``task`` here."""
+        return task.find(self.catalog, task.override(self.settings) or _CLIENTS_NAME)
 
-    @asynccontextmanager
-    async def _picture(self, request: Request, fields: Fields, task: Task) -> AsyncIterator[tuple[bytes, str]]:
-        """The request's picture, judged by its header, and the model for it; room in memory is held for the length of
-        the block.
+    async def _of_picture(
+        self, task: Task[R], request: Request, fields: Fields, options: Options = None, *, upright: bool = False
+    ) -> tuple[R, str]:
+        """Run ``task`` on the request's picture, once that is judged by its header. Returns the result, and the name of
+        the model that made it. Room in memory is held meanwhile.
         """
         async with self.intake.form(request, {"file": None}) as form:
             picture, model = form.parts.get("file"), self._model(task)
@@ -108,7 +103,8 @@ class MtPhotosApi:
                 raise ServiceError(ErrorCode.MISSING_INPUT, "The multipart body has no part `file`.")
             fields |= {"model": model, "bytes": len(picture)}
             _judge(picture, self.settings.max_picture_pixels)
-            yield picture, model
+            work = task.of_picture(started(self.runners), picture, model, options, upright=upright)
+            return await unless_gone(request.receive, work), model
 
 
 def _judge(picture: bytes, max_pixels: int) -> None:
@@ -138,26 +134,28 @@ def error_body(error: ServiceError) -> dict[str, Any]:
     return {"result": [], "msg": error.message}
 
 
-def routes(api: MtPhotosApi) -> list[Route]:
+def routes(server: MtPhotosServer) -> list[Route]:
     """The API's routes but for ``GET /`` and ``GET /ping``, which are Immich's too."""
     return [
-        _route(api, "POST", "/check", api.check, "check", needs_key=False),
-        _route(api, "GET", "/face/check", api.face_check, "face_check", needs_key=False),
-        _route(api, "POST", "/ocr", api.ocr, "ocr"),
-        _route(api, "POST", "/clip/img", api.clip_image, "clip.visual"),
-        _route(api, "POST", "/clip/txt", api.clip_text, "clip.textual"),
-        _route(api, "POST", "/represent", api.represent, "facial-recognition"),
-        _route(api, "POST", "/restart", api.restart, "restart"),
-        _route(api, "POST", "/restart_v2", api.restart_v2, "restart_v2"),
+        _route(server, "POST", "/check", server.check, "check", needs_key=False),
+        _route(server, "GET", "/face/check", server.face_check, "face_check", needs_key=False),
+        _route(server, "POST", "/ocr", server.ocr, OCR.label),
+        _route(server, "POST", "/clip/img", server.clip_image, CLIP_IMAGE.label),
+        _route(server, "POST", "/clip/txt", server.clip_text, CLIP_TEXT.label),
+        _route(server, "POST", "/represent", server.represent, FACES.label),
+        _route(server, "POST", "/restart", server.restart, "restart"),
+        _route(server, "POST", "/restart_v2", server.restart_v2, "restart_v2"),
     ]
 
 
-def _route(api: MtPhotosApi, method: str, path: str, answer: Answer, task: str, *, needs_key: bool = True) -> Route:
+def _route(
+    server: MtPhotosServer, method: str, path: str, answer: Answer, task: str, *, needs_key: bool = True
+) -> Route:
     """``task``: for metrics and the log, after ``mtphotos.``."""
 
     async def work(request: Request, fields: Fields) -> Response:
         if needs_key:
-            require_key(request.headers, api.settings.api_auth_key)
+            require_key(request.headers, server.settings.api_auth_key)
         return Response(to_json(await answer(request, fields)), media_type="application/json")
 
     async def endpoint(request: Request) -> Response:
@@ -165,7 +163,7 @@ def _route(api: MtPhotosApi, method: str, path: str, answer: Answer, task: str, 
             request,
             work,
             line=f"{method} {path}",
-            timeout=api.settings.request_timeout,
+            timeout=server.settings.request_timeout,
             error_body=error_body,
             task=f"mtphotos.{task}",
         )

@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from compat.upstream.client import HOP_HEADER
 from compat.upstream.pool import UpstreamPool
 from errors import ErrorCode, ServiceError
-from models.catalog import Task
+from runners.tasks import tasks_by_name
 from settings import Settings
 from settings.gateway import Route
 
@@ -32,12 +32,8 @@ class Routed:
 
 
 def routes(settings: Settings) -> dict[str, Route]:
-    """Who answers each task, by its name in the protocol."""
-    return {
-        Task.CLIP.value: settings.route_clip,
-        Task.FACES.value: settings.route_faces,
-        Task.OCR.value: settings.route_ocr,
-    }
+    """Return who answers each key of ``entries``."""
+    return {task.entry: task.route(settings) for task in tasks_by_name(settings.extra_tasks).values()}
 
 
 def split(entries: Mapping[str, Any], text: bytes, headers: Headers, settings: Settings) -> Routed:
@@ -68,12 +64,13 @@ def split(entries: Mapping[str, Any], text: bytes, headers: Headers, settings: S
         ) from error
 
 
-def labels(upstream: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """What is asked of upstream, for logs and metrics, in the words used for what is answered here."""
-    kinds = {"visual", "textual"}
-    return {
-        f"{name}.{kind}" for name, task in upstream.items() if name == Task.CLIP.value for kind in kinds & task.keys()
-    } | {name for name, task in upstream.items() if name != Task.CLIP.value or not kinds & task.keys()}
+def labels(upstream: Mapping[str, Mapping[str, Any]], settings: Settings) -> set[str]:
+    """Return what is asked of upstream, for logs and metrics, in the words used for what is answered here."""
+    found: set[str] = set()
+    for key, types in upstream.items():
+        known = {task.label for task in tasks_by_name(settings.extra_tasks).values() if task.entry == key}
+        found |= {label for label in known if label == key or label.partition(".")[2] in types} or {key}
+    return found
 
 
 def open_upstreams(settings: Settings) -> UpstreamPool | None:

@@ -25,7 +25,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -76,10 +76,18 @@ FORK = Borrowed(
 )
 
 
-def fork_workers() -> bool:
-    """Have this process, BentoML's watcher, fork its workers from now on. Returns whether it will."""
+_also_own: set[str] = set()
+"""Modules of the user that this process has imported."""
+
+
+def fork_workers(also_own: Iterable[str] = ()) -> bool:
+    """Have this process, BentoML's watcher, fork its workers from now on. Returns whether it will.
+
+    ``also_own``: modules of others that import ours, which a worker therefore imports anew, as it does ours.
+    """
     if not FORK.fits():
         return False
+    _also_own.update(name.partition(".")[0] for name in also_own)
     circus.process.Popen = _start
     return True
 
@@ -187,5 +195,6 @@ def _own_modules() -> list[str]:
         {path.stem for path in root.glob("*.py")}
         | {path.parent.name for path in root.glob("*/__init__.py")}
         | {"prometheus_client"}
+        | _also_own
     )
     return [name for name in sys.modules if name.partition(".")[0] in names]

@@ -4,111 +4,132 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping
-from typing import Any, TypeVar, cast
-
-import aiohttp
-from bentoml.exceptions import BentoMLException, ServiceUnavailable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
 
 from errors import ErrorCode, ServiceError
-from models.catalog import Task
-from runners.bento.transport import JobClient
-from runners.contract import Embedding, Faces, Failure, ImageJob, TextJob, TextLines
+from runners.bento.codec import Tasks
+from runners.bento.transport import JobClient, RunnerFault
+from runners.cancellation import gather_first_error
+from runners.contract import Failure, PictureJob, Result, TextJob
 
 log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
 _READY_WITHIN = 2.0
-_TASKS = {"clip_image": Task.CLIP, "clip_text": Task.CLIP, "faces": Task.FACES, "ocr": Task.OCR}
+_ONCE_MORE_AFTER = 0.2
+"""Seconds between the loss of a connection and the second try."""
 
 
 class RemoteRunners:
-    """``Runners`` over the runner processes: jobs by our own clients, what concerns a whole process by BentoML's."""
+    """``Runners`` over the runner processes."""
 
-    def __init__(self, proxies: Mapping[str, Any], clients: Mapping[str, JobClient]) -> None:
-        """BentoML's proxy, and the client for jobs, by runner name (``clip_image``, ``clip_text``, ``faces``,
-        ``ocr``).
-        """
-        self._proxies = proxies
+    def __init__(self, clients: Mapping[str, JobClient], tasks: Tasks) -> None:
+        """``clients``: by the names of the tasks that the process answers; tasks that share a process share one."""
         self._clients = clients
+        self._tasks = tasks
 
-    async def clip_image(self, job: ImageJob) -> Embedding:
-        return cast(Embedding, await self._ask("clip_image", job))
+    async def picture(self, job: PictureJob) -> Mapping[str, Result]:
+        """Send ``job`` once to each process that has tasks of it. Returns the results by the names of the tasks.
 
-    async def clip_text(self, job: TextJob) -> Embedding:
-        return cast(Embedding, await self._ask("clip_text", job))
+        Raises ``ServiceError``: that of a task, or RUNNER_UNAVAILABLE, TIMEOUT, INTERNAL.
+        """
+        by_client: dict[JobClient, PictureJob] = {}
+        for ask in job.asks:
+            part = by_client.setdefault(self._clients[ask.task], replace(job, asks=()))
+            by_client[self._clients[ask.task]] = replace(part, asks=(*part.asks, ask))
+        answers = await gather_first_error([self._part(client, part) for client, part in by_client.items()])
+        return {name: result for answer in answers for name, result in answer.items()}
 
-    async def faces(self, job: ImageJob) -> Faces:
-        return cast(Faces, await self._ask("faces", job))
+    async def _part(self, client: JobClient, job: PictureJob) -> Mapping[str, Result]:
+        tasks = [ask.task for ask in job.asks]
+        results = await self._ask(tasks, partial(client.picture, job))
+        for result in results.values():
+            if isinstance(result, Failure):
+                result.raise_()
+        return results
 
-    async def ocr(self, job: ImageJob) -> TextLines:
-        return cast(TextLines, await self._ask("ocr", job))
+    async def text(self, task: str, job: TextJob) -> Result:
+        """Run the task named ``task`` on a text. Errors as of ``picture``."""
+        client = self._clients[task]
+        result = await self._ask([task], partial(client.text, task, job))
+        if isinstance(result, Failure):
+            result.raise_()
+        return result
 
     async def loaded_models(self) -> Mapping[str, tuple[str, ...]]:
+        """Return the names of the models in memory, by the tasks' names in the protocol."""
         return await self._models_of_all("loaded")
 
     async def unload_models(self) -> Mapping[str, tuple[str, ...]]:
+        """Unload all models. Returns their names, by the tasks' names in the protocol."""
         return await self._models_of_all("unload")
 
     async def device(self) -> str:
-        devices = await asyncio.gather(*(self._call(name, proxy.device()) for name, proxy in self._processes().items()))
-        return ", ".join(dict.fromkeys(devices))
+        """Return what the models run on, each device once."""
+        return ", ".join(dict.fromkeys(await self._order_all("device")))
 
     async def are_ready(self) -> bool:
-        """Whether every runner process answers within two seconds."""
+        """Return whether every runner process answers within two seconds."""
         try:
             await asyncio.wait_for(
-                asyncio.gather(*(proxy.loaded() for proxy in self._processes().values())), _READY_WITHIN
+                asyncio.gather(*(client.order("loaded") for client in self._processes())), _READY_WITHIN
             )
-        except (aiohttp.ClientError, ConnectionError, asyncio.TimeoutError, BentoMLException):
+        except (ConnectionError, asyncio.TimeoutError, RunnerFault):
             return False
         return True
 
     async def close(self) -> None:
         """Close the connections to the runners."""
-        for client in set(self._clients.values()):
+        for client in self._processes():
             await client.close()
 
-    def _processes(self) -> dict[str, Any]:
-        """One proxy per process, by the names of its runners: those that share a process share theirs."""
-        names: dict[int, list[str]] = {}
-        for runner, proxy in self._proxies.items():
-            names.setdefault(id(proxy), []).append(runner)
-        return {", ".join(runners): self._proxies[runners[0]] for runners in names.values()}
-
-    async def _models_of_all(self, method: str) -> Mapping[str, tuple[str, ...]]:
-        """What ``method`` of every runner process answers: names of models, by task."""
-        answers = await asyncio.gather(
-            *(self._call(name, getattr(proxy, method)()) for name, proxy in self._processes().items())
-        )
-        found: dict[str, tuple[str, ...]] = {}
-        for answer in answers:
-            for runner, models in answer.items():
-                task = _TASKS[runner].value
-                found[task] = tuple(dict.fromkeys((*found.get(task, ()), *models)))
+    def _processes(self) -> dict[JobClient, list[str]]:
+        """The clients, each once, with the names of the tasks of their process."""
+        found: dict[JobClient, list[str]] = {}
+        for task, client in self._clients.items():
+            found.setdefault(client, []).append(task)
         return found
 
-    async def _call(self, name: str, call: Awaitable[Any]) -> Any:
-        """What a runner process answers to ``call``. ``name``: the process, for messages. Raises ``ServiceError``."""
+    async def _order_all(self, order: str) -> Sequence[Any]:
+        """What every process answers to ``order``."""
+        processes = self._processes().items()
+        return await asyncio.gather(*(self._ask(tasks, partial(client.order, order)) for client, tasks in processes))
+
+    async def _models_of_all(self, order: str) -> Mapping[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {}
+        for answer in await self._order_all(order):
+            for task, models in answer.items():
+                entry = self._tasks[task].entry
+                found[entry] = tuple(dict.fromkeys((*found.get(entry, ()), *models)))
+        return found
+
+    async def _ask(self, tasks: Sequence[str], call: Callable[[], Awaitable[R]]) -> R:
+        """Return what a process answers to ``call``; call once more where its connection is lost, as jobs have no side
+        effects: the process that was started in place of one that died takes the second.
+
+        ``tasks``: those asked for, for messages. Raises ``ServiceError``.
+        """
+        who = f"The process that runs {', '.join(tasks)}"
         try:
-            return await call
-        except asyncio.TimeoutError as error:  # first, because aiohttp's own timeouts are ClientErrors too
-            raise ServiceError(ErrorCode.TIMEOUT, f"The process that runs {name} did not answer in time.") from error
-        except (aiohttp.ClientError, ConnectionError, ServiceUnavailable) as error:
-            log.warning("The process of %s did not answer: %r", name, error)
+            try:
+                return await call()
+            except ConnectionError as error:
+                log.warning("%s did not answer (%s); it is asked once more.", who, error)
+            await asyncio.sleep(_ONCE_MORE_AFTER)
+            return await call()
+        except asyncio.TimeoutError as error:
+            raise ServiceError(ErrorCode.TIMEOUT, f"{who} did not answer in time.") from error
+        except ConnectionError as error:
+            log.warning("%s did not answer: %s", who, error)
             raise ServiceError(
                 ErrorCode.RUNNER_UNAVAILABLE,
-                f"The process that runs {name} went away while it worked on this request; it is being started again. "
+                f"{who} went away while it worked on this request, twice; it is being started again. "
                 "Try again shortly.",
             ) from error
-        except BentoMLException as error:
-            raise ServiceError(
-                ErrorCode.INTERNAL, f"The process that runs {name} failed; its log has the details."
-            ) from error
-
-    async def _ask(self, runner: str, job: ImageJob | TextJob) -> Any:
-        result = await self._call(runner, self._clients[runner].submit(runner, job))
-        if isinstance(result, Failure):
-            result.raise_()
-        return result
+        except RunnerFault as error:
+            log.error("%s failed: %s", who, error)
+            raise ServiceError(ErrorCode.INTERNAL, f"{who} failed; its log has the details.") from error

@@ -7,9 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import bentoml
@@ -17,18 +15,18 @@ from bentoml import server_context
 
 import metrics
 from errors import ServiceError
-from models.catalog import Catalog, Task, load_catalog
-from models.resolve import resolve
+from models.catalog import Catalog, load_catalog
 from runners.bento.stop import stop_when_idle
-from runners.bento.transport import JOBS, CloseEachConnection, JobApp, untraced
-from runners.contract import Embedding, Faces, ImageJob, TextJob, TextLines
-from runners.engine import EnginePlan, Exactness, Session, open_session, plan_engine, trim_idle_sessions
+from runners.bento.transport import JOBS, JobApp, RunnerDoor, untraced
+from runners.contract import Failure, PictureJob, Result, TextJob
+from runners.engine import EnginePlan, plan_engine, trim_idle_sessions
 from runners.engine.allocator import configure_allocator
 from runners.engine.lanes import lanes_of
 from runners.engine.threads import available_cores
 from runners.model_cache import give_memory_back
-from runners.runner import Model, Runner, RunnerLimits
-from settings import Settings, names, settings
+from runners.runner import Model, Runner, RunnerLimits, run_picture
+from runners.tasks import Loading, Task, tasks_by_name
+from settings import Settings, settings
 
 log = logging.getLogger(__name__)
 
@@ -39,97 +37,31 @@ _LOOK_EVERY = 1.0
 """Seconds between looks at what is idle."""
 
 
-@dataclass(frozen=True)
-class Loading:
-    """What loading a model takes, whichever it is."""
-
-    catalog: Catalog
-    settings: Settings
-    plan: EnginePlan
-
-    def open(
-        self, path: Path, *, exact: Exactness = "as planned", laned: bool = False, best_class: bool = False
-    ) -> Session:
-        return open_session(path, self.plan, exact=exact, laned=laned, best_class=best_class)
+def _lanes(task: Task[Any], plan: EnginePlan) -> int:
+    return lanes_of(plan.threads) if task.laned and plan.device == "cpu" else 1
 
 
-def _load_clip_image(name: str, using: Loading) -> Model[ImageJob, Embedding]:
-    from runners.clip import load_clip_image
-
-    entry = using.catalog.find(Task.CLIP, name)
-    files = resolve(entry, using.settings, "visual")
-    return load_clip_image(entry.family, files, using.open, max_pixels=using.settings.max_picture_pixels)
+def _load(task: Task[Any], using: Loading, name: str) -> Model[Any, Any]:
+    return task.load(name, using)
 
 
-def _load_clip_text(name: str, using: Loading) -> Model[TextJob, Embedding]:
-    from runners.clip import load_clip_text
+def _preloads(tasks: Iterable[Task[Any]], config: Settings, catalog: Catalog) -> dict[str, tuple[str, ...]]:
+    """Return which models each runner loads at start, by the names that requests come under.
 
-    entry = using.catalog.find(Task.CLIP, name)
-    return load_clip_text(entry.name, entry.family, resolve(entry, using.settings, "textual"), using.open)
-
-
-def _load_faces(name: str, using: Loading) -> Model[ImageJob, Faces]:
-    from runners.faces import load_faces
-
-    files = resolve(using.catalog.find(Task.FACES, name), using.settings)
-
-    def open_exactly(path: Path) -> Session:
-        # In bf16 the detector's landmarks move by tenths of a pixel, and the vectors of faces cut out by them to a
-        # cosine of 0.989.
-        return using.open(path, exact="all" if path == files["detection/model.onnx"] else "start", laned=True)
-
-    return load_faces(files, open_exactly, max_pixels=using.settings.max_picture_pixels)
-
-
-def _load_ocr(name: str, using: Loading) -> Model[ImageJob, TextLines]:
-    from runners.ocr import load_ocr
-
-    files = resolve(using.catalog.find(Task.OCR, name), using.settings)
-    return load_ocr(files, partial(using.open, laned=True), max_pixels=using.settings.max_picture_pixels)
-
-
-# What a family needs is imported when its first model is loaded: an idle process stays small.
-_LOADERS: dict[str, Callable[..., Model[Any, Any]]] = {
-    "clip_image": _load_clip_image,
-    "clip_text": _load_clip_text,
-    "faces": _load_faces,
-    "ocr": _load_ocr,
-}
-
-
-_LANED = ("faces", "ocr")
-"""Runners of small graphs, of which each batch gets a thread where there are several."""
-
-
-def _lanes(runner: str, plan: EnginePlan) -> int:
-    return lanes_of(plan.threads) if runner in _LANED and plan.device == "cpu" else 1
-
-
-def _preloads(config: Settings, catalog: Catalog) -> dict[str, tuple[str, ...]]:
-    """Which models each runner loads at start, by the names that requests come under: the catalog's, not its aliases.
-
-    A CLIP_MODEL, RECOGNITION_MODEL or OCR_MODEL stands for the name given. Names that the catalog does not know are
-    logged and left out.
+    A model that answers whatever is asked for (``CLIP_MODEL``, …) stands for the names given. Unknown names are logged
+    and left out.
     """
-    preload = config.preload
-    asked = {
-        "clip_image": (Task.CLIP, names(preload.clip.visual), config.clip_model),
-        "clip_text": (Task.CLIP, names(preload.clip.textual), config.clip_model),
-        "faces": (
-            Task.FACES,
-            names(preload.facial_recognition.detection, preload.facial_recognition.recognition),
-            config.recognition_model,
-        ),
-        "ocr": (Task.OCR, names(preload.ocr.detection, preload.ocr.recognition), config.ocr_model),
-    }
-    found: dict[str, dict[str, None]] = {runner: {} for runner in asked}
-    for runner, (task, wanted, override) in asked.items():
+    found: dict[str, tuple[str, ...]] = {}
+    for task in tasks:
+        wanted, override = task.preload(config), task.override(config)
+        models: dict[str, None] = {}
         for name in (override,) if override and wanted else wanted:
             try:
-                found[runner][catalog.find(task, name).name] = None
+                models[task.find(catalog, name)] = None
             except ServiceError as error:
-                log.error("%s: %s could not be loaded at start: %s", runner, name, error.message)
-    return {runner: tuple(models) for runner, models in found.items()}
+                log.error("%s: %s could not be loaded at start: %s", task.name, name, error.message)
+        found[task.name] = tuple(models)
+    return found
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:
@@ -142,7 +74,7 @@ def _log_failure(task: asyncio.Task[None]) -> None:
 class RunnerService:
     """What every runner process has: its runners, the clock that unloads idle models, and a graceful end."""
 
-    runner_names: ClassVar[tuple[str, ...]] = ()
+    tasks: ClassVar[tuple[Task[Any], ...]] = ()
     position: ClassVar[int] = 0
     """Number of the process among the runner processes: GPUs are dealt out by it."""
     nice: ClassVar[bool] = True
@@ -161,17 +93,23 @@ class RunnerService:
         self._catalog = load_catalog(config.model_catalog)
         using = Loading(self._catalog, config, plan)
         self.runners: dict[str, Runner[Any, Any]] = {
-            name: Runner(name, partial(_LOADERS[name], using=using), limits, lanes=_lanes(name, plan))
-            for name in self.runner_names
+            task.name: Runner(
+                task.name,
+                partial(_load, task, using),
+                limits,
+                lanes=_lanes(task, plan),
+                decodes_whole=task.decodes_whole,
+            )
+            for task in self.tasks
         }
-        self.jobs.runners = self.runners
+        self.jobs.process = self
         self._background: list[asyncio.Task[None]] = []
         # With `bentoml serve --development` this is not a process of its own, and the gateway is not to be nice.
         if self.nice and config.runner_nice and server_context.service_name == type(self).__name__:
             os.nice(config.runner_nice)
         self._device = plan.device
         metrics.forget_dead_processes()
-        log.info("%s computes on %s with %d threads.", ", ".join(self.runner_names), plan.device, plan.threads)
+        log.info("%s computes on %s with %d threads.", ", ".join(self.runners), plan.device, plan.threads)
 
     @bentoml.on_startup
     async def begin(self) -> None:
@@ -182,7 +120,7 @@ class RunnerService:
     async def begin_inside(self, end_if_idle: Callable[[], bool] = lambda: False) -> None:
         """Begin loading and unloading models. ``end_if_idle`` ends the process if it can, and says whether it will."""
         config = settings()
-        preloads = _preloads(config, self._catalog)
+        preloads = _preloads(self.tasks, config, self._catalog)
         for name, runner in self.runners.items():
             for model in preloads[name]:
                 self._in_background(runner.preload(model), f"{name}: loading {model} at the start")
@@ -207,7 +145,7 @@ class RunnerService:
                 await asyncio.to_thread(give_memory_back, cycles=False)
             has_models = any(runner.loaded() for runner in self.runners.values())
             if had_models and not has_models and end_if_idle():
-                log.info("%s: nothing is loaded any more; a fresh process takes over.", ", ".join(self.runner_names))
+                log.info("%s: nothing is loaded any more; a fresh process takes over.", ", ".join(self.runners))
                 return
             had_models = had_models or has_models
 
@@ -226,60 +164,63 @@ class RunnerService:
         for runner in self.runners.values():
             await asyncio.to_thread(runner.close)
 
-    @bentoml.api
+    async def picture(self, job: PictureJob) -> dict[str, Result | Failure]:
+        """Run all tasks of ``job``. Returns what became of each, by its name."""
+        return await run_picture(self.runners, job)
+
+    async def text(self, task: str, job: TextJob) -> Result | Failure:
+        """Run the task named ``task`` on a text."""
+        return await self.runners[task].submit(job)
+
     async def loaded(self) -> dict[str, list[str]]:
+        """Return the models in memory, by the names of their tasks."""
         return {name: list(runner.loaded()) for name, runner in self.runners.items()}
 
-    @bentoml.api
     async def device(self) -> str:
+        """Return what the models run on: ``cpu``, ``cuda`` or ``openvino``."""
         return self._device
 
-    @bentoml.api
     async def unload(self) -> dict[str, list[str]]:
+        """Unload all models that are free, the others as soon as they are. Returns them by the names of their tasks."""
         return {name: await asyncio.to_thread(runner.unload_all) for name, runner in self.runners.items()}
 
 
 def runner_services(config: Settings, *, shared: bool) -> dict[str, Any]:
-    """The BentoML services to run, by runner name; runners that share a process share a service.
+    """Return the BentoML services to run, by the names of their tasks; tasks that share a process share a service.
 
-    ``shared``: all picture runners in one process and text in another, so that a search never waits behind pictures.
+    ``shared``: all tasks on pictures in one process, so that only text, which has its own, never waits behind them.
     """
-    pictures: dict[str, tuple[str, ...]] = (
-        {"PictureRunner": ("clip_image", "faces", "ocr")}
-        if shared
-        else {"ClipImageRunner": ("clip_image",), "FaceRunner": ("faces",), "OcrRunner": ("ocr",)}
-    )
-    layout = {**pictures, "ClipTextRunner": ("clip_text",)}
+    layout: dict[str, list[Task[Any]]] = {}
+    for task in tasks_by_name(config.extra_tasks).values():
+        process = "PictureRunner" if shared and task.input == "picture" else task.process
+        layout.setdefault(process, []).append(task)
     services = {}
-    for position, (service_name, runner_names) in enumerate(layout.items()):
-        service = _service(service_name, runner_names, position, config)
-        services.update(dict.fromkeys(runner_names, service))
+    for position, (name, tasks) in enumerate(layout.items()):
+        service = _service(name, tasks, position, config)
+        services.update({task.name: service for task in tasks})
     return services
 
 
-def _service(name: str, runner_names: Iterable[str], position: int, config: Settings) -> Any:
-    runner_names = tuple(runner_names)
+def _service(name: str, tasks: Iterable[Task[Any]], position: int, config: Settings) -> Any:
+    tasks = tuple(tasks)
     inner: type[RunnerService] = type(
         name,
         (RunnerService,),
         {
-            "runner_names": runner_names,
+            "tasks": tasks,
             "position": position,
-            "nice": runner_names != ("clip_text",),
-            "jobs": JobApp(),
+            "nice": any(task.input == "picture" for task in tasks),
+            "jobs": JobApp(tasks_by_name(config.extra_tasks)),
             "__module__": __name__,
         },
     )
-    # BentoML's client would close its session, with requests in flight, after 100 requests or 300 s.
-    never = 2**31
     service = bentoml.service(
         name=name,
         workers=1,
         traffic={"timeout": config.request_timeout + 60},
-        runner_connection={"max_requests": never, "max_age": float(never)},
         logging={"access": {"enabled": False}},
         metrics={"enabled": False},  # BentoML's own, of what the gateway counts already; ours are not its business
         **untraced(),
     )(bentoml.asgi_app(inner.jobs, path=JOBS)(inner))
-    service.add_asgi_middleware(CloseEachConnection)
+    service.add_asgi_middleware(RunnerDoor)
     return service

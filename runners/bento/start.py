@@ -21,15 +21,17 @@ from pydantic_settings import SettingsError
 
 import logs
 from errors import ServiceError
-from models.catalog import Catalog, CatalogError, Task, load_catalog
+from models.catalog import Catalog, CatalogError, load_catalog
 from runners.bento.arbiter import watch_workers
 from runners.bento.fork import fork_workers
 from runners.bento.http_limits import believe_proxies
 from runners.bento.listen import address_problem
 from runners.bento.parent import end_with_parent, name_arbiter
+from runners.bento.transport import make_secret
 from runners.bento.usage_reports import send_no_usage_reports
 from runners.engine.threads import available_cores
-from settings import Settings, settings
+from runners.tasks import ExtraTaskError, tasks_by_name
+from settings import Settings, names, settings
 from settings.version import VERSION
 
 log = logging.getLogger(__name__)
@@ -63,9 +65,10 @@ def read_catalog(config: Settings) -> Catalog:
     """Return the catalog of models. Raises ``StartError`` where a file or a model that the settings name is unknown."""
     try:
         catalog = load_catalog(config.model_catalog)
-        for task, name in _named_models(config):
-            catalog.find(task, name)
-    except (CatalogError, ServiceError) as error:
+        for task in tasks_by_name(config.extra_tasks).values():
+            if name := task.override(config):
+                task.find(catalog, name)
+    except (CatalogError, ExtraTaskError, ServiceError) as error:
         raise StartError(str(error)) from error
     return catalog
 
@@ -94,9 +97,10 @@ def prepare(config: Settings) -> None:
     # Workers read .env anew: what decides which of them there are must stay as it is now.
     os.environ["RUNNER_PROCESSES"] = "shared" if shares_process(config) else "split"
     name_arbiter()
+    make_secret()
     watch_workers(_wrong_settings)
     if config.fork_processes:
-        fork_workers()
+        fork_workers(also_own=names(config.extra_tasks))
 
 
 def _wrong_settings() -> str | None:
@@ -116,11 +120,6 @@ def _what_is_wrong(error: SettingsError | ValidationError) -> str:
         return f"{error} (docs/settings.md lists all settings)."
     problems = "\n".join(f"  {'__'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
     return f"these settings are wrong (docs/settings.md lists them all).\n{problems}"
-
-
-def _named_models(config: Settings) -> list[tuple[Task, str]]:
-    named = [(Task.CLIP, config.clip_model), (Task.FACES, config.recognition_model), (Task.OCR, config.ocr_model)]
-    return [(task, name) for task, name in named if name]
 
 
 def _unusable_device(config: Settings) -> str | None:

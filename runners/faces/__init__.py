@@ -21,7 +21,6 @@ from runners.engine import Session
 from runners.faces.alignment import Pixels, aligned_crop
 from runners.faces.detection import Detections, Detector
 from runners.faces.recognition import Recognizer
-from runners.pictures.decoded import decode_shared
 
 __all__ = ["FaceModel", "load_faces"]
 
@@ -63,7 +62,7 @@ class FaceModel:
             raise TypeError(f"A face job needs FaceOptions, not {job.options!r}.")
         try:
             # At full size although detection needs less: crops for recognition are sampled from the full picture.
-            pixels = decode_shared(job.data, max_pixels=self._max_pixels, upright=job.upright)
+            pixels = job.pixels(max_pixels=self._max_pixels)
         except ServiceError as error:
             return Failure(error.code, error.message)
         return _Decoded(pixels, job.options.min_score)

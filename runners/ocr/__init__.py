@@ -17,7 +17,6 @@ from runners.engine.session import Session
 from runners.ocr.detection import detect
 from runners.ocr.reading_order import reading_order
 from runners.ocr.recognition import ReadLine, cut_line, load_alphabet, read_lines
-from runners.pictures.decoded import decode_shared
 
 __all__ = ["OcrModel", "load_ocr"]
 
@@ -66,7 +65,7 @@ class OcrModel:
         if not isinstance(options, OcrOptions):
             return Failure(ErrorCode.INVALID_REQUEST, f"OCR of a picture needs OcrOptions; this job has {options!r}.")
         try:
-            pixels = decode_shared(job.data, max_pixels=self._max_pixels, upright=job.upright)
+            pixels = job.pixels(max_pixels=self._max_pixels)
         except ServiceError as error:
             return Failure(error.code, error.message)
         found = detect(

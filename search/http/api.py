@@ -23,7 +23,8 @@ from starlette.routing import BaseRoute, Route
 
 from errors import ErrorCode
 from models.catalog import Catalog
-from runners.contract import Runners, TextJob
+from runners.contract import Runners
+from runners.tasks import CLIP_TEXT
 from search.answers import Problem
 from search.http.life import SearchLife
 from search.http.route import SearchRoute
@@ -76,7 +77,7 @@ class SearchApi:
         if self._models is None or time.monotonic() - self._models[0] > _MODELS_KEPT:
             self._models = time.monotonic(), await self.models_in_use(database)
         model = self._models[1].clip_or_refuse()
-        return Vector(model, (await started(self.runners).clip_text(TextJob(text, model))).vector)
+        return Vector(model, (await CLIP_TEXT.of_text(started(self.runners), text, model)).vector)
 
     async def models_in_use(self, database: Database) -> ModelsInUse:
         """Return the models that fit what is stored now."""

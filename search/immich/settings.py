@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from psycopg.rows import DictRow
 
 
+DEFAULT_OCR_OPTIONS = OcrOptions()
+"""Immich's own; a library of files is read by the same."""
+
+
+_OCR = DEFAULT_OCR_OPTIONS
+
+
 class _Clip(BaseModel):
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
     model_name: str = Field("ViT-B-32__openai", alias="modelName")
@@ -24,9 +31,9 @@ class _Clip(BaseModel):
 class _Ocr(BaseModel):
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
     model_name: str = Field("PP-OCRv5_mobile", alias="modelName")
-    min_detection_score: float = Field(0.5, alias="minDetectionScore", ge=0, le=1)
-    min_recognition_score: float = Field(0.8, alias="minRecognitionScore", ge=0, le=1)
-    max_resolution: int = Field(736, alias="maxResolution", ge=1, le=10_000)
+    min_detection_score: float = Field(_OCR.min_detection_score, alias="minDetectionScore", ge=0, le=1)
+    min_recognition_score: float = Field(_OCR.min_recognition_score, alias="minRecognitionScore", ge=0, le=1)
+    max_resolution: int = Field(_OCR.max_resolution, alias="maxResolution", ge=1, le=10_000)
 
 
 class _MachineLearning(BaseModel):
@@ -44,10 +51,6 @@ class ImmichSettings:
     clip_model: str
     ocr_model: str
     ocr_options: OcrOptions
-
-
-DEFAULT_OCR_OPTIONS = OcrOptions(min_detection_score=0.5, min_recognition_score=0.8, max_resolution=736)
-"""Immich's own; a library of files is read by the same."""
 
 
 async def immich_settings(connection: AsyncConnection[DictRow]) -> ImmichSettings:

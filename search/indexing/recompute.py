@@ -6,8 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
-from runners.contract import ImageJob, OcrOptions, Runners, TextLines
+from runners.contract import OcrOptions, Runners, TextLines
 from runners.pictures.header import read_header
+from runners.tasks import CLIP_IMAGE, OCR
 from search.store.records import Line, Text, Vector
 
 
@@ -35,11 +36,11 @@ class RunnersRecompute:
         self._max_pixels = max_pixels
 
     async def embed(self, picture: bytes, model: str) -> Vector:
-        return Vector(model, (await self._runners.clip_image(ImageJob(picture, model))).vector)
+        return Vector(model, (await CLIP_IMAGE.of_picture(self._runners, picture, model)).vector)
 
     async def read(self, picture: bytes, model: str, options: OcrOptions) -> Text:
         header = read_header(picture, max_pixels=self._max_pixels)
-        found = await self._runners.ocr(ImageJob(picture, model, options))
+        found = await OCR.of_picture(self._runners, picture, model, options)
         return Text(model, _lines(found, header.width, header.height))
 
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 _OCR_ALIAS = "ocr"
 """The catalog's name for OCR by whoever names no model; the fork of Immich 1.134 sends it."""
-_FORK_OCR_OPTIONS = OcrOptions(min_detection_score=0.5, min_recognition_score=0.5, max_resolution=736)
-"""What the fork's requests, which have no options, are answered with (compat/immich_entries.py)."""
+_FORK_OCR_OPTIONS = OcrOptions(min_recognition_score=0.5)
+"""What the fork's requests, which have no options, are answered with (compat/immich/entries.py)."""
 
 
 class StoredVectors(Answer):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from runners.contract import Embedding, Faces, ImageJob, TextJob, TextLines
+from runners.contract import Embedding, Faces, ImageJob, PictureJob, Result, TextJob, TextLines
 
 
 class FakeRunners:
@@ -15,6 +15,9 @@ class FakeRunners:
 
     def __init__(self) -> None:
         self.jobs: list[ImageJob | TextJob] = []
+        """One for each task."""
+        self.sent: list[PictureJob | TextJob] = []
+        """As they were sent."""
         self.error: Exception | None = None
         self.delay = 0.0
         self.loaded: dict[str, tuple[str, ...]] = {}
@@ -30,6 +33,16 @@ class FakeRunners:
             self.running -= 1
         if self.error:
             raise self.error
+
+    async def picture(self, job: PictureJob) -> Mapping[str, Result]:
+        self.sent.append(job)
+        jobs = [ImageJob(job.data, ask.model, ask.options, job.upright) for ask in job.asks]
+        results = await asyncio.gather(*(getattr(self, ask.task)(one) for ask, one in zip(job.asks, jobs, strict=True)))
+        return {ask.task: result for ask, result in zip(job.asks, results, strict=True)}
+
+    async def text(self, task: str, job: TextJob) -> Result:
+        self.sent.append(job)
+        return await getattr(self, task)(job)
 
     async def clip_image(self, job: ImageJob) -> Embedding:
         await self._note(job)

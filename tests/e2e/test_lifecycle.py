@@ -94,7 +94,7 @@ def test_work_that_does_not_finish_does_not_keep_the_service_from_ending(tmp_pat
                 assert error is not None or one.result().status_code in (200, 500, 503)
 
 
-def test_a_killed_runner_fails_its_own_requests_with_503_and_is_back(own_server: Server) -> None:
+def test_a_killed_runner_loses_no_request_and_is_back(own_server: Server) -> None:
     server = own_server
     assert post(server, multipart(ocr(), image=PAGE)).status_code == 200
     assert post(server, multipart(clip_textual(), text="dog")).status_code == 200
@@ -109,7 +109,9 @@ def test_a_killed_runner_fails_its_own_requests_with_503_and_is_back(own_server:
     with concurrent.futures.ThreadPoolExecutor(5) as callers:
         bystander = callers.submit(ask_the_other_runner)
         try:
-            doomed = [callers.submit(post, server, multipart(ocr(max_resolution=2000), image=PAGE)) for _ in range(4)]
+            in_flight = [
+                callers.submit(post, server, multipart(ocr(max_resolution=2000), image=PAGE)) for _ in range(4)
+            ]
             _wait_for(lambda: "immich_bento_queue_bytes 0.0" not in httpx.get(server.url + "/metrics").text)
             time.sleep(0.3)
             victim.send_signal(
@@ -118,22 +120,22 @@ def test_a_killed_runner_fails_its_own_requests_with_503_and_is_back(own_server:
             assert httpx.get(server.url + "/readyz", timeout=10).status_code == 503
             victim.send_signal(signal.SIGKILL)
             killed = time.monotonic()
-            for response in (one.result() for one in doomed):
-                assert (response.status_code, response.json()["code"]) == (503, "runner_unavailable")
-                assert response.headers["retry-after"] == "5"
             # Requests made while the process is away wait for it rather than fail.
             assert post(server, multipart(faces("buffalo_s"), image=PAGE)).status_code == 200
             back_after = time.monotonic() - killed
+            # They are sent once more, to the process that takes the killed one's place.
+            assert [one.result().status_code for one in in_flight] == [200] * 4
+            assert "asked once more" in server.log
         finally:
             stop.set()
         bystander.result()
-    assert back_after < 15
+    assert back_after < 30
     assert set(others) == {200}
     assert len(others) > 20
     assert [worker.pid for worker in server.workers("PictureRunner")] != [victim.pid]
     assert httpx.get(server.url + "/readyz", timeout=10).status_code == 200
     assert 'immich_bento_models_loaded{runner="faces"} 1.0' in httpx.get(server.url + "/metrics").text
-    assert 'immich_bento_models_loaded{runner="ocr"} 1.0' not in httpx.get(server.url + "/metrics").text
+    assert 'immich_bento_models_loaded{runner="ocr"} 1.0' in httpx.get(server.url + "/metrics").text
 
 
 def _wait_for(condition: object, seconds: float = 20) -> None:

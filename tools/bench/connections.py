@@ -1,6 +1,6 @@
 """Two runners that do nothing, behind one gateway, to measure the way to a runner and back (``tools.bench.transport``).
 
-``POST /bentoml`` and ``POST /ours`` hand the body, as an ``ImageJob``, to a runner in a process of its own and return
+``POST /bentoml`` and ``POST /ours`` hand the body, as a ``PictureJob``, to a runner in a process of its own and return
 the length of the vector that comes back: by BentoML's API and client, and by ``JobApp`` and ``JobClient``. Served by
 ``bentoml serve tools.bench.connections:Gateway``.
 """
@@ -22,9 +22,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from runners.bento.transport import JOBS, CloseEachConnection, JobApp, JobClient, untraced
-from runners.contract import Embedding, ImageJob
+from runners.bento.transport import JOBS, SECRET_VARIABLE, JobApp, JobClient, RunnerDoor, make_secret, untraced
+from runners.contract import Ask, Embedding, PictureJob
+from runners.tasks import tasks_by_name
 
+if SECRET_VARIABLE not in os.environ:  # in the process that starts the others
+    make_secret()
+_TASK = "clip_image"
 _VECTOR = np.ones(512, np.float32)
 
 
@@ -44,14 +48,14 @@ class Parcel:
 
 
 class _NoWork:
-    async def submit(self, job: ImageJob) -> Embedding:
-        return Embedding(_VECTOR)
+    async def picture(self, job: PictureJob) -> dict[str, Any]:
+        return {job.asks[0].task: Embedding(_VECTOR)}
 
 
 class _BentosRunner:
     @bentoml.api
     async def clip_image(self, job: Parcel) -> Parcel:
-        return Parcel(await _NoWork().submit(job.content))
+        return Parcel((await _NoWork().picture(job.content))[_TASK])
 
 
 class _OurRunner:
@@ -62,17 +66,18 @@ class _OurRunner:
 _QUIET = {"workers": 1, "logging": {"access": {"enabled": False}}}
 _NEVER = {"max_requests": 2**31, "max_age": float(2**31)}
 BentosRunner: Any = bentoml.service(name="BentosRunner", runner_connection=_NEVER, **_QUIET)(_BentosRunner)
-_jobs = JobApp()
-_jobs.runners = {"clip_image": _NoWork()}
+_tasks = tasks_by_name("")
+_jobs = JobApp(_tasks)
+_jobs.process = _NoWork()  # type: ignore[assignment] # it is sent pictures alone
 OurRunner: Any = bentoml.service(name="OurRunner", metrics={"enabled": False}, **_QUIET, **untraced())(
     bentoml.asgi_app(_jobs, path=JOBS)(_OurRunner)
 )
-OurRunner.add_asgi_middleware(CloseEachConnection)
+OurRunner.add_asgi_middleware(RunnerDoor)
 _ways: dict[str, Any] = {}
 
 
 async def _ask(request: Request) -> Response:
-    result = await _ways[request.url.path](ImageJob(await request.body(), "none"))
+    result = await _ways[request.url.path](PictureJob(await request.body(), (Ask(_TASK, "none"),)))
     return PlainTextResponse(str(len(result.vector)))
 
 
@@ -82,13 +87,16 @@ class _Gateway:
 
     @bentoml.on_startup
     async def begin(self) -> None:
-        client = JobClient(json.loads(os.environ["BENTOML_RUNNER_MAP"])["OurRunner"], timeout=60)
+        client = JobClient(json.loads(os.environ["BENTOML_RUNNER_MAP"])["OurRunner"], _tasks, timeout=60)
 
-        async def by_bentoml(job: ImageJob) -> Embedding:
+        async def by_bentoml(job: PictureJob) -> Embedding:
             answer: Embedding = (await self._bentos.clip_image(Parcel(job))).content
             return answer
 
-        _ways.update({"/bentoml": by_bentoml, "/ours": lambda job: client.submit("clip_image", job)})
+        async def by_us(job: PictureJob) -> Any:
+            return (await client.picture(job))[_TASK]
+
+        _ways.update({"/bentoml": by_bentoml, "/ours": by_us})
 
 
 _port = int(os.environ.get("IMMICH_PORT", "3003"))

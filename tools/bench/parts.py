@@ -11,7 +11,6 @@ what throughput is made of, and which neighbours on the machine distort little.
 from __future__ import annotations
 
 import argparse
-import pickle
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -25,14 +24,14 @@ import runners.ocr
 import runners.pictures.decode
 import runners.pictures.header
 from compat.immich.answers import clip_answer, faces_answer, ocr_answer, to_json
-from models.catalog import Task, load_catalog
-from models.resolve import resolve
-from runners.clip import load_clip_image
+from models.catalog import load_catalog
+from runners.bento.codec import decode_picture, decode_results, encode_picture, encode_results
 from runners.clip.preprocessing import Preprocessing
-from runners.contract import FaceOptions, Failure, ImageJob, OcrOptions
-from runners.engine import Session, open_session, plan_engine
+from runners.contract import Ask, FaceOptions, Failure, ImageJob, OcrOptions, Options, PictureJob
+from runners.engine import Exactness, Session, open_session, plan_engine
 from runners.faces.graph import PictureGraph
-from runners.ocr import OpensSessions
+from runners.pictures.header import Header
+from runners.tasks import CLIP_IMAGE, FACES, OCR, Loading, Task, tasks_by_name
 from settings import Settings
 from tools.bench.load import Connection
 from tools.bench.report import Cell, Table
@@ -45,8 +44,7 @@ from tools.harness.server import Server
 _SEAMS: Mapping[str, Sequence[tuple[ModuleType | type, str]]] = {
     "decode": [
         (runners.pictures.decode, "decode_image"),
-        (runners.faces, "decode_shared"),
-        (runners.ocr, "decode_shared"),
+        (runners.pictures.decode, "decode"),
     ],
     "preprocess": [
         *((Preprocessing, name) for name in ("_resize", "normalised")),
@@ -61,36 +59,33 @@ _PARTS = ("decode", "preprocess", "infer", "post-process", "serialise", "transpo
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """One task: its model without the service, and its jobs."""
+    """One task, and how it is asked for."""
 
-    load: Callable[[Settings, OpensSessions], Any]
-    options: FaceOptions | OcrOptions | None
-    answer: Callable[[Any, int, int], dict[str, Any]]
-    """A result, and its picture's width and height, as the gateway answers it."""
-
-
-def _load_clip(config: Settings, opened: OpensSessions) -> Any:
-    entry = load_catalog().find(Task.CLIP, config.clip_model)
-    return load_clip_image(entry.family, resolve(entry, config, "visual"), opened, max_pixels=config.max_picture_pixels)
-
-
-def _load_faces(config: Settings, opened: OpensSessions) -> Any:
-    files = resolve(load_catalog().find(Task.FACES, "buffalo_s"), config)
-    return runners.faces.load_faces(files, opened, max_pixels=config.max_picture_pixels)
-
-
-def _load_ocr(config: Settings, opened: OpensSessions) -> Any:
-    files = resolve(load_catalog().find(Task.OCR, "PP-OCRv6_small"), config)
-    return runners.ocr.load_ocr(files, opened, max_pixels=config.max_picture_pixels)
+    task: Task[Any]
+    model: str
+    """Unless the settings name another for all."""
+    options: Options
+    answer: Callable[[Any, Header], dict[str, Any]]
+    """A result, and its picture's header, as the gateway answers it."""
 
 
 _KINDS = {
-    "clip": _Kind(_load_clip, None, lambda result, width, height: clip_answer(result)),
-    "face": _Kind(_load_faces, FaceOptions(min_score=0.7), lambda result, width, height: faces_answer(result)),
-    "ocr": _Kind(
-        _load_ocr, OcrOptions(min_detection_score=0.5, min_recognition_score=0.8, max_resolution=736), ocr_answer
-    ),
+    "clip": _Kind(CLIP_IMAGE, TINY, None, clip_answer),
+    "face": _Kind(FACES, "buffalo_s", FaceOptions(min_score=0.7), faces_answer),
+    "ocr": _Kind(OCR, "PP-OCRv6_small", OcrOptions(), ocr_answer),
 }
+
+
+@dataclass(frozen=True)
+class _Measured(Loading):
+    """Opens sessions whose inference is measured."""
+
+    watch: Stopwatch
+
+    def open(
+        self, path: Path, *, exact: Exactness = "as planned", laned: bool = False, best_class: bool = False
+    ) -> Session:
+        return MeasuredSession(open_session(path, self.plan, best_class=best_class), self.watch)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -137,13 +132,10 @@ def _rows(task: str, parts: Mapping[str, float]) -> list[tuple[Cell, ...]]:
 
 def _in_process(kind: _Kind, config: Settings, sent: Sequence[bytes], rounds: int) -> dict[str, float]:
     """Measure CPU seconds per picture by part, without transport."""
-    watch, plan = Stopwatch(), plan_engine(config)
+    watch = Stopwatch()
+    using = _Measured(load_catalog(), config, plan_engine(config), watch)
     with watch.watching(_SEAMS):
-
-        def opened(path: Path, *, best_class: bool = False) -> Session:
-            return MeasuredSession(open_session(path, plan, best_class=best_class), watch)
-
-        model = kind.load(config, opened)
+        model = kind.task.load(kind.task.override(config) or kind.model, using)
         try:
             for number in range(rounds + 1):
                 if number == 1:  # the first round meets every shape once
@@ -156,16 +148,18 @@ def _in_process(kind: _Kind, config: Settings, sent: Sequence[bytes], rounds: in
 
 
 def _once(kind: _Kind, model: Any, picture: bytes, config: Settings, watch: Stopwatch) -> None:
-    job = ImageJob(picture, "bench", kind.options)
+    tasks = tasks_by_name("")
+    job = PictureJob(picture, (Ask(kind.task.name, "bench", kind.options),))
     with watch.measuring("serialise"):
-        arrived = pickle.loads(pickle.dumps(job, protocol=5))
+        arrived = decode_picture(*encode_picture(job), tasks)
     with watch.measuring("post-process"):
-        (result,) = model.run([arrived])
+        (result,) = model.run([ImageJob(arrived.data, "bench", arrived.asks[0].options)])
     if isinstance(result, Failure):
         result.raise_()
     header = runners.pictures.header.read_header(picture, max_pixels=config.max_picture_pixels)
     with watch.measuring("serialise"):
-        to_json(kind.answer(pickle.loads(pickle.dumps(result, protocol=5)), header.width, header.height))
+        results = decode_results(encode_results({kind.task.name: result}), tasks)
+        to_json(kind.answer(results[kind.task.name], header))
 
 
 def _over_http(server: Server, task: str, sent: Sequence[bytes], rounds: int) -> float:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from compat.immich.api import ImmichApi, create_app
+from compat.immich.api import ImmichServer, create_app
 from compat.immich.entries import load_entries, parse_entries
 from errors import ErrorCode, ServiceError
 from models.catalog import load_catalog
@@ -25,10 +25,10 @@ from tools.harness.immich_client import BOUNDARY, HEADERS, clip_textual, clip_vi
 CATALOG = load_catalog()
 
 
-def make_api(**overrides: Any) -> tuple[ImmichApi, FakeRunners]:
+def make_api(**overrides: Any) -> tuple[ImmichServer, FakeRunners]:
     settings = Settings(_env_file=None, **overrides)
     runners = FakeRunners()
-    return ImmichApi(catalog=CATALOG, settings=settings, intake=open_intake(settings), runners=runners), runners
+    return ImmichServer(catalog=CATALOG, settings=settings, intake=open_intake(settings), runners=runners), runners
 
 
 @pytest.fixture(autouse=True)
@@ -43,11 +43,11 @@ def picture(width: int = 100, height: int = 50, mode: str = "RGB", form: str = "
     return file.getvalue()
 
 
-def post(api: ImmichApi, body: bytes, headers: dict[str, str] | None = None) -> httpx.Response:
+def post(api: ImmichServer, body: bytes, headers: dict[str, str] | None = None) -> httpx.Response:
     return send(api, "POST", "/predict", headers or HEADERS, body)
 
 
-def send(api: ImmichApi, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> httpx.Response:
+def send(api: ImmichServer, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> httpx.Response:
     async def exchange() -> httpx.Response:
         transport = httpx.ASGITransport(app=create_app(api))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -56,7 +56,7 @@ def send(api: ImmichApi, method: str, path: str, headers: dict[str, str], body: 
     return asyncio.run(exchange())
 
 
-def get(api: ImmichApi, path: str) -> httpx.Response:
+def get(api: ImmichServer, path: str) -> httpx.Response:
     async def send() -> httpx.Response:
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app=create_app(api)), base_url="http://test"
@@ -224,7 +224,7 @@ def test_no_entries_that_are_accepted_hold_up_the_event_loop(entries: bytes) -> 
     assert best < 0.02
 
 
-def _seconds_to_refuse(api: ImmichApi, entries: bytes) -> float:
+def _seconds_to_refuse(api: ImmichServer, entries: bytes) -> float:
     began = time.perf_counter()
     with pytest.raises(ServiceError):
         parse_entries(load_entries(entries), api.catalog, api.settings)

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from compat.immich.api import ImmichApi, create_app
-from compat.mtphotos.api import MtPhotosApi, routes
+from compat.immich.api import ImmichServer, create_app
+from compat.mtphotos.api import MtPhotosServer, routes
 from models.catalog import load_catalog
 from serving.body import open_intake
 from settings import Settings
@@ -37,8 +37,8 @@ class Service:
         self.settings = Settings(_env_file=None, **(_PLAIN | overrides))
         self.runners = FakeRunners()
         intake = open_intake(self.settings)
-        self.immich = ImmichApi(CATALOG, self.settings, intake, self.runners)
-        self.mtphotos = MtPhotosApi(CATALOG, self.settings, intake, self.runners)
+        self.immich = ImmichServer(CATALOG, self.settings, intake, self.runners)
+        self.mtphotos = MtPhotosServer(CATALOG, self.settings, intake, self.runners)
 
     def ask(self, method: str, path: str, headers: Mapping[str, str] = KEY, **content: Any) -> httpx.Response:
         async def send() -> httpx.Response:

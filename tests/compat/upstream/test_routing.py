@@ -13,7 +13,7 @@ import httpx
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from compat.immich.api import ImmichApi, create_app
+from compat.immich.api import ImmichServer, create_app
 from compat.upstream.routing import can_answer, open_upstreams
 from models.catalog import load_catalog
 from serving.body import open_intake
@@ -45,7 +45,7 @@ def post_all(
     runners = FakeRunners()
 
     async def scenario() -> tuple[list[httpx.Response], dict[str, Any]]:
-        api = ImmichApi(
+        api = ImmichServer(
             CATALOG,
             settings,
             open_intake(settings),
@@ -117,7 +117,7 @@ def test_local_and_upstream_tasks_run_at_the_same_time() -> None:
         runners.delay = 0.1
 
         async def scenario() -> tuple[int, int]:
-            api = ImmichApi(CATALOG, settings, open_intake(settings), runners, open_upstreams(settings))
+            api = ImmichServer(CATALOG, settings, open_intake(settings), runners, open_upstreams(settings))
             assert api.upstreams is not None
             async with httpx.AsyncClient(
                 transport=httpx.ASGITransport(app=create_app(api)), base_url="http://test"

@@ -3,138 +3,181 @@
 from __future__ import annotations
 
 import asyncio
-from http import HTTPStatus
+from collections.abc import Mapping
+from typing import Any
 
-import aiohttp
 import numpy as np
 import pytest
-from bentoml.exceptions import BentoMLException, InternalServerError, ServiceUnavailable
 
 from errors import ErrorCode, ServiceError
+from runners.bento import remote
 from runners.bento.remote import RemoteRunners
-from runners.bento.transport import JobClient
-from runners.contract import Embedding, Failure, ImageJob, TextJob
+from runners.bento.transport import JobClient, RunnerFault
+from runners.contract import Ask, Embedding, Failure, OcrOptions, PictureJob, TextJob
+from runners.tasks import CLIP_TEXT, OCR, tasks_by_name
 
-PICTURE, TEXT = ImageJob(b"picture", "m"), TextJob("text", "m")
+TASKS = tasks_by_name("")
 ANSWER = Embedding(np.ones(3, np.float32))
-CALLS = [("clip_image", PICTURE), ("clip_text", TEXT), ("faces", PICTURE), ("ocr", PICTURE)]
+PICTURES = ("clip_image", "faces", "ocr")
+JOB = PictureJob(b"picture", tuple(Ask(task, "m") for task in PICTURES))
+TEXT = TextJob("text", "m")
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_ONCE_MORE_AFTER", 0.0)
 
 
 class Client(JobClient):
-    """Answers every job alike."""
+    """Answers every task, and every order, with one outcome after another; the last one for good."""
 
-    def __init__(self, outcome: object) -> None:
-        self.outcome = outcome
-        self.asked: list[tuple[str, object]] = []
+    def __init__(self, *outcomes: object) -> None:
+        self.outcomes = list(outcomes)
+        self.asked: list[object] = []
         self.times_closed = 0
 
-    async def submit(self, runner: str, job: object) -> object:
-        self.asked.append((runner, job))
-        if isinstance(self.outcome, BaseException):
-            raise self.outcome
-        return self.outcome
+    def _next(self, asked: object) -> Any:
+        self.asked.append(asked)
+        outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    async def picture(self, job: PictureJob) -> dict[str, Any]:
+        outcome = self._next(job)
+        return {ask.task: outcome for ask in job.asks}
+
+    async def text(self, task: str, job: TextJob) -> Any:
+        return self._next((task, job))
+
+    async def order(self, name: str) -> Any:
+        return self._next(name)
 
     async def close(self) -> None:
         self.times_closed += 1
 
 
-class Proxy:
-    """Answers what concerns a whole process, as BentoML's proxy would."""
-
-    def __init__(self, loaded: dict[str, list[str]] | Exception) -> None:
-        self._loaded = loaded
-        self.times_loaded = 0
-
-    async def loaded(self) -> dict[str, list[str]]:
-        self.times_loaded += 1
-        if isinstance(self._loaded, Exception):
-            raise self._loaded
-        return self._loaded
-
-
-def ask(client: Client, runner: str, job: ImageJob | TextJob) -> object:
-    remote = RemoteRunners({}, dict.fromkeys(("clip_image", "clip_text", "faces", "ocr"), client))
-    return asyncio.run(getattr(remote, runner)(job))
+def runners(pictures: Client, texts: Client | None = None) -> RemoteRunners:
+    return RemoteRunners({**dict.fromkeys(PICTURES, pictures), "clip_text": texts or Client(ANSWER)}, TASKS)
 
 
 ERRORS = pytest.mark.parametrize(
     ("error", "code"),
     [
-        (aiohttp.ServerDisconnectedError(), ErrorCode.RUNNER_UNAVAILABLE),
-        (aiohttp.ClientOSError(104, "reset"), ErrorCode.RUNNER_UNAVAILABLE),
-        (aiohttp.ClientPayloadError("half an answer"), ErrorCode.RUNNER_UNAVAILABLE),
+        (ConnectionError("aiohttp's"), ErrorCode.RUNNER_UNAVAILABLE),
         (ConnectionResetError(104, "reset"), ErrorCode.RUNNER_UNAVAILABLE),
         (BrokenPipeError(32, "broken"), ErrorCode.RUNNER_UNAVAILABLE),
-        (ServiceUnavailable("busy"), ErrorCode.RUNNER_UNAVAILABLE),
         (asyncio.TimeoutError(), ErrorCode.TIMEOUT),
-        (BentoMLException("a secret detail"), ErrorCode.INTERNAL),
-        (BentoMLException("gone", error_code=HTTPStatus.NOT_FOUND), ErrorCode.INTERNAL),
-        (InternalServerError("a secret detail"), ErrorCode.INTERNAL),
-        (aiohttp.SocketTimeoutError(), ErrorCode.TIMEOUT),
+        (RunnerFault("a secret detail"), ErrorCode.INTERNAL),
     ],
     ids=repr,
 )
 
 
-@pytest.mark.parametrize(("runner", "job"), CALLS)
-def test_each_job_goes_to_its_runner_and_its_answer_comes_back(runner: str, job: ImageJob | TextJob) -> None:
+def test_a_picture_is_sent_once_to_each_process_whatever_is_asked_of_it() -> None:
     client = Client(ANSWER)
-    assert ask(client, runner, job) is ANSWER
-    assert client.asked == [(runner, job)]
+    assert asyncio.run(runners(client).picture(JOB)) == dict.fromkeys(PICTURES, ANSWER)
+    assert client.asked == [JOB]
 
 
-@pytest.mark.parametrize(("runner", "job"), CALLS)
-def test_a_failed_job_raises_its_own_error(runner: str, job: ImageJob | TextJob) -> None:
-    with pytest.raises(ServiceError) as caught:
-        ask(Client(Failure(ErrorCode.UNREADABLE_PICTURE, "cut short")), runner, job)
-    assert (caught.value.code, caught.value.message) == (ErrorCode.UNREADABLE_PICTURE, "cut short")
+def test_each_of_several_processes_gets_the_picture_once_with_its_own_tasks() -> None:
+    clip, others = Client(ANSWER), Client(ANSWER)
+    split = RemoteRunners({"clip_image": clip, "faces": others, "ocr": others}, TASKS)
+    assert asyncio.run(split.picture(JOB)) == dict.fromkeys(PICTURES, ANSWER)
+    assert clip.asked == [PictureJob(b"picture", JOB.asks[:1])]
+    assert others.asked == [PictureJob(b"picture", JOB.asks[1:])]
+
+
+def test_a_text_goes_to_its_task() -> None:
+    texts = Client(ANSWER)
+    assert asyncio.run(runners(Client(ANSWER), texts).text("clip_text", TEXT)) is ANSWER
+    assert texts.asked == [("clip_text", TEXT)]
+
+
+def test_a_task_alone_is_asked_for_by_itself() -> None:
+    client, texts = Client(ANSWER), Client(ANSWER)
+    remote = runners(client, texts)
+    options = OcrOptions(0.1)
+    found: object = asyncio.run(OCR.of_picture(remote, b"x", "m", options, upright=True))
+    assert found is ANSWER
+    assert asyncio.run(CLIP_TEXT.of_text(remote, "猫", "m", "zh")) is ANSWER
+    assert client.asked == [PictureJob(b"x", (Ask("ocr", "m", options),), upright=True)]
+    assert texts.asked == [("clip_text", TextJob("猫", "m", "zh"))]
+
+
+def test_a_failed_task_raises_its_own_error() -> None:
+    failed = Client(Failure(ErrorCode.UNREADABLE_PICTURE, "cut short"))
+    for work in (runners(failed).picture(JOB), runners(failed, failed).text("clip_text", TEXT)):
+        with pytest.raises(ServiceError) as caught:
+            asyncio.run(work)
+        assert (caught.value.code, caught.value.message) == (ErrorCode.UNREADABLE_PICTURE, "cut short")
 
 
 @ERRORS
 def test_an_error_on_the_way_is_told_by_its_code(error: Exception, code: ErrorCode) -> None:
     with pytest.raises(ServiceError) as caught:
-        ask(Client(error), "ocr", PICTURE)
+        asyncio.run(runners(Client(error)).picture(JOB))
     assert caught.value.code is code
     assert caught.value.__cause__ is error
-    assert "ocr" in caught.value.message
+    assert "clip_image, faces, ocr" in caught.value.message
     assert "secret" not in caught.value.message
 
 
 @ERRORS
 def test_an_error_of_a_whole_process_is_told_by_its_code(error: Exception, code: ErrorCode) -> None:
-    remote = RemoteRunners({"faces": Proxy(error)}, {})
+    broken = RemoteRunners({"faces": Client(error)}, TASKS)
     with pytest.raises(ServiceError) as caught:
-        asyncio.run(remote.loaded_models())
+        asyncio.run(broken.loaded_models())
     assert caught.value.code is code
     assert "faces" in caught.value.message
     assert "secret" not in caught.value.message
-    assert asyncio.run(remote.are_ready()) is False
+    assert asyncio.run(broken.are_ready()) is False
+
+
+def test_a_job_whose_process_died_is_sent_once_more(caplog: pytest.LogCaptureFixture) -> None:
+    client = Client(ConnectionResetError(104, "reset"), ANSWER)
+    assert asyncio.run(runners(client).picture(JOB)) == dict.fromkeys(PICTURES, ANSWER)
+    assert client.asked == [JOB, JOB]
+    assert "once more" in caplog.text
+
+
+def test_a_job_whose_process_died_twice_is_given_up() -> None:
+    client = Client(ConnectionResetError(104, "reset"))
+    with pytest.raises(ServiceError):
+        asyncio.run(runners(client).picture(JOB))
+    assert len(client.asked) == 2
+
+
+@pytest.mark.parametrize("error", [asyncio.TimeoutError(), RunnerFault("a fault")], ids=repr)
+def test_what_was_late_or_failed_is_not_tried_again(error: Exception) -> None:
+    client = Client(error, ANSWER)
+    with pytest.raises(ServiceError):
+        asyncio.run(runners(client).picture(JOB))
+    assert len(client.asked) == 1
 
 
 def test_a_fault_of_ours_on_the_way_is_not_hidden() -> None:
     with pytest.raises(KeyError):
-        ask(Client(KeyError("ours")), "faces", PICTURE)
+        asyncio.run(runners(Client(KeyError("ours"))).picture(JOB))
 
 
 def test_a_request_that_is_given_up_stays_given_up() -> None:
+    client = Client(asyncio.CancelledError())
     with pytest.raises(asyncio.CancelledError):
-        ask(Client(asyncio.CancelledError()), "faces", PICTURE)
+        asyncio.run(runners(client).picture(JOB))
+    assert len(client.asked) == 1
 
 
 def test_loaded_models_are_listed_by_task_and_each_process_is_asked_once() -> None:
-    pictures = Proxy({"clip_image": ["ViT-B-16"], "faces": ["buffalo_s", "buffalo_l"], "ocr": []})
-    texts = Proxy({"clip_text": ["ViT-B-16", "RN50"]})
-    remote = RemoteRunners({"clip_image": pictures, "faces": pictures, "ocr": pictures, "clip_text": texts}, {})
-    assert asyncio.run(remote.loaded_models()) == {
-        "clip": ("ViT-B-16", "RN50"),
-        "facial-recognition": ("buffalo_s", "buffalo_l"),
-        "ocr": (),
-    }
-    assert (pictures.times_loaded, texts.times_loaded) == (1, 1)
-    assert asyncio.run(remote.are_ready())
+    pictures = Client({"clip_image": ["ViT-B-16"], "faces": ["buffalo_s", "buffalo_l"], "ocr": []})
+    texts = Client({"clip_text": ["ViT-B-16", "RN50"]})
+    found: Mapping[str, tuple[str, ...]] = asyncio.run(runners(pictures, texts).loaded_models())
+    assert found == {"clip": ("ViT-B-16", "RN50"), "facial-recognition": ("buffalo_s", "buffalo_l"), "ocr": ()}
+    assert pictures.asked == texts.asked == ["loaded"]
+    assert asyncio.run(runners(pictures, texts).are_ready())
 
 
 def test_each_client_is_closed_once() -> None:
     pictures, texts = Client(ANSWER), Client(ANSWER)
-    asyncio.run(RemoteRunners({}, {"clip_image": pictures, "faces": pictures, "clip_text": texts}).close())
+    asyncio.run(runners(pictures, texts).close())
     assert (pictures.times_closed, texts.times_closed) == (1, 1)

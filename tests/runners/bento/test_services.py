@@ -8,7 +8,8 @@ import pytest
 
 from models.catalog import load_catalog
 from runners.bento.services import RunnerService, _preloads, runner_services
-from runners.bento.transport import JOBS
+from runners.bento.transport import JOBS, RunnerDoor
+from runners.tasks import BUILT_IN
 from settings import Settings
 
 RUNNERS = ("clip_image", "faces", "ocr", "clip_text")
@@ -23,12 +24,16 @@ def inner(service: Any) -> type[RunnerService]:
     return found
 
 
+def task_names(service: Any) -> tuple[str, ...]:
+    return tuple(task.name for task in inner(service).tasks)
+
+
 def test_shared_picture_runners_live_in_one_process_and_text_in_another() -> None:
     services = runner_services(settings(), shared=True)
     assert set(services) == set(RUNNERS)
     assert services["clip_image"] is services["faces"] is services["ocr"]
     assert services["clip_text"] is not services["ocr"]
-    assert inner(services["ocr"]).runner_names == ("clip_image", "faces", "ocr")
+    assert task_names(services["ocr"]) == ("clip_image", "faces", "ocr")
     assert {service.name for service in services.values()} == {"PictureRunner", "ClipTextRunner"}
 
 
@@ -37,7 +42,7 @@ def test_split_runners_live_in_a_process_each() -> None:
     assert set(services) == set(RUNNERS)
     assert len({service.name for service in services.values()}) == 4
     for name, service in services.items():
-        assert inner(service).runner_names == (name,)
+        assert task_names(service) == (name,)
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -45,7 +50,7 @@ def test_each_process_has_its_own_position_and_only_text_is_not_nice(shared: boo
     services = runner_services(settings(), shared=shared)
     classes = {inner(service) for service in services.values()}
     assert sorted(service.position for service in classes) == list(range(len(classes)))
-    assert [service.runner_names for service in classes if not service.nice] == [("clip_text",)]
+    assert [[task.name for task in service.tasks] for service in classes if not service.nice] == [["clip_text"]]
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -54,16 +59,15 @@ def test_a_service_takes_jobs_of_its_own(shared: bool) -> None:
     for service in services.values():
         mounted = [(app, path) for app, path, _ in service.mount_apps]
         assert (inner(service).jobs, JOBS) in mounted
-        assert set(service.apis) == {"loaded", "unload", "device"}
+        assert not service.apis, "BentoML's own would read pickles"
+        assert service.middlewares == [(RunnerDoor, {})]
     assert len({id(inner(service).jobs) for service in services.values()}) == len(
         {service.name for service in services.values()}
     )
 
 
-def test_connections_to_runners_are_not_closed_under_their_requests() -> None:
+def test_a_runner_has_more_time_than_the_gateway_waits() -> None:
     for service in runner_services(settings(request_timeout=100), shared=False).values():
-        assert service.config["runner_connection"]["max_requests"] >= 10**9
-        assert service.config["runner_connection"]["max_age"] >= 10**9
         assert service.config["traffic"]["timeout"] > 100
         assert service.config["workers"] == 1
 
@@ -80,7 +84,7 @@ def test_each_runner_preloads_what_its_names_say() -> None:
             ocr={"recognition": "PP-OCRv5_mobile"},
         )
     )
-    assert _preloads(config, load_catalog()) == {
+    assert _preloads(BUILT_IN, config, load_catalog()) == {
         "clip_image": ("RN50",),
         "clip_text": ("RN50", "ViT-B-16"),
         "faces": ("buffalo_l", "buffalo_s"),
@@ -90,7 +94,12 @@ def test_each_runner_preloads_what_its_names_say() -> None:
 
 def test_the_model_that_answers_for_all_is_preloaded_in_place_of_the_names() -> None:
     config = settings(clip_model="ViT-B-16", recognition_model="buffalo_s", **preload(clip={"visual": "x,y"}))
-    assert _preloads(config, load_catalog()) == {"clip_image": ("ViT-B-16",), "clip_text": (), "faces": (), "ocr": ()}
+    assert _preloads(BUILT_IN, config, load_catalog()) == {
+        "clip_image": ("ViT-B-16",),
+        "clip_text": (),
+        "faces": (),
+        "ocr": (),
+    }
 
 
 def test_models_are_preloaded_under_the_names_that_requests_come_under(caplog: pytest.LogCaptureFixture) -> None:
@@ -102,7 +111,7 @@ def test_models_are_preloaded_under_the_names_that_requests_come_under(caplog: p
         },
         "ocr": {"detection": "ocr", "recognition": "PP-OCRv6_small"},
     }
-    assert _preloads(settings(preload=wanted), load_catalog()) == {
+    assert _preloads(BUILT_IN, settings(preload=wanted), load_catalog()) == {
         "clip_image": ("ViT-B-32__openai",),
         "clip_text": ("ViT-B-32__openai",),
         "faces": (),
@@ -110,4 +119,4 @@ def test_models_are_preloaded_under_the_names_that_requests_come_under(caplog: p
     }
     assert "no-such-model" in caplog.text
     tiny = settings(preload=wanted, clip_model="tiny")
-    assert _preloads(tiny, load_catalog())["clip_text"] == ("cn-clip-tiny",)
+    assert _preloads(BUILT_IN, tiny, load_catalog())["clip_text"] == ("cn-clip-tiny",)

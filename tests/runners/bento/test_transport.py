@@ -7,43 +7,73 @@ import contextlib
 import os
 import pickle
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import aiohttp
+import httpx
 import numpy as np
 import pytest
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from errors import ErrorCode
-from runners.bento.transport import CloseEachConnection, JobApp, JobClient, untraced
-from runners.contract import Embedding, FaceOptions, Faces, Failure, ImageJob, OcrOptions, TextJob, TextLines
+from runners.bento.transport import SECRET_VARIABLE, JobApp, JobClient, RunnerDoor, RunnerFault, make_secret, untraced
+from runners.contract import Ask, Embedding, FaceOptions, Failure, PictureJob, TextJob
+from runners.tasks import tasks_by_name
 
-PICTURE = ImageJob(bytes(range(256)) * 5000, "buffalo_s", FaceOptions(0.25))
+TASKS = tasks_by_name("")
+PICTURE = PictureJob(bytes(range(256)) * 5000, (Ask("faces", "buffalo_s", FaceOptions(0.25)),))
+TEXT = TextJob("一只猫", "ViT-B-16", "zh-CN")
+VECTOR = Embedding(np.ones(3, np.float32))
+FAILED = Failure(ErrorCode.UNREADABLE_PICTURE, "cut short")
 
 
-class Echo:
-    """Answers each job with itself, and remembers the last."""
+@pytest.fixture(autouse=True)
+def _secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SECRET_VARIABLE, "to be replaced, and undone")
+    make_secret()
+
+
+class Process:
+    """A runner's process that remembers what it was asked."""
 
     def __init__(self) -> None:
-        self.last: object = None
+        self.asked: list[object] = []
+        self.cancelled = asyncio.Event()
 
-    async def submit(self, job: object) -> object:
-        self.last = job
-        return job
+    async def picture(self, job: PictureJob) -> Mapping[str, Any]:
+        self.asked.append(job)
+        return {ask.task: FAILED for ask in job.asks}
+
+    async def text(self, task: str, job: TextJob) -> Any:
+        self.asked.append((task, job))
+        return VECTOR
+
+    async def loaded(self) -> Mapping[str, list[str]]:
+        return {"ocr": ["a", "b"]}
+
+    async def unload(self) -> Mapping[str, list[str]]:
+        return {}
+
+    async def device(self) -> str:
+        return "cpu"
 
 
-class Broken:
-    async def submit(self, job: object) -> object:
+class Broken(Process):
+    async def picture(self, job: PictureJob) -> Mapping[str, Any]:
         raise RuntimeError("a secret detail")
 
 
-class Slow:
-    async def submit(self, job: object) -> object:
-        await asyncio.sleep(60)
-        return job
+class Slow(Process):
+    async def picture(self, job: PictureJob) -> Mapping[str, Any]:
+        self.asked.append(job)
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        return {}
 
 
 @contextlib.asynccontextmanager
@@ -69,12 +99,18 @@ async def serving(app: ASGIApp, folder: Path, *, tcp: bool = False) -> AsyncIter
         listener.close()
 
 
+def jobs(process: Any) -> ASGIApp:
+    app = JobApp(TASKS)
+    app.process = process
+    return RunnerDoor(app)
+
+
 def by_a_client(
     app: ASGIApp, folder: Path, use: Callable[[JobClient], Awaitable[Any]], *, timeout: float = 10, tcp: bool = False
 ) -> Any:
     async def run() -> Any:
         async with serving(app, folder, tcp=tcp) as address:
-            client = JobClient(address, timeout=timeout)
+            client = JobClient(address, TASKS, timeout=timeout)
             try:
                 return await use(client)
             finally:
@@ -83,127 +119,182 @@ def by_a_client(
     return asyncio.run(run())
 
 
-def jobs(**runners: Any) -> JobApp:
-    app = JobApp()
-    app.runners = runners
-    return app
-
-
 @pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
-@pytest.mark.parametrize(
-    "job",
-    [
-        PICTURE,
-        ImageJob(b"", "PP-OCRv6_small", OcrOptions(0.1, 0.2, 736)),
-        ImageJob(b"\xff\xd8", "ViT-B-16"),
-        TextJob("一只猫 😀 cat", "ViT-B-16", "zh-CN"),
-        Failure(ErrorCode.MODEL_UNAVAILABLE, "没有网络"),
-        None,
-    ],
-    ids=lambda job: type(job).__name__,
-)
-def test_jobs_and_failures_arrive_as_they_were_sent(job: object, tcp: bool, tmp_path: Path) -> None:
-    there = Echo()
-    back = by_a_client(
-        CloseEachConnection(jobs(ocr=there)), tmp_path, lambda client: client.submit("ocr", job), tcp=tcp
-    )
-    assert type(back) is type(there.last) is type(job)
-    assert back == there.last == job
+def test_jobs_orders_and_their_answers_arrive_as_they_were_sent(tcp: bool, tmp_path: Path) -> None:
+    there = Process()
+
+    async def ask(client: JobClient) -> list[Any]:
+        return [
+            await client.picture(PICTURE),
+            await client.text("clip_text", TEXT),
+            *[await client.order(name) for name in ("loaded", "unload", "device")],
+        ]
+
+    picture, text, *orders = by_a_client(jobs(there), tmp_path, ask, tcp=tcp)
+    assert there.asked == [PICTURE, ("clip_text", TEXT)]
+    assert picture == {"faces": FAILED}
+    np.testing.assert_array_equal(text.vector, VECTOR.vector)
+    assert orders == [{"ocr": ["a", "b"]}, {}, "cpu"]
 
 
-def arrays_of(result: Any) -> list[np.ndarray[Any, Any]]:
-    return [value for name in result.__slots__ if isinstance(value := getattr(result, name), np.ndarray)]
+@pytest.mark.parametrize("size", [0, 1, 2**20 + 1, 5 * 2**20])
+def test_pictures_of_any_size_arrive(size: int, tmp_path: Path) -> None:
+    there = Process()
+    job = PictureJob(os.urandom(size), PICTURE.asks)
+    by_a_client(jobs(there), tmp_path, lambda client: client.picture(job))
+    assert there.asked == [job]
 
 
-@pytest.mark.parametrize("number", [0, 1, 300])
-def test_results_arrive_with_their_arrays(number: int, tmp_path: Path) -> None:
-    random = np.random.default_rng(number)
-
-    def floats(*shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-        return random.normal(size=shape).astype(np.float32)
-
-    results = [
-        Embedding(floats(512)),
-        Faces(floats(number, 4), floats(number), floats(number, 512)),
-        TextLines(
-            ("行",) * number, floats(number, 4, 2), floats(number), floats(2 * number)[::2]
-        ),  # the last is not contiguous
-    ]
-
-    async def send_all(client: JobClient) -> list[Any]:
-        return await asyncio.gather(*(client.submit("ocr", result) for result in results))
-
-    back = by_a_client(jobs(ocr=Echo()), tmp_path, send_all)
-    for ours, theirs in zip(results, back, strict=True):
-        assert type(theirs) is type(ours)
-        for sent, received in zip(arrays_of(ours), arrays_of(theirs), strict=True):
-            assert received.dtype == np.float32
-            np.testing.assert_array_equal(sent, received)
-    assert back[2].texts == ("行",) * number
+def test_a_fault_in_the_process_is_told_without_its_details(tmp_path: Path) -> None:
+    with pytest.raises(RunnerFault) as caught:
+        by_a_client(jobs(Broken()), tmp_path, lambda client: client.picture(PICTURE))
+    assert "500" in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
-def test_each_job_goes_to_the_runner_it_names(tmp_path: Path) -> None:
-    faces, texts = Echo(), Echo()
-    by_a_client(jobs(faces=faces, clip_text=texts), tmp_path, lambda client: client.submit("clip_text", "a cat"))
-    assert (faces.last, texts.last) == (None, "a cat")
+def test_what_is_no_job_is_a_fault(tmp_path: Path) -> None:
+    there = Process()
+    with pytest.raises(RunnerFault, match="400"):
+        by_a_client(jobs(there), tmp_path, lambda client: client.picture(PictureJob(b"", (Ask("no such task", "m"),))))
+    assert there.asked == []
 
 
-@pytest.mark.parametrize("runner", ["broken", "no_such_runner"])
-def test_a_fault_in_the_process_is_a_failure_without_its_details(runner: str, tmp_path: Path) -> None:
-    failure = by_a_client(jobs(broken=Broken()), tmp_path, lambda client: client.submit(runner, PICTURE))
-    assert isinstance(failure, Failure)
-    assert failure.code is ErrorCode.INTERNAL
-    assert runner in failure.message
-    assert "secret" not in failure.message
-
-
-@pytest.mark.parametrize("status", [503, 504])
-def test_a_process_that_is_not_ready_or_not_in_time_counts_as_one_that_went_away(status: int, tmp_path: Path) -> None:
+def test_an_answer_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": pickle.dumps(Bomb())})
+
+    with pytest.raises(RunnerFault):
+        by_a_client(app, tmp_path, lambda client: client.picture(PICTURE))
+
+
+def test_a_process_that_is_not_ready_counts_as_one_that_went_away(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionError):
+        by_a_client(jobs(None), tmp_path, lambda client: client.picture(PICTURE))
+
+
+def test_a_process_that_bentoml_gave_up_is_late(tmp_path: Path) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 504, "headers": []})
         await send({"type": "http.response.body", "body": b"BentoML's words"})
 
-    with pytest.raises(aiohttp.ServerDisconnectedError):
-        by_a_client(app, tmp_path, lambda client: client.submit("ocr", PICTURE))
+    with pytest.raises(asyncio.TimeoutError):
+        by_a_client(app, tmp_path, lambda client: client.picture(PICTURE))
 
 
 def test_a_process_that_hangs_is_not_waited_for_longer_than_said(tmp_path: Path) -> None:
     with pytest.raises(asyncio.TimeoutError):
-        by_a_client(jobs(ocr=Slow()), tmp_path, lambda client: client.submit("ocr", PICTURE), timeout=0.2)
+        by_a_client(jobs(Slow()), tmp_path, lambda client: client.picture(PICTURE), timeout=0.2)
 
 
 def test_a_process_that_is_not_there_is_an_error_of_its_connection(tmp_path: Path) -> None:
     async def run() -> None:
-        client = JobClient((tmp_path / "nobody.sock").as_uri(), timeout=10)
+        client = JobClient((tmp_path / "nobody.sock").as_uri(), TASKS, timeout=10)
         try:
-            await client.submit("ocr", PICTURE)
+            await client.picture(PICTURE)
         finally:
             await client.close()
 
-    with pytest.raises(aiohttp.ClientConnectionError):
+    with pytest.raises(ConnectionError):
         asyncio.run(run())
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT"])
-def test_nothing_but_a_post_is_a_job(method: str) -> None:
-    there = Echo()
+def test_a_process_that_dies_before_it_answers_is_an_error_of_its_connection(tmp_path: Path) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"100")]})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        raise RuntimeError
+
+    with pytest.raises(ConnectionError):
+        by_a_client(app, tmp_path, lambda client: client.picture(PICTURE))
+
+
+@pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
+def test_a_caller_who_goes_away_is_not_worked_for(tcp: bool, tmp_path: Path) -> None:
+    async def go_away(client: JobClient) -> None:
+        asking = asyncio.create_task(client.picture(PICTURE))
+        while not there.asked:
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        await asyncio.wait_for(there.cancelled.wait(), 10)
+
+    there = Slow()
+    by_a_client(jobs(there), tmp_path, go_away, tcp=tcp)
+
+
+class Bomb:
+    """Says so when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return pytest.fail, ("this was unpickled",)
+
+
+@pytest.mark.parametrize("secret", [None, "", "wrong", "x" * 43], ids=["none", "empty", "wrong", "as long"])
+@pytest.mark.parametrize("path", ["/jobs/picture", "/jobs/text/clip_text", "/jobs/unload", "/loaded", "/metrics", "/"])
+def test_who_lacks_the_secret_is_refused_and_not_read(path: str, secret: str | None) -> None:
+    async def receive() -> Message:
+        raise AssertionError("this is not to be read")
+
+    assert _status(path, "POST", secret, receive) == 403
+
+
+def test_without_a_secret_of_its_own_a_process_answers_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SECRET_VARIABLE)
+    assert _status("/jobs/picture", "POST", "", pytest.fail) == 403
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz"])
+def test_health_needs_no_secret_but_takes_no_body(path: str) -> None:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": pickle.dumps(Bomb()), "more_body": False}
+
+    assert _status(path, "GET", None, receive) == 204
+    assert _status(path, "POST", None, receive) == 403
+
+
+def _status(path: str, method: str, secret: str | None, receive: Any) -> int:
+    """The status that is answered by an app behind the door, which itself answers 204."""
     written: list[Message] = []
 
-    async def receive() -> Message:
-        return {"type": "http.request", "body": pickle.dumps("a job"), "more_body": False}
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
 
     async def send(message: Message) -> None:
         written.append(message)
 
-    asyncio.run(jobs(ocr=there)({"type": "http", "method": method, "path": "/jobs/ocr"}, receive, send))
-    assert written[0]["status"] == 404
-    assert there.last is None
+    headers = [] if secret is None else [(b"x-job-secret", secret.encode())]
+    scope = {"type": "http", "method": method, "path": path, "headers": headers}
+    asyncio.run(RunnerDoor(app)(scope, receive, send))
+    return int(written[0]["status"])
+
+
+def test_each_start_has_a_secret_of_its_own() -> None:
+    first = os.environ[SECRET_VARIABLE]
+    make_secret()
+    assert first != os.environ[SECRET_VARIABLE]
+    assert len(first) >= 40
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/jobs/loaded", 404), ("PUT", "/jobs/picture", 404), ("POST", "/jobs/no_such_order", 404)],
+)
+def test_nothing_but_a_post_of_a_known_order_is_answered(method: str, path: str, status: int, tmp_path: Path) -> None:
+    there = Process()
+
+    async def run() -> int:
+        async with serving(jobs(there), tmp_path, tcp=True) as address, httpx.AsyncClient() as client:
+            headers = {"x-job-secret": os.environ[SECRET_VARIABLE]}
+            return (await client.request(method, address.replace("tcp", "http") + path, headers=headers)).status_code
+
+    assert asyncio.run(run()) == status
+    assert there.asked == []
 
 
 def test_half_a_job_is_not_done() -> None:
-    there = Echo()
+    there = Process()
     messages: list[Message] = [
-        {"type": "http.request", "body": pickle.dumps("a job"), "more_body": True},
+        {"type": "http.request", "body": b"half a picture", "more_body": True},
         {"type": "http.disconnect"},
     ]
 
@@ -213,9 +304,11 @@ def test_half_a_job_is_not_done() -> None:
     async def send(message: Message) -> None:
         raise AssertionError("there is nobody to answer")
 
+    app = JobApp(TASKS)
+    app.process = there
     with pytest.raises(ConnectionResetError):
-        asyncio.run(jobs(ocr=there)({"type": "http", "method": "POST", "path": "/jobs/ocr"}, receive, send))
-    assert there.last is None
+        asyncio.run(app({"type": "http", "method": "POST", "path": "/jobs/picture", "headers": []}, receive, send))
+    assert there.asked == []
 
 
 def test_the_connection_is_closed_after_each_answer_by_one_header() -> None:
@@ -232,7 +325,8 @@ def test_the_connection_is_closed_after_each_answer_by_one_header() -> None:
     async def send(message: Message) -> None:
         written.append(message)
 
-    asyncio.run(CloseEachConnection(app)({"type": "http"}, receive, send))
+    scope = {"type": "http", "method": "GET", "path": "/livez", "headers": []}
+    asyncio.run(RunnerDoor(app)(scope, receive, send))
     start, *body = written
     assert start["headers"] == [(b"content-type", b"text/plain"), (b"connection", b"close")]
     assert body == [
@@ -241,7 +335,7 @@ def test_the_connection_is_closed_after_each_answer_by_one_header() -> None:
     ]
 
     written.clear()
-    asyncio.run(CloseEachConnection(app)({"type": "lifespan"}, receive, send))
+    asyncio.run(RunnerDoor(app)({"type": "lifespan"}, receive, send))
     assert written[0]["headers"] == [(b"content-type", b"text/plain")]
 
 

@@ -1,0 +1,242 @@
+"""The tasks: for each, what it is called, what it takes and returns, how its models are loaded, and by which settings.
+
+Whoever would switch over tasks asks the task instead. ``compat.immich.entries`` says how each is asked for over
+Immich's protocol; ``docs/architecture.md`` shows how to add one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
+
+from models.catalog import Catalog, ModelEntry
+from models.catalog import Task as CatalogTask
+from runners.contract import (
+    Ask,
+    Embedding,
+    FaceOptions,
+    Faces,
+    OcrOptions,
+    Options,
+    PictureJob,
+    Runners,
+    TextJob,
+    TextLines,
+)
+from settings import Settings, names
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from runners.engine import EnginePlan, Exactness, Session
+    from runners.runner import Model
+    from settings.gateway import Route
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Loading:
+    """What loading a model takes, whichever it is."""
+
+    catalog: Catalog
+    settings: Settings
+    plan: EnginePlan
+
+    def open(
+        self, path: Path, *, exact: Exactness = "as planned", laned: bool = False, best_class: bool = False
+    ) -> Session:
+        """Open the graph ``path`` as ``runners.engine.open_session`` does."""
+        from runners.engine import open_session
+
+        return open_session(path, self.plan, exact=exact, laned=laned, best_class=best_class)
+
+
+@dataclass(frozen=True)
+class Task(Generic[R]):
+    """One thing that is computed, of a picture or of a text."""
+
+    name: str
+    """Of its runner; in metrics and messages: ``clip_image``."""
+    label: str
+    """Its key in Immich's entries, with the type after a dot where the key has several: ``clip.visual``. In logs and
+    metrics of requests."""
+    process: str
+    """Name of the runner process of its own (``RUNNER_PROCESSES=split``)."""
+    result: type[R]
+    """A frozen dataclass: ``runners.contract.Embedding``, …"""
+    load: Callable[[str, Loading], Model[Any, R]]
+    """Loads the model of a name. Imports what its family needs only then, so that an idle process stays small. Raises
+    ``ServiceError``."""
+    find: Callable[[Catalog, str], str]
+    """The name under which a model is kept in memory, of a name or alias that was asked for. Raises ``ServiceError``
+    UNKNOWN_MODEL."""
+    input: Literal["picture", "text"] = "picture"
+    options: type[Any] | None = None
+    """A frozen dataclass of numbers and strings: ``runners.contract.OcrOptions``, …"""
+    decodes_whole: bool = True
+    """Its model calls ``ImageJob.pixels``, as against decoding at a smaller scale."""
+    laned: bool = False
+    """Its graphs are small, so that several batches compute at the same time, with a thread each."""
+    override: Callable[[Settings], str] = lambda settings: ""
+    """The model that answers whatever is asked for (``CLIP_MODEL``); empty: the one asked for."""
+    preload: Callable[[Settings], tuple[str, ...]] = lambda settings: ()
+    """Models loaded at start."""
+    route: Callable[[Settings], Route] = lambda settings: "local"
+    """Who answers (``ROUTE_CLIP``)."""
+
+    @property
+    def entry(self) -> str:
+        """Its key in Immich's entries: ``clip``."""
+        return self.label.partition(".")[0]
+
+    async def of_picture(
+        self, runners: Runners, data: bytes, model: str, options: Options = None, *, upright: bool = False
+    ) -> R:
+        """Run this task alone on an encoded picture. Raises ``ServiceError``."""
+        job = PictureJob(data, (Ask(self.name, model, options),), upright)
+        return cast(R, (await runners.picture(job))[self.name])
+
+    async def of_text(self, runners: Runners, text: str, model: str, language: str | None = None) -> R:
+        """Run this task on ``text``. Raises ``ServiceError``."""
+        return cast(R, await runners.text(self.name, TextJob(text, model, language)))
+
+
+def _files(entry: ModelEntry, using: Loading, part: str | None = None) -> dict[str, Path]:
+    from models.resolve import resolve  # not at the top: the gateway is spared what downloads
+
+    return dict(resolve(entry, using.settings, part))
+
+
+def _load_clip_image(name: str, using: Loading) -> Model[Any, Embedding]:
+    from runners.clip import load_clip_image
+
+    entry = using.catalog.find(CatalogTask.CLIP, name)
+    files = _files(entry, using, "visual")
+    return load_clip_image(entry.family, files, using.open, max_pixels=using.settings.max_picture_pixels)
+
+
+def _load_clip_text(name: str, using: Loading) -> Model[Any, Embedding]:
+    from runners.clip import load_clip_text
+
+    entry = using.catalog.find(CatalogTask.CLIP, name)
+    return load_clip_text(entry.name, entry.family, _files(entry, using, "textual"), using.open)
+
+
+def _load_faces(name: str, using: Loading) -> Model[Any, Faces]:
+    from runners.faces import load_faces
+
+    files = _files(using.catalog.find(CatalogTask.FACES, name), using)
+
+    def open_exactly(path: Path) -> Session:
+        # In bf16 the detector's landmarks move by tenths of a pixel, and the vectors of faces cut out by them to a
+        # cosine of 0.989.
+        return using.open(path, exact="all" if path == files["detection/model.onnx"] else "start", laned=True)
+
+    return load_faces(files, open_exactly, max_pixels=using.settings.max_picture_pixels)
+
+
+def _load_ocr(name: str, using: Loading) -> Model[Any, TextLines]:
+    from runners.ocr import load_ocr
+
+    files = _files(using.catalog.find(CatalogTask.OCR, name), using)
+    return load_ocr(files, partial(using.open, laned=True), max_pixels=using.settings.max_picture_pixels)
+
+
+def _in_catalog(kind: CatalogTask) -> Callable[[Catalog, str], str]:
+    return lambda catalog, name: catalog.find(kind, name).name
+
+
+CLIP_IMAGE = Task(
+    "clip_image",
+    "clip.visual",
+    "ClipImageRunner",
+    Embedding,
+    _load_clip_image,
+    _in_catalog(CatalogTask.CLIP),
+    decodes_whole=False,
+    override=lambda settings: settings.clip_model,
+    preload=lambda settings: names(settings.preload.clip.visual),
+    route=lambda settings: settings.route_clip,
+)
+FACES = Task(
+    "faces",
+    "facial-recognition",
+    "FaceRunner",
+    Faces,
+    _load_faces,
+    _in_catalog(CatalogTask.FACES),
+    options=FaceOptions,
+    laned=True,
+    override=lambda settings: settings.recognition_model,
+    preload=lambda settings: names(
+        settings.preload.facial_recognition.detection, settings.preload.facial_recognition.recognition
+    ),
+    route=lambda settings: settings.route_faces,
+)
+OCR = Task(
+    "ocr",
+    "ocr",
+    "OcrRunner",
+    TextLines,
+    _load_ocr,
+    _in_catalog(CatalogTask.OCR),
+    options=OcrOptions,
+    laned=True,
+    override=lambda settings: settings.ocr_model,
+    preload=lambda settings: names(settings.preload.ocr.detection, settings.preload.ocr.recognition),
+    route=lambda settings: settings.route_ocr,
+)
+CLIP_TEXT = Task(
+    "clip_text",
+    "clip.textual",
+    "ClipTextRunner",
+    Embedding,
+    _load_clip_text,
+    _in_catalog(CatalogTask.CLIP),
+    input="text",
+    override=lambda settings: settings.clip_model,
+    preload=lambda settings: names(settings.preload.clip.textual),
+    route=lambda settings: settings.route_clip,
+)
+BUILT_IN: tuple[Task[Any], ...] = (CLIP_IMAGE, FACES, OCR, CLIP_TEXT)
+
+
+class ExtraTaskError(ValueError):
+    """A module of EXTRA_TASKS cannot be used. The service must not start."""
+
+
+@lru_cache(maxsize=8)
+def tasks_by_name(extra: str) -> Mapping[str, Task[Any]]:
+    """Return the built-in tasks, then those in the tuple ``TASKS`` of each module that ``extra`` (EXTRA_TASKS) names.
+
+    By their names. Raises ``ExtraTaskError``.
+    """
+    tasks = [*BUILT_IN, *(task for module in extra_modules(extra) for task in module.TASKS)]
+    for field in ("name", "label", "process"):
+        values = [getattr(task, field) for task in tasks]
+        twice = {value for value in values if values.count(value) > 1}
+        if twice:
+            raise ExtraTaskError(f"EXTRA_TASKS={extra}: two tasks have the {field} {', '.join(twice)}. Rename one.")
+    return MappingProxyType({task.name: task for task in tasks})
+
+
+def extra_modules(extra: str) -> tuple[Any, ...]:
+    """Import the modules that ``extra`` names, comma separated. Raises ``ExtraTaskError``."""
+    modules = []
+    for name in names(extra):
+        try:
+            module = import_module(name)
+        except ImportError as error:
+            raise ExtraTaskError(
+                f"EXTRA_TASKS names the module {name}, which cannot be imported ({error}). "
+                "Correct the name, or add its folder to PYTHONPATH."
+            ) from error
+        if not hasattr(module, "TASKS"):
+            raise ExtraTaskError(f"EXTRA_TASKS: the module {name} has no tuple TASKS. docs/architecture.md shows one.")
+        modules.append(module)
+    return tuple(modules)
