@@ -274,6 +274,24 @@ def test_links_between_pages_lead_somewhere(page: str) -> None:
     assert broken == []
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])
+def test_the_files_that_a_page_names_exist(page: str) -> None:
+    """Those of this project: a path below one of its folders, or the bare name of a module."""
+    text = re.sub(r"^```.*?^```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    ours = {path.parent.name for path in ROOT.glob("*/__init__.py")} | {"docs", "deploy", ".github"}
+    modules = {path.name for folder in ours for path in (ROOT / folder).rglob("*.py")} | {
+        path.name for path in ROOT.glob("*.py")
+    }
+    missing = []
+    for code in re.findall(r"`([^`\s]+)`", text):
+        named = code.partition("::")[0].rstrip("/")
+        if "/" not in named:
+            missing += [code] if re.fullmatch(r"[a-z_]+\.py", named) and named not in modules else []
+        elif named.partition("/")[0] in ours and not any(sign in named for sign in "<*…"):
+            missing += [] if (ROOT / named).exists() else [code]
+    assert missing == []
+
+
 def test_every_page_is_in_the_index() -> None:
     index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
     pages = {path.name for path in ROOT.glob("docs/*.md")} - {"README.md"}
