@@ -1,4 +1,4 @@
-"""``python -m search``: migrate, index, sync, reprocess, stats, failed.
+"""``python -m search``: migrate, index, sync, reprocess, stats, failed, grants, uninstall.
 
 Exit codes: 0 done (files that failed are listed, and remembered); 1 could not be done, or not to its end; 2 the command
 line is wrong; 130 interrupted. Results go to standard output, everything else to standard error. Settings are the
@@ -101,6 +101,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     _ask_the_service(redoing)
     add("stats", _stats, "How many pictures there are, read, empty, failed and waiting.")
+    granting = add("grants", _grants, "Print the statements that give a role its rights in this database.")
+    granting.add_argument("role", nargs="?", default="bento", metavar="ROLE", help="default: bento")
+    add("uninstall", _uninstall, "Print the statements that take search out of this database again.")
     failing = add("failed", _failed, "What failed, and why; the latest first.")
     failing.add_argument("--owner", default=None, metavar="NAME")
     failing.add_argument("--limit", type=int, default=100, metavar="N")
@@ -170,6 +173,18 @@ async def _reprocess(options: argparse.Namespace, config: Settings) -> int:
     from search.command.reprocess import redo
 
     return await redo(options, config)
+
+
+async def _grants(options: argparse.Namespace, config: Settings) -> int:
+    from search.command.rights import print_grants
+
+    return await print_grants(options, config)
+
+
+async def _uninstall(options: argparse.Namespace, config: Settings) -> int:
+    from search.command.rights import print_uninstall
+
+    return await print_uninstall(options, config)
 
 
 async def _stats(options: argparse.Namespace, config: Settings) -> int:

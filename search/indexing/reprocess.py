@@ -220,8 +220,8 @@ def _refusals_of_the_database(job: _Job) -> Iterator[None]:
     except psycopg.errors.InsufficientPrivilege as error:
         raise ServiceError(
             ErrorCode.SEARCH_UNAVAILABLE,
-            f"The user of DATABASE_URL may not write Immich's rows ({error.diag.message_primary}). docs/search.md has "
-            "the GRANT.",
+            f"The role of DATABASE_URL may not write Immich's rows ({error.diag.message_primary}). `python -m search "
+            "grants` prints the statements that let it.",
         ) from error
 
 

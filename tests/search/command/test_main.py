@@ -79,3 +79,17 @@ def test_what_cannot_be_done_is_one_line(
     said = capsys.readouterr().err
     assert says in said
     assert said.count("\n") == 1
+
+
+def test_rights_are_of_a_database_with_roles(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    assert main(["grants"]) == main(["uninstall"]) == 1
+    assert "SEARCH_FOLDER" in capsys.readouterr().err
+    for url in ("nonsense user:s3cret@host", "postgresql://user:s3cret@127.0.0.1:9/none"):
+        monkeypatch.setenv("DATABASE_URL", url)
+        assert main(["grants", "bento"]) == 1
+        said = capsys.readouterr().err
+        assert "DATABASE_URL" in said
+        assert "s3cret" not in said

@@ -1,4 +1,4 @@
--- Immich's tables (2.5), as far as search and re-processing touch them: /work/shared/IMMICH-PROTOCOL.md, "Its database".
+-- Immich's tables (2.5), as far as search and re-processing touch them.
 CREATE TYPE public.asset_visibility_enum AS ENUM ('archive', 'timeline', 'hidden', 'locked');
 CREATE TABLE public.asset (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),

@@ -1,0 +1,187 @@
+"""The statements for roles, and Immich's backup with and without them in a new cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from search.embedded.server import EmbeddedServer
+from search.embedded.setup import Programs
+from search.immich.sync import SyncReport, sync
+from search.store.database import Database, Facts, examine
+from search.store.grants import grants, uninstall
+from search.store.source import Source
+from tests.open_folder import open_folder
+from tests.search.conftest import HERE, UnpooledDatabase
+from tests.search.immich.library import Library
+from tools.harness.server import ROOT
+
+if TYPE_CHECKING:
+    pass
+
+
+@pytest.fixture
+def immich(immich_database: Database) -> Iterator[Library]:
+    """An Immich 3.0 with one picture that was read and embedded."""
+    library = Library(immich_database.conninfo)
+    library.connection.execute((HERE / "immich" / "tables_3_0.sql").read_bytes())
+    asset = library.upload(name="发票.jpg")
+    library.read(asset, ["发票"])
+    library.embed(asset, [1.0] + [0.0] * 511)
+    asyncio.run(sync(immich_database))
+    yield library
+    library.close()
+
+
+@pytest.fixture
+def role(immich: Library) -> Iterator[str]:
+    """A role with the rights that are printed."""
+    name = f"bento_{uuid4().hex[:8]}"
+    run(immich.connection, grants(immich.connection, name))
+    yield name
+    immich.connection.execute(f"DROP OWNED BY {name}")
+    immich.connection.execute(f"DROP ROLE {name}")
+
+
+def run(connection: psycopg.Connection, statements: Iterator[str]) -> None:
+    for statement in list(statements):
+        if not statement.startswith("--"):
+            connection.execute(statement.encode())
+
+
+def test_the_rights_are_those_of_the_tables_that_are_there(immich: Library, fork_database: Database) -> None:
+    newest = "\n".join(grants(immich.connection, "bento"))
+    assert "GRANT INSERT ON public.asset_ocr_audit TO bento;" in newest
+    assert "GRANT SELECT ON public.system_metadata TO bento;" in newest
+    assert "ocr_info" not in newest
+    with psycopg.connect(fork_database.conninfo) as connection:
+        fork = "\n".join(grants(connection, 'Odd "role"'))
+    assert 'CREATE ROLE "Odd ""role""" LOGIN' in fork
+    assert "public.ocr_info" in fork
+    assert "asset_ocr_audit" not in fork
+
+
+def test_the_docs_show_what_is_printed(immich: Library) -> None:
+    text = (ROOT / "docs/search-setup.md").read_text(encoding="utf-8")
+    block = re.search(r"```sql\n(CREATE ROLE bento.*?)```", text, re.DOTALL)
+    assert block is not None
+    owner = conninfo_to_dict(immich.connection.info.dsn).get("user", "postgres")
+    printed = [line.replace(f"ROLE {owner} ", "ROLE owner ") for line in grants(immich.connection, "bento")]
+    assert block[1].splitlines() == printed
+
+
+def test_a_role_with_the_printed_rights_can_open_follow_and_write(
+    immich: Library, immich_database: Database, role: str
+) -> None:
+    conninfo = f"{immich_database.conninfo} user={role}"
+    assert examine(conninfo, "auto", migrate=True).source is Source.IMMICH
+    facts = Facts(immich_database.source, immich_database.cutter, ("immich_ai", "public"))
+    immich.read(immich.upload(), ["收据"])
+    assert asyncio.run(sync(UnpooledDatabase(conninfo, facts))).added == 1
+    with psycopg.connect(conninfo) as connection:
+        connection.execute("DELETE FROM public.asset_ocr")
+        assert connection.execute("SELECT count(*) FROM public.system_metadata").fetchone() == (0,)
+        connection.rollback()
+
+
+def test_without_usage_of_the_schema_the_grants_are_named_and_not_a_migration(immich_database: Database) -> None:
+    name = f"nobody_{uuid4().hex[:8]}"
+    with psycopg.connect(immich_database.conninfo, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {name} LOGIN".encode())
+        try:
+            with pytest.raises(Exception, match="search grants") as refused:
+                examine(f"{immich_database.conninfo} user={name}", "auto", migrate=True)
+            assert "migrate" not in str(refused.value)
+        finally:
+            connection.execute(f"DROP ROLE {name}".encode())
+
+
+class Cluster:
+    """A new PostgreSQL, with the programs that Immich backs up and restores by."""
+
+    def __init__(self, server: EmbeddedServer) -> None:
+        self.conninfo = server.start()
+        self._programs = Programs.installed(server.data)
+
+    def dump(self, conninfo: str, *options: str) -> str:
+        return self._run("pg_dump", "--clean", "--if-exists", *options, "-d", conninfo).stdout
+
+    def restore(self, dump: str, name: str) -> subprocess.CompletedProcess[str]:
+        with psycopg.connect(self.conninfo, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        options = ("--single-transaction", "-v", "ON_ERROR_STOP=1", "-q", "-d", self.of(name))
+        return self._run("psql", *options, input=dump, check=False)
+
+    def of(self, name: str) -> str:
+        return make_conninfo(self.conninfo, dbname=name)
+
+    def _run(self, program: str, *options: str, **more: object) -> subprocess.CompletedProcess[str]:
+        command = [str(self._programs.folder / program), *options]
+        environment = {**os.environ, "PGOPTIONS": "-c client_min_messages=error"}
+        arguments: dict[str, object] = {"check": True, "capture_output": True, "text": True, "env": environment} | more
+        return subprocess.run(command, **arguments)  # type: ignore[call-overload, no-any-return]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with open_folder() as folder:
+        server = EmbeddedServer(folder)
+        yield Cluster(server)
+        server.close()
+
+
+def restored(cluster: Cluster, name: str) -> Database:
+    conninfo = cluster.of(name)
+    return UnpooledDatabase(conninfo, examine(conninfo, "auto", migrate=True))
+
+
+def documents(conninfo: str) -> list[tuple[UUID, str]]:
+    with psycopg.connect(conninfo) as connection:
+        return connection.execute("SELECT asset_id, text FROM immich_ai.ocr_document").fetchall()
+
+
+def test_a_backup_with_the_role_restores_where_the_role_is(
+    immich: Library, immich_database: Database, role: str, cluster: Cluster
+) -> None:
+    dump = cluster.dump(immich_database.conninfo)
+    refused = cluster.restore(dump, "without_role")
+    assert refused.returncode != 0
+    assert f'role "{role}" does not exist' in refused.stderr
+    with psycopg.connect(cluster.conninfo, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {role}".encode())
+    done = cluster.restore(dump, "with_role")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert documents(cluster.of("with_role")) == documents(immich_database.conninfo) != []
+    assert asyncio.run(sync(restored(cluster, "with_role"), thorough=True)) == SyncReport()
+
+
+def test_a_backup_without_our_schema_restores_and_is_synced_again(
+    immich: Library, immich_database: Database, cluster: Cluster
+) -> None:
+    done = cluster.restore(cluster.dump(immich_database.conninfo, "--exclude-schema=immich_ai"), "without_schema")
+    assert (done.returncode, done.stderr) == (0, "")
+    database = restored(cluster, "without_schema")
+    assert asyncio.run(sync(database)).added == 1
+    assert documents(database.conninfo) == documents(immich_database.conninfo)
+
+
+def test_after_uninstalling_nothing_of_search_is_in_the_backup(
+    immich: Library, immich_database: Database, role: str, cluster: Cluster
+) -> None:
+    statements = list(uninstall(immich.connection))
+    assert any(role in statement for statement in statements)
+    run(immich.connection, iter(statements))
+    dump = cluster.dump(immich_database.conninfo)
+    assert role not in dump
+    assert "immich_ai" not in dump
+    done = cluster.restore(dump, "uninstalled")
+    assert (done.returncode, done.stderr) == (0, "")
