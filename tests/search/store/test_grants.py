@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from search.command.main import main
 from search.embedded.server import EmbeddedServer
 from search.embedded.setup import Programs
 from search.immich.sync import SyncReport, sync
@@ -68,6 +69,16 @@ def test_the_rights_are_those_of_the_tables_that_are_there(immich: Library, fork
     assert 'CREATE ROLE "Odd ""role""" LOGIN' in fork
     assert "public.ocr_info" in fork
     assert "asset_ocr_audit" not in fork
+
+
+def test_the_commands_print_them(
+    immich: Library, immich_database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", immich_database.conninfo)
+    assert main(["grants", "bento"]) == 0
+    assert capsys.readouterr().out.splitlines() == list(grants(immich.connection, "bento"))
+    assert main(["uninstall"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "DROP SCHEMA IF EXISTS immich_ai CASCADE;"
 
 
 def test_the_docs_show_what_is_printed(immich: Library) -> None:
