@@ -42,7 +42,7 @@ def has_key(headers: Headers, key: SecretStr | None) -> bool:
 
 
 def _sent_keys(headers: Headers) -> Iterator[bytes]:
-    """The keys as the bytes that were sent: Starlette reads headers as Latin-1, whatever they are."""
+    """Yield the keys as the bytes that were sent: Starlette reads headers as Latin-1, whatever they are."""
     for name in ("api-key", "x-auth-token"):
         for value in headers.getlist(name):
             yield value.encode("latin-1")

@@ -11,9 +11,10 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from errors import ServiceError
 from runners.contract import Runners
+from serving.deadline import timeout
 from settings.version import VERSION
 
-_PATIENCE = 2.0
+_ANSWER_WITHIN = 2.0
 """Seconds that the runners have to say what they are doing."""
 _LINKS = {
     "/readyz": "ready?",
@@ -52,8 +53,8 @@ dt {{ font-weight: 600 }}
 
 
 async def root(request: Request, runners: Runners | None) -> Response:
-    """The page if the client asks for HTML by name, as browsers do; ``{"message": "Immich ML"}`` if not, as Immich
-    expects.
+    """Return the page if the client asks for HTML by name, as browsers do; if not, ``{"message": "Immich ML"}``, as
+    Immich expects.
     """
     if not _wants_html(request.headers.get("accept", "")):
         return JSONResponse({"message": "Immich ML"}, headers={"vary": "Accept"})
@@ -61,7 +62,7 @@ async def root(request: Request, runners: Runners | None) -> Response:
 
 
 def _wants_html(accept: str) -> bool:
-    """Whether ``text/html`` is listed and not refused (RFC 9110, 12.5.1)."""
+    """Return whether ``text/html`` is listed and not refused (RFC 9110, 12.5.1)."""
     for item in accept.lower().split(","):
         media_type, *parameters = (part.strip() for part in item.split(";"))
         if media_type == "text/html":
@@ -78,9 +79,8 @@ async def _page(runners: Runners | None) -> str:
         state = "The service is starting."
     else:
         try:
-            device, loaded = await asyncio.wait_for(
-                asyncio.gather(runners.device(), runners.loaded_models()), _PATIENCE
-            )
+            async with timeout(_ANSWER_WITHIN):
+                device, loaded = await asyncio.gather(runners.device(), runners.loaded_models())
             facts |= {"Device": device, "Models loaded": _listed(loaded)}
         except (ServiceError, asyncio.TimeoutError):
             state = "The service answers, but its runners do not. They may be starting again; the log says more."

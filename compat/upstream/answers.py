@@ -27,7 +27,7 @@ _LONGEST_DETAIL = 1000
 
 
 def judge(upstream: str, reply: Reply, tasks: Collection[str]) -> dict[str, Any]:
-    """The answers to ``tasks`` (``clip``, …) by key, without the picture's size.
+    """Return the answers to ``tasks`` (``clip``, …) by key, without the picture's size.
 
     Raises ``ServiceError``: the upstream's own error where that is about the request (400, 413, 415, 422);
     UPSTREAM_UNAVAILABLE for any other status, and for an answer that is not what was asked for.
@@ -89,7 +89,7 @@ def _error_object(reply: Reply) -> Mapping[str, Any]:
 
 
 def _detail(error: Mapping[str, Any]) -> str:
-    """``detail`` as one printable line: Immich's own server answers a list of objects where pydantic refused
+    """Return ``detail`` as one printable line: Immich's own server answers a list of objects where pydantic refused
     something.
     """
     detail = error.get("detail", "")
@@ -98,7 +98,7 @@ def _detail(error: Mapping[str, Any]) -> str:
 
 
 def _is_vector(value: object) -> bool:
-    """A string that holds a JSON array of numbers. Immich hands it to PostgreSQL as it is."""
+    """Return whether `value` is a string that holds a JSON array of numbers, as Immich hands it to PostgreSQL."""
     if not isinstance(value, str) or not value.startswith("["):
         return False
     try:

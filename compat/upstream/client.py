@@ -95,7 +95,7 @@ def _pieces(parts: Mapping[str, bytes], boundary: bytes) -> Iterator[bytes]:
 
 
 def _joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes, with small pieces joined to one: each piece costs the receiver a wake-up."""
+    """Yield the same bytes, with small pieces joined to one: each piece costs the receiver a wake-up."""
     small = bytearray()
     for piece in pieces:
         if len(piece) < _SMALL:
@@ -150,7 +150,7 @@ class UpstreamClient:
         return await _post(self._fresh, url, parts, headers, _Attempt())
 
     async def pongs(self, url: str) -> bool:
-        """Whether ``GET url/ping`` is answered as Immich expects: any 2xx."""
+        """Return whether ``GET url/ping`` is answered as Immich expects: any 2xx."""
         timeout = aiohttp.ClientTimeout(total=_PING_TIMEOUT)
         try:
             async with self._fresh.get(f"{url}/ping", allow_redirects=False, timeout=timeout) as response:
@@ -205,7 +205,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _reason(error: Exception) -> str:
-    """A few words without addresses, which the reader has from the upstream's name, and without headers."""
+    """Return a few words without addresses, which the reader has from the upstream's name, and without headers."""
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return "no connection in time"
     if isinstance(error, aiohttp.ClientSSLError):

@@ -30,7 +30,7 @@ _REASONS = {408: "Request Timeout", 431: "Request Header Fields Too Large"}
 
 HTTP_PROTOCOL = Borrowed(
     name="uvicorn's HTTP protocol",
-    gain="a header of 50 MB holds up other requests for under 0.05 s instead of 9 s: "
+    gain="a header of 50 MB holds up other requests for under 0.1 s instead of 9: "
     "pytest tests/e2e/test_hostile_clients.py -k head",
     depends_on="uvicorn/protocols/http/httptools_impl.py: HttpToolsProtocol and its callbacks; uvicorn/server.py: "
     "create_protocol asks config.http_protocol_class for each connection; "

@@ -102,7 +102,7 @@ class _Silent(FakeRunners):
 def test_the_page_comes_even_while_no_runner_answers(
     runners: FakeRunners | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.status_page._PATIENCE", 0.05)
+    monkeypatch.setattr("serving.status_page._ANSWER_WITHIN", 0.05)
     response = get_root(runners)
     assert response.status_code == 200
     assert "is running" not in response.text

@@ -29,11 +29,11 @@ from circus.sighandler import SysHandler
 from circus.util import synchronized
 from circus.watcher import Watcher
 
-from runners.bento import arbiter, fork, stop, usage_reports
+from runners.bento import arbiter, fork, http_limits, stop, usage_reports
 from runners.bento.borrowed import Borrowed, first, lacking_parameters, missing, other_version
 
 ROOT = Path(__file__).parents[3]
-ALL = (arbiter.ARBITER, fork.FORK, stop.UVICORN, usage_reports.USAGE_REPORTS)
+ALL = (arbiter.ARBITER, fork.FORK, stop.UVICORN, http_limits.HTTP_PROTOCOL, usage_reports.USAGE_REPORTS)
 
 
 @pytest.mark.parametrize("touch", ALL, ids=lambda touch: touch.name)
