@@ -5,11 +5,7 @@ The unit is the work on an ordinary picture, Immich's preview of 1440 x 1080 pix
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
-from runners.contract import FaceOptions, OcrOptions
-
-Options: TypeAlias = "FaceOptions | OcrOptions | None"
+from runners.contract import OcrOptions, Options
 
 _PREVIEW = 1440 * 1080
 """Pixels of an ordinary picture."""
@@ -19,8 +15,8 @@ _MOST_DETECTED = 2**24
 """Pixels at which OCR looks for text at most (``runners.ocr.detection.MAX_PIXELS``)."""
 
 
-def text_cost() -> float:
-    """Return the cost of a text."""
+def text_cost(width: int = 0, height: int = 0, options: Options = None) -> float:
+    """Return the cost of a text: of all those that are read, which have 64 KiB at most, the same."""
     return 1.0
 
 

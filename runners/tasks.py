@@ -27,6 +27,7 @@ from runners.contract import (
     TextJob,
     TextLines,
 )
+from runners.cost import clip_cost, faces_cost, ocr_cost, text_cost
 from settings import Settings, names
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from settings.gateway import Route
 
 R = TypeVar("R")
+
+_LEAST_PLACES = 8
+"""Twice the most lanes."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +86,20 @@ class Task(Generic[R]):
     """Its model calls ``ImageJob.pixels``, as against decoding at a smaller scale."""
     laned: bool = False
     """Its graphs are small, so that several batches compute at the same time, with a thread each."""
+    cost: Callable[[int, int, Options], float] = faces_cost
+    """The cost of a job, in ordinary pictures, by a picture's width and height and the job's options."""
     override: Callable[[Settings], str] = lambda settings: ""
     """The model that answers whatever is asked for (``CLIP_MODEL``); empty: the one asked for."""
     preload: Callable[[Settings], tuple[str, ...]] = lambda settings: ()
     """Models loaded at start."""
     route: Callable[[Settings], Route] = lambda settings: "local"
     """Who answers (``ROUTE_CLIP``)."""
+
+    def places(self, settings: Settings) -> float:
+        """Return how much work, as a sum of costs, its runner is sent at the same time: enough to be always busy, and
+        no more, since what is sent no longer takes turns. A batch and the next; with lanes, one batch and some.
+        """
+        return float(max(_LEAST_PLACES, settings.max_batch if self.laned else 2 * settings.max_batch))
 
     @property
     def entry(self) -> str:
@@ -159,6 +171,7 @@ CLIP_IMAGE = Task(
     _load_clip_image,
     _in_catalog(CatalogTask.CLIP),
     decodes_whole=False,
+    cost=clip_cost,
     override=lambda settings: settings.clip_model,
     preload=lambda settings: names(settings.preload.clip.visual),
     route=lambda settings: settings.route_clip,
@@ -187,6 +200,7 @@ OCR = Task(
     _in_catalog(CatalogTask.OCR),
     options=OcrOptions,
     laned=True,
+    cost=ocr_cost,
     override=lambda settings: settings.ocr_model,
     preload=lambda settings: names(settings.preload.ocr.detection, settings.preload.ocr.recognition),
     route=lambda settings: settings.route_ocr,
@@ -199,6 +213,7 @@ CLIP_TEXT = Task(
     _load_clip_text,
     _in_catalog(CatalogTask.CLIP),
     input="text",
+    cost=text_cost,
     override=lambda settings: settings.clip_model,
     preload=lambda settings: names(settings.preload.clip.textual),
     route=lambda settings: settings.route_clip,

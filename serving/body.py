@@ -14,6 +14,7 @@ from serving.budget import ByteBudget, Room
 from serving.client_address import client_address
 from serving.deadline import timeout
 from serving.multipart import Form, FormParser, boundary_of
+from serving.turns import Turns, open_turns
 from settings import Settings
 
 PIECE = 320 * 1024
@@ -34,10 +35,11 @@ class BodyLimits:
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """Takes in the bodies of requests: one budget for all, one set of limits."""
+    """What the clients of all protocols share: room for bodies, under one set of limits, and turns at the runners."""
 
     budget: ByteBudget
     limits: BodyLimits
+    turns: Turns
 
     @asynccontextmanager
     async def form(self, request: Request, parts: Mapping[str, int | None]) -> AsyncIterator[Form]:
@@ -82,6 +84,7 @@ def open_intake(settings: Settings) -> Intake:
     return Intake(
         ByteBudget(settings.queue_bytes, settings.queue_requests, largest=largest),
         BodyLimits(largest, settings.body_timeout, settings.body_min_rate),
+        open_turns(settings),
     )
 
 

@@ -20,11 +20,20 @@ from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
-Costs = Mapping[str, float]
+from runners.tasks import tasks_by_name
+from settings import Settings
+
+Costs: TypeAlias = Mapping[str, float]
 """Runner -> cost of a job there; 1 is that of an ordinary picture."""
 _LOOKED_AT = 16
 """Jobs of one client that are looked at for one that can be sent: those of one runner hold up no other's for long."""
+
+
+def open_turns(settings: Settings) -> Turns:
+    """Return the turns at the runners of all tasks."""
+    return Turns({task.name: task.places(settings) for task in tasks_by_name(settings.extra_tasks).values()})
 
 
 @dataclass(slots=True, eq=False)

@@ -21,13 +21,15 @@ from errors import ErrorCode, ServiceError
 from models.catalog import Catalog
 from runners.cancellation import gather_first_error, unless_gone
 from runners.contract import Ask, PictureJob, Runners
-from runners.pictures.header import Header, read_header
+from runners.pictures.header import Header
 from serving import status_page
 from serving.body import Intake
+from serving.client_address import client_address
 from serving.exchange import Fields, answered, started
 from serving.key import has_key, require_key
 from serving.multipart import Form
 from serving.origin import refuse_other_sites
+from serving.picture_header import header_of
 from settings import Settings
 
 _MAX_TEXT = 64 * 1024
@@ -39,6 +41,8 @@ _PARTS = {"entries": _MAX_TEXT, "text": _MAX_TEXT, "image": None}
 class _Input:
     """What the tasks of one request are about."""
 
+    client: str
+    """Who takes a turn: see ``serving.client_address``."""
     image: bytes | None
     header: Header | None
     """Of the image."""
@@ -91,17 +95,18 @@ class ImmichServer:
             fields["task"] = "+".join(sorted(labels)) or "none"
             fields["model"] = ",".join(dict.fromkeys(one.model for one in asked))
             fields["bytes"] = sum(map(len, form.parts.values()))
-            answer = await unless_gone(request.receive, self._answer(asked, routed, form, fields))
+            answer = await unless_gone(request.receive, self._answer(asked, routed, request, form, fields))
         return Response(to_json(answer), media_type="application/json")
 
     async def _answer(
-        self, asked: Sequence[Asked], routed: routing.Routed, form: Form, fields: Fields
+        self, asked: Sequence[Asked], routed: routing.Routed, request: Request, form: Form, fields: Fields
     ) -> dict[str, Any]:
         image, text = form.parts.get("image"), form.parts.get("text")
         if image is None and text is None:
             raise ServiceError(ErrorCode.MISSING_INPUT, "Either image or text must be provided.")
-        header = read_header(image, max_pixels=self.settings.max_picture_pixels) if image is not None else None
-        given = _Input(image, header, text)
+        most = self.settings.max_picture_pixels
+        header = await header_of(image, max_pixels=most) if image is not None else None
+        given = _Input(client_address(request), image, header, text)
         work = [self._run_all(asked, given)]
         if routed.upstream:
             work.append(self._ask_upstream(routed, given, fields))
@@ -132,17 +137,24 @@ class ImmichServer:
         for part, given_part, of_part in (("image", given.image, of_picture), ("text", given.text, of_text)):
             if of_part and given_part is None:
                 raise ServiceError(ErrorCode.MISSING_INPUT, f"{of_part[0].task.label} needs the part `{part}`.")
-        work = [self._text(runners, one, _decoded(given.text)) for one in of_text if given.text is not None]
+        work = [
+            self._text(runners, one, _decoded(given.text), given.client) for one in of_text if given.text is not None
+        ]
         if of_picture and given.image is not None and given.header is not None:
-            work.append(self._picture(runners, of_picture, given.image, given.header))
+            work.append(self._picture(runners, of_picture, given.image, given.header, given.client))
         return merge(await gather_first_error(work))
 
-    async def _text(self, runners: Runners, asked: Asked, text: str) -> dict[str, Any]:
-        return asked.answer(await asked.task.of_text(runners, text, asked.model, asked.language))
+    async def _text(self, runners: Runners, asked: Asked, text: str, client: str) -> dict[str, Any]:
+        async with self.intake.turns.turn(client, {asked.task.name: asked.task.cost(0, 0, None)}):
+            return asked.answer(await asked.task.of_text(runners, text, asked.model, asked.language))
 
-    async def _picture(self, runners: Runners, asked: Sequence[Asked], image: bytes, header: Header) -> dict[str, Any]:
+    async def _picture(
+        self, runners: Runners, asked: Sequence[Asked], image: bytes, header: Header, client: str
+    ) -> dict[str, Any]:
         asks = tuple(Ask(one.task.name, one.model, one.options) for one in asked)
-        results = await runners.picture(PictureJob(image, asks))
+        costs = {one.task.name: one.task.cost(header.width, header.height, one.options) for one in asked}
+        async with self.intake.turns.turn(client, costs):
+            results = await runners.picture(PictureJob(image, asks))
         return merge([one.answer(results[one.task.name], header) for one in asked])
 
 

@@ -19,12 +19,14 @@ from compat.mtphotos.answers import clip_answer, face_models, faces_answer, ocr_
 from errors import ErrorCode, ServiceError
 from models.catalog import Catalog
 from runners.cancellation import unless_gone
-from runners.contract import FaceOptions, OcrOptions, Options, Runners
-from runners.pictures.header import read_header
+from runners.contract import Embedding, FaceOptions, OcrOptions, Options, Runners
+from runners.pictures.header import Header
 from runners.tasks import CLIP_IMAGE, CLIP_TEXT, FACES, OCR, Task
 from serving.body import Intake
+from serving.client_address import client_address
 from serving.exchange import Fields, answered, started
 from serving.key import require_key
+from serving.picture_header import header_of
 from settings import Settings
 
 _CLIENTS_NAME = "mt-photos-ai"
@@ -77,8 +79,13 @@ class MtPhotosServer:
         async with self.intake.body(request, largest=_MAX_TEXT_BODY) as body:
             model = self._model(CLIP_TEXT)
             fields |= {"model": model, "bytes": len(body)}
-            work = CLIP_TEXT.of_text(started(self.runners), _text(body), model)
-            return clip_answer(await unless_gone(request.receive, work))
+            text, client = _text(body), client_address(request)
+
+            async def work() -> Embedding:
+                async with self.intake.turns.turn(client, {CLIP_TEXT.name: CLIP_TEXT.cost(0, 0, None)}):
+                    return await CLIP_TEXT.of_text(started(self.runners), text, model)
+
+            return clip_answer(await unless_gone(request.receive, work()))
 
     async def restart(self, request: Request, fields: Fields) -> dict[str, Any]:
         return {"result": "unsupported"}
@@ -102,19 +109,25 @@ class MtPhotosServer:
             if picture is None:
                 raise ServiceError(ErrorCode.MISSING_INPUT, "The multipart body has no part `file`.")
             fields |= {"model": model, "bytes": len(picture)}
-            _judge(picture, self.settings.max_picture_pixels)
-            work = task.of_picture(started(self.runners), picture, model, options, upright=upright)
-            return await unless_gone(request.receive, work), model
+            header = await _judge(picture, self.settings.max_picture_pixels)
+            cost, client = task.cost(header.width, header.height, options), client_address(request)
+
+            async def work() -> R:
+                async with self.intake.turns.turn(client, {task.name: cost}):
+                    return await task.of_picture(started(self.runners), picture, model, options, upright=upright)
+
+            return await unless_gone(request.receive, work()), model
 
 
-def _judge(picture: bytes, max_pixels: int) -> None:
-    """Raises ``ServiceError``: UNREADABLE_PICTURE, PICTURE_TOO_LARGE. Clients know the words for a side that is too
-    long.
+async def _judge(picture: bytes, max_pixels: int) -> Header:
+    """Return the picture's header. Raises ``ServiceError``: UNREADABLE_PICTURE, PICTURE_TOO_LARGE.
+
+    Clients know the words for a side that is too long.
     """
-    header = read_header(picture, max_pixels=sys.maxsize)
+    header = await header_of(picture, max_pixels=sys.maxsize)
     if max(header.width, header.height) > _MAX_SIDE:
         raise ServiceError(ErrorCode.PICTURE_TOO_LARGE, "height or width out of range")
-    read_header(picture, max_pixels=max_pixels)
+    return await header_of(picture, max_pixels=max_pixels)
 
 
 def _text(body: bytes) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import json
 import time
+import tracemalloc
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -16,7 +19,7 @@ from compat.immich.api import ImmichServer, create_app
 from compat.immich.entries import load_entries, parse_entries
 from errors import ErrorCode, ServiceError
 from models.catalog import load_catalog
-from runners.contract import FaceOptions, ImageJob, OcrOptions, TextJob
+from runners.contract import FaceOptions, ImageJob, OcrOptions, PictureJob, Result, TextJob
 from serving.body import open_intake
 from settings import Settings
 from tests.compat.fake_runners import FakeRunners
@@ -259,6 +262,57 @@ def test_no_route_redirects_to_the_host_that_a_client_names(path: str) -> None:
     response = send(api, "GET", path, {"host": "evil.example"})
     assert response.status_code == 404
     assert "location" not in response.headers
+
+
+@pytest.mark.parametrize("end", ["answered", "refused", "failed", "late"])
+def test_nothing_of_a_picture_stays_once_its_request_is_over(end: str) -> None:
+    class Runners(FakeRunners):
+        async def picture(self, job: PictureJob) -> Mapping[str, Result]:
+            await asyncio.sleep(5 if end == "late" else 0)
+            if end == "refused":
+                raise ServiceError(ErrorCode.UNREADABLE_PICTURE, f"{len(job.data)}")
+            if end == "failed":
+                raise ValueError(len(job.data))
+            return await super().picture(PictureJob(b"", job.asks))
+
+    api, _ = make_api(request_timeout=0.3 if end == "late" else 60)
+    api.runners = Runners()
+    large = picture(10, 10) + bytes(8 * 2**20)
+
+    async def scenario() -> None:
+        body = multipart({**clip_visual(), **faces(), **ocr()}, image=large)
+        messages = [
+            {"type": "http.request", "body": body[start : start + 2**18], "more_body": start + 2**18 < len(body)}
+            for start in range(0, len(body), 2**18)
+        ]
+        del body
+
+        async def receive() -> dict[str, Any]:
+            if messages:
+                return messages.pop(0)
+            await asyncio.sleep(60)
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            statuses.append(message.get("status"))
+
+        statuses: list[Any] = []
+        headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+        scope = {"type": "http", "method": "POST", "path": "/predict", "headers": headers, "query_string": b""}
+        await app(scope, receive, send)
+        assert statuses[0] == {"answered": 200, "refused": 415, "failed": 500, "late": 504}[end]
+
+    app = create_app(api)
+    asyncio.run(scenario())
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        asyncio.run(scenario())
+        assert tracemalloc.get_traced_memory()[0] < 2**20
+    finally:
+        tracemalloc.stop()
+        gc.enable()
 
 
 def test_neither_image_nor_text_is_400_and_no_entries_422() -> None:
