@@ -184,7 +184,7 @@ def read_architecture(shapes: Mapping[str, Shape]) -> Architecture:
 
 
 def check_name(architecture: Architecture, name: str, source: str) -> None:
-    """Raise ``ConversionRefused`` if ``name`` is one of CN-CLIP's own and that of ``source`` is another architecture."""
+    """Raise ``ConversionRefused`` if ``name`` is one of CN-CLIP's own and ``source`` is of another architecture."""
     if name in KNOWN and KNOWN[name] != architecture:
         fits = next((other for other, known in KNOWN.items() if known == architecture), None)
         what = (

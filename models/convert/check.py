@@ -22,7 +22,8 @@ _TEXT = "一只在雪地里的猫, and a DOG on the beach: 2024"
 def image_cosine(path: Path, architecture: Architecture, tensors: Tensors) -> float:
     """Return the least cosine of the graph at ``path`` to numpy's vector of a picture, alone and in a batch.
 
-    NaN where the graph answers with none. Raises ``ConversionRefused``, ``OSError``; what ONNX Runtime raises on a graph that it cannot load.
+    NaN where the graph answers with none. Raises ``ConversionRefused``, ``OSError``; what ONNX Runtime raises on a
+    graph that it cannot load.
     """
     pixels = _picture(architecture.vision.image_size)
     expected = image_vector(architecture, tensors, pixels)
@@ -48,8 +49,8 @@ def text_cosine(path: Path, architecture: Architecture, tensors: Tensors, tokeni
 def open_graph(path: Path) -> Any:
     """Return a plain ONNX Runtime session: the file is held to the numbers, not the engine that serves it.
 
-    Nothing is optimised, and no weight is packed anew: that would take the weights' memory a second time. Nodes run in the
-    order of the file, so that a weight in fp16 is cast to fp32 where it is used, and not long before.
+    Nothing is optimised, and no weight is packed anew: that would take the weights' memory a second time. Nodes run in
+    the order of the file, so that a weight in fp16 is cast to fp32 where it is used, and not long before.
     """
     import onnxruntime
 

@@ -60,7 +60,7 @@ def _read_torch(path: Path) -> dict[str, StoredTensor]:
         with path.open("rb") as file:
             if file.read(2) == b"\x80\x02":
                 raise ConversionRefused(
-                    f"{path} is in the form that PyTorch wrote before 1.6, a bare pickle, which is not read for safety. "
+                    f"{path} is in the form that PyTorch wrote before 1.6, a bare pickle, which is not safe to read. "
                     "Load and save it again with a newer PyTorch, or take the file that CN-CLIP's authors publish."
                 )
             members = zip_directory.read_directory(file)

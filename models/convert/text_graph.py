@@ -1,4 +1,4 @@
-"""The text half of a CN-CLIP as a graph: int64 token ids (n, up to 52), 0 for padding, to unit vectors float32 (n, d)."""
+"""The text half of a CN-CLIP as a graph: int64 token ids (n, up to 52), padded with 0, to (n, d) unit float32."""
 
 from __future__ import annotations
 

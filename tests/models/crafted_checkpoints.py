@@ -50,7 +50,7 @@ def pickled(document: Any) -> bytes:
 
 
 def crafted(path: Path, document: Any, members: Mapping[str, bytes] | None = None, *, compression: int = 0) -> Path:
-    """Write a checkpoint that holds ``document``. ``members``: instead of, or besides, 16 bytes of numbers in ``data/0``."""
+    """Write a checkpoint that holds ``document``. ``members``: besides 16 bytes in ``data/0``, or in their place."""
     content = {"data.pkl": pickled(document), "byteorder": b"little", "data/0": bytes(range(16)), **(members or {})}
     with zipfile.ZipFile(path, "w", compression) as archive:
         for name, data in content.items():

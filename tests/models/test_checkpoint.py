@@ -182,7 +182,9 @@ def test_members_that_overlap_are_refused(tmp_path: Path) -> None:
     content = path.read_bytes()
     with zipfile.ZipFile(path) as archive:
         first, second = (archive.getinfo(f"archive/data/{key}").header_offset for key in "01")
-    path.write_bytes(content.replace(struct.pack("<I", second) + b"archive/data/1", struct.pack("<I", first) + b"archive/data/1"))
+    path.write_bytes(
+        content.replace(struct.pack("<I", second) + b"archive/data/1", struct.pack("<I", first) + b"archive/data/1")
+    )
     with pytest.raises(ConversionRefused, match=r"differ|overlaps"):
         read_checkpoint(path)
 

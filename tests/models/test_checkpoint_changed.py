@@ -69,11 +69,17 @@ def test_a_changed_list_of_tensors_is_read_or_refused(changes: list[tuple[int, b
         assert str(path) in (refusal(path) or str(path))
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.lists(st.sampled_from([b"(", b"}", b"]", b")", b"N", b"\x88", b"K\1", b"X\1\0\0\0a", b"q\0", b"h\0", b"t", b"\x85",
-    b"\x86", b"\x87", b"R", b"b", b"Q", b"s", b"u", b"a", b"e", b"\x93", b"\x94", b"ctorch\nFloatStorage\n", b"2", b"0",
+INSTRUCTIONS = (
+    b"(", b"}", b"]", b")", b"N", b"\x88", b"K\1", b"X\1\0\0\0a", b"q\0", b"h\0", b"t", b"\x85", b"\x86", b"\x87",
+    b"R", b"b", b"Q", b"s", b"u", b"a", b"e", b"\x93", b"\x94", b"ctorch\nFloatStorage\n", b"2", b"0",
     b"ccollections\nOrderedDict\n", b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch._utils\n_rebuild_parameter\n",
-    b"ctorch\nSize\n"]), max_size=40))  # fmt: skip
+    b"ctorch\nSize\n",
+)  # fmt: skip
+"""Of pickles, those that checkpoints use and some that they must not."""
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(INSTRUCTIONS), max_size=40))
 def test_instructions_in_any_order_are_read_or_refused(instructions: list[bytes]) -> None:
     content, found = b"\x80\x02" + b"".join(instructions) + b".", None
     with contextlib.suppress(NotReadable):

@@ -41,10 +41,14 @@ FILES = [
     "visual/model.onnx",
     "visual/preprocess_cfg.json",
 ]
-DEEP = Architecture("ViT-B-16", TINY.text, {**TINY.changes, "vision_layers": 5, "text_num_hidden_layers": 4, "embed_dim": 96})
+DEEP = Architecture(
+    "ViT-B-16", TINY.text, {**TINY.changes, "vision_layers": 5, "text_num_hidden_layers": 4, "embed_dim": 96}
+)
 WIDE = Architecture("ViT-H-14", TINY.text, {**TINY.changes, "vision_width": 1280, "vision_patch_size": 32})
 """ViT-H-14's width, whose heads are of another width than those of all others."""
-UNEVEN_RESNET = Architecture("RN50", "RBT3-chinese", {**TINY_RESNET.changes, "vision_width": 32, "vision_layers": (2, 1, 3, 2)})
+UNEVEN_RESNET = Architecture(
+    "RN50", "RBT3-chinese", {**TINY_RESNET.changes, "vision_width": 32, "vision_layers": (2, 1, 3, 2)}
+)
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +68,20 @@ def files(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("architecture", [TINY, DEEP, WIDE, TINY_RESNET, UNEVEN_RESNET], ids=["vit", "deep", "wide", "resnet", "uneven"])
-def test_graphs_answer_as_cn_clips_own_torch_forward(tmp_path: Path, architecture: Architecture, precision: Any) -> None:
+@pytest.mark.parametrize(
+    "architecture", [TINY, DEEP, WIDE, TINY_RESNET, UNEVEN_RESNET], ids=["vit", "deep", "wide", "resnet", "uneven"]
+)
+def test_graphs_answer_as_cn_clips_own_torch_forward(
+    tmp_path: Path, architecture: Architecture, precision: Any
+) -> None:
     model = random_model(architecture)
-    folder = converted(official_checkpoint(model, tmp_path / "clip_cn.pt", half=True), tmp_path / "model", precision=precision)
+    folder = converted(
+        official_checkpoint(model, tmp_path / "clip_cn.pt", half=True), tmp_path / "model", precision=precision
+    )
     model = model.half().float()
-    pixels = np.random.default_rng(1).integers(0, 256, (3, architecture.image_size, architecture.image_size, 3), np.uint8)
+    pixels = np.random.default_rng(1).integers(
+        0, 256, (3, architecture.image_size, architecture.image_size, 3), np.uint8
+    )
     tokens = reference_tokens(TEXTS)
     given = {"visual": {"image": pixels}, "textual": {"text": tokens}}
     expected = {"visual": image_features(model, pixels), "textual": text_features(model, TEXTS)}
@@ -120,7 +132,9 @@ def test_the_published_architectures_are_told_by_their_shapes(name: str) -> None
 # --- whole or not at all ----------------------------------------------------------------------------------------------
 
 
-def test_a_converted_folder_holds_the_files_of_its_family(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_converted_folder_holds_the_files_of_its_family(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     heard: list[tuple[str, float]] = []
     assert files(converted(checkpoint, tmp_path / "model", report=lambda *news: heard.append(news))) == FILES
     assert [share for _, share in heard] == sorted(share for _, share in heard)
@@ -244,7 +258,10 @@ def test_vit_b_16_takes_less_than_30_seconds_and_its_weights_and_500_mb(tmp_path
     )
     began = time.monotonic()
     ran = subprocess.run(
-        [sys.executable, "-c", script, str(checkpoint), str(tmp_path / "model"), precision], cwd=ROOT, check=True, capture_output=True
+        [sys.executable, "-c", script, str(checkpoint), str(tmp_path / "model"), precision],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
     )
     seconds, peak = time.monotonic() - began, int(ran.stdout) * 1024
     weights = sum(path.stat().st_size for path in (tmp_path / "model").rglob("*.data"))

@@ -1,4 +1,4 @@
-"""CN-CLIP's true architectures, converted by the command from checkpoints of random weights, against cn_clip's torch forward."""
+"""CN-CLIP's true architectures, converted from checkpoints of random weights, against cn_clip's torch forward."""
 
 from __future__ import annotations
 
@@ -105,6 +105,12 @@ def test_a_converted_checkpoint_answers_as_cn_clips_own_torch_forward(name: str,
         found += [worst(vectors(text_model.run(text_jobs[:count])), expected_texts[:count]) for count in (1, 5)]
         image_model.close()
         text_model.close()
-        log.info("%s %s, %.0f MB: cosines 1 - %s", name, precision, sizes[precision] / 1e6, [f"{1 - cosine:.1e}" for cosine in found])
+        log.info(
+            "%s %s, %.0f MB: cosines 1 - %s",
+            name,
+            precision,
+            sizes[precision] / 1e6,
+            [f"{1 - cosine:.1e}" for cosine in found],
+        )
         assert min(found) > LEAST_COSINE
     assert sizes["fp16"] < 0.55 * sizes["fp32"]
