@@ -77,5 +77,5 @@ class Settings(ImmichNames, FollowedNames, ServingSettings, GatewaySettings, Sea
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """The settings of this process, read once."""
+    """Return the settings of this process, read once."""
     return Settings()

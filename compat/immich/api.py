@@ -175,7 +175,7 @@ def error_body(error: ServiceError) -> dict[str, Any]:
 
 
 def create_app(server: ImmichServer, others: Sequence[BaseRoute] = ()) -> Starlette:
-    """The ASGI app to mount at ``/``. ``others``: routes of further protocols."""
+    """Return the ASGI app to mount at ``/``. ``others``: routes of further protocols."""
     app = Starlette(
         routes=[
             Route("/", server.root, methods=["GET"]),

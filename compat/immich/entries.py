@@ -109,7 +109,9 @@ class Entry:
 
 
 def load_entries(text: bytes) -> dict[str, Any]:
-    """The JSON object of the ``entries`` part, by task, not yet understood. Raises ``ServiceError`` INVALID_REQUEST."""
+    """Read the JSON object of the ``entries`` part, by task, not yet understood. Raises ``ServiceError``
+    INVALID_REQUEST.
+    """
     try:
         entries = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -236,7 +238,7 @@ def find_model(task: Task[Any], asked: str, catalog: Catalog, settings: Settings
 
 
 def resolve_clip(asked: str, catalog: Catalog, settings: Settings) -> str:
-    """The catalog's name of the CLIP model that answers requests for ``asked``.
+    """Return the catalog's name of the CLIP model that answers requests for ``asked``.
 
     Immich sizes its vector column from the name that it asks for, and knows no CN-CLIP name. So ``CLIP_MODEL`` answers
     every name of its own embedding size and no other.

@@ -10,8 +10,9 @@ from runners.contract import Embedding, Faces, TextLines
 
 
 def ocr_answer(lines: TextLines) -> dict[str, Any]:
-    """``{"result": {"texts": […], "scores": ["0.98"], "boxes": [{"x": "12.00", …}]}}``: the upright rectangle around
-    each line.
+    """Return the upright rectangle around each line, with its text and score.
+
+    ``{"result": {"texts": […], "scores": ["0.98"], "boxes": [{"x": "12.00", …}]}}``
     """
     boxes = []
     for corners in lines.boxes:
@@ -22,7 +23,7 @@ def ocr_answer(lines: TextLines) -> dict[str, Any]:
 
 
 def clip_answer(embedding: Embedding) -> dict[str, Any]:
-    """``{"result": ["0.0123456789012345", …]}``."""
+    """Return ``{"result": ["0.0123456789012345", …]}``."""
     return {"result": [f"{number:.16f}" for number in embedding.vector.tolist()]}
 
 

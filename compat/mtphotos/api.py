@@ -95,7 +95,7 @@ class MtPhotosServer:
         return {"result": "pass"}
 
     def _model(self, task: Task[Any]) -> str:
-        """The name of the model that answers ``task`` here."""
+        """Return the name of the model that answers ``task`` here."""
         return task.find(self.catalog, task.override(self.settings) or _CLIENTS_NAME)
 
     async def _of_picture(
@@ -131,7 +131,7 @@ async def _judge(picture: bytes, max_pixels: int) -> Header:
 
 
 def _text(body: bytes) -> str:
-    """The text of ``{"text": "…"}``. Raises ``ServiceError`` INVALID_REQUEST."""
+    """Read the text of ``{"text": "…"}``. Raises ``ServiceError`` INVALID_REQUEST."""
     try:
         asked = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -143,12 +143,12 @@ def _text(body: bytes) -> str:
 
 
 def error_body(error: ServiceError) -> dict[str, Any]:
-    """What the old service said of an error, there with status 200."""
+    """Return what the old service said of an error, there with status 200."""
     return {"result": [], "msg": error.message}
 
 
 def routes(server: MtPhotosServer) -> list[Route]:
-    """The API's routes but for ``GET /`` and ``GET /ping``, which are Immich's too."""
+    """Return the API's routes, without ``GET /`` and ``GET /ping``, which are Immich's too."""
     return [
         _route(server, "POST", "/check", server.check, "check", needs_key=False),
         _route(server, "GET", "/face/check", server.face_check, "face_check", needs_key=False),

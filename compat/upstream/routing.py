@@ -74,8 +74,9 @@ def labels(upstream: Mapping[str, Mapping[str, Any]], settings: Settings) -> set
 
 
 def open_upstreams(settings: Settings) -> UpstreamPool | None:
-    """The upstreams of ``IMMICH_API``, or None if nothing is routed to them. Call it in the event loop that will use
-    them.
+    """Return the upstreams of ``IMMICH_API``, or None if nothing is routed to them.
+
+    Call it in the event loop that will use them.
     """
     if "upstream" not in routes(settings).values():
         return None

@@ -34,10 +34,10 @@ class GraphWriter:
     """A graph that is being written. Every method that adds to it returns the name of what came of it."""
 
     def __init__(self, data: BinaryIO | None, precision: Precision) -> None:
-        """``data``: the open ``DATA_FILE``; None keeps weights in the graph. ``precision``: of large weights as stored.
+        """Take the open ``DATA_FILE`` for large weights (None keeps them in the graph) and their ``precision``.
 
-        fp16: the graph casts to fp32. ONNX Runtime does the casts once, when it loads the graph, so that it computes
-        as fast as with fp32: on the CPU it has hardly any kernels for fp16.
+        fp16: the graph casts to fp32. ONNX Runtime does the casts once, when it loads the graph, so that it computes as
+        fast as with fp32: on the CPU it has hardly any kernels for fp16.
         """
         self._data = data
         self._precision = precision

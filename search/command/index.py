@@ -56,7 +56,7 @@ async def index(options: argparse.Namespace, config: Settings) -> int:
 
 
 def _places(addresses: Sequence[str], *, prune: bool) -> list[Place]:
-    """Raises ``CannotGoOn`` for the first that cannot be indexed."""
+    """Return the places of ``addresses``. Raises ``CannotGoOn`` for the first that cannot be indexed."""
     found = []
     for address in addresses:
         try:

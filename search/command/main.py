@@ -218,7 +218,7 @@ async def _failed(options: argparse.Namespace, config: Settings) -> int:
 
 
 def _print_failures(found: Sequence[Failed]) -> None:
-    """A table on a terminal, else a line each, with tabs between."""
+    """Print a table on a terminal, else a line each, with tabs between."""
     table = Table("when", "owner", "file", "task", "tries", "why")
     rows = [
         (

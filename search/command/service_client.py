@@ -19,8 +19,9 @@ TASKS = ("ocr", "clip")
 
 @asynccontextmanager
 async def running_service(url: str | None, config: Settings, *, connections: int) -> AsyncIterator[httpx.AsyncClient]:
-    """A client, which sends the key, of the service at ``url`` (default: this machine's). Raises ``CannotGoOn`` if none
-    answers.
+    """Open a client, which sends the key, of the service at ``url`` (default: this machine's).
+
+    Raises ``CannotGoOn`` if none answers.
     """
     address = (url or f"http://127.0.0.1:{config.listen_port}").rstrip("/")
     key = config.api_auth_key.get_secret_value().strip() if config.api_auth_key else ""
@@ -53,10 +54,10 @@ async def running_service(url: str | None, config: Settings, *, connections: int
 async def models_to_ask(
     client: httpx.AsyncClient, database: Database, config: Settings, wanted: Sequence[str] | None
 ) -> tuple[dict[str, str], list[str]]:
-    """The model for each task of ``wanted`` (None: of all that can be done), and what the person should know.
+    """Return the model for each task of ``wanted`` (None: of all that can be done), and what to tell the person.
 
     The service's own choice (``GET /stats``) counts; where it tells none, for lack of the key for instance, that of our
-    own settings. Raises ``CannotGoOn`` where a wanted task has no model.
+    own settings. Raises ``CannotGoOn`` if a wanted task has no model.
     """
     told = await _told(client)
     async with database.connection() as connection:

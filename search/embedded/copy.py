@@ -107,8 +107,9 @@ def _copy(files: list[Path], packages: Path, copy: Path, copied: Programs, user:
 
 
 def _files(programs: Programs) -> list[Path]:
-    """What the programs need, and no more: with the libraries that the wheel keeps beside them (Linux) or in the
-    package (macOS).
+    """List what the programs need, and no more.
+
+    The libraries are those that the wheel keeps beside them (Linux) or in the package (macOS).
     """
     install, package, packages = programs.folder.parents[:3]
     folders = (install / "lib", install / "share", package / ".dylibs", packages / f"{package.name}.libs")
@@ -127,8 +128,9 @@ def _digest(files: list[Path], packages: Path) -> str:
 
 
 def _shared(place: Path) -> Path | None:
-    """The first folder, of ``place`` and those above it, in which somebody else than root could replace what is
-    ours.
+    """Return the first folder, of ``place`` and those above it, that others may change, or None.
+
+    Others are all but root; they could replace what is ours.
     """
     for folder in (place, *place.parents):
         status = folder.lstat()

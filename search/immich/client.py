@@ -28,9 +28,9 @@ class ImmichClient:
     """Of a preview."""
 
     async def preview(self, asset_id: UUID) -> bytes:
-        """The encoded preview, which is what Immich computes on: upright, no EXIF.
+        """Fetch the encoded preview, which is what Immich computes on: upright, no EXIF.
 
-        Raises ``ServiceError``: UNKNOWN_ASSET where Immich has no such picture for this key; BODY_TOO_LARGE;
+        Raises ``ServiceError``: UNKNOWN_ASSET if Immich has no such picture for this key; BODY_TOO_LARGE;
         IMMICH_UNAVAILABLE.
         """
         async with self._ask("GET", f"/api/assets/{asset_id}/thumbnail", params={"size": "preview"}) as response:
@@ -81,8 +81,9 @@ class ImmichClient:
 
     @asynccontextmanager
     async def _ask(self, method: str, path: str, **content: Any) -> AsyncIterator[httpx.Response]:
-        """The response once its head has come. What goes wrong with the connection, the body's included, is
-        IMMICH_UNAVAILABLE.
+        """Send a request, and yield the response once its head has come.
+
+        Raises ``ServiceError`` IMMICH_UNAVAILABLE if anything goes wrong with the connection, while the body comes too.
         """
         try:
             async with (

@@ -45,7 +45,7 @@ async def write_embedding(connection: Connection, asset_id: UUID, vector: Float3
 
 
 async def write_text(connection: Connection, asset_id: UUID, lines: Sequence[Line], read_at: datetime) -> None:
-    """The rows of ``asset_ocr``, ``ocr_search`` and ``asset_job_status``; what was read before disappears."""
+    """Write the rows of ``asset_ocr``, ``ocr_search`` and ``asset_job_status``; what was read before disappears."""
     texts = [clean(line.text) for line in lines]
     await connection.execute('delete from public.asset_ocr where "assetId" = %s', (asset_id,))
     if lines:
@@ -65,8 +65,9 @@ async def write_text(connection: Connection, asset_id: UUID, lines: Sequence[Lin
 async def write_text_1_134(
     connection: Connection, asset_id: UUID, lines: Sequence[Line], size: tuple[int, int]
 ) -> None:
-    """The row of ``ocr_info`` of the fork of Immich 1.134: its own dialect's answer, boxes in pixels of the preview of
-    this ``size``.
+    """Write the row of ``ocr_info`` of the fork of Immich 1.134.
+
+    It is the answer of the fork's own dialect, with boxes in pixels of the preview of this ``size``.
     """
     texts = [clean(line.text) for line in lines]
     boxes = [_upright_box(line.box, size) for line in lines]

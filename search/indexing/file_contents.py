@@ -23,8 +23,9 @@ class Contents:
 
 
 def read(uri: str, kind: Kind, size: int, config: Settings) -> Contents:
-    """What the file holds. Blocks. Raises ``ServiceError`` BODY_TOO_LARGE, and ``OSError`` or its library's own where
-    it cannot be had.
+    """Read the file. Blocks.
+
+    Raises ``ServiceError`` BODY_TOO_LARGE, and ``OSError`` or its library's own if it cannot be had.
     """
     with open_file(uri) as file:
         if kind is Kind.VIDEO:
@@ -44,8 +45,9 @@ def too_large(size: int, most: int) -> str:
 
 
 def picture(uri: str, contents: Contents, config: Settings) -> bytes:
-    """The bytes to send for a file that was read. Blocks. Raises ``ServiceError`` UNREADABLE_PICTURE,
-    PICTURE_TOO_LARGE.
+    """Return the bytes to send for a file that was read. Blocks.
+
+    Raises ``ServiceError`` UNREADABLE_PICTURE, PICTURE_TOO_LARGE.
     """
     if contents.data is None:
         return video.middle_frame(uri, max_pixels=config.max_picture_pixels)
@@ -53,7 +55,7 @@ def picture(uri: str, contents: Contents, config: Settings) -> bytes:
 
 
 def load(uri: str, config: Settings) -> bytes:
-    """The bytes to compute on, of the file called ``uri``. Blocks. Raises as ``read`` and ``picture`` do."""
+    """Return the bytes to compute on, of the file called ``uri``. Blocks. Raises as ``read`` and ``picture`` do."""
     if kind_of(uri) is Kind.VIDEO:
         return video.middle_frame(uri, max_pixels=config.max_picture_pixels)
     return picture(uri, read(uri, Kind.IMAGE, 0, config), config)

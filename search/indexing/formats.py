@@ -31,7 +31,7 @@ def image_suffixes() -> frozenset[str]:
 
 
 def kind_of(name: str) -> Kind | None:
-    """What the file called ``name`` is, or None where it is not indexed."""
+    """Return what the file called ``name`` is, or None if it is not indexed."""
     suffix = name.rpartition(".")[2].lower()
     if suffix in image_suffixes():
         return Kind.IMAGE

@@ -18,7 +18,7 @@ _QUALITY = 95
 
 
 def upright(data: bytes, *, max_pixels: int) -> bytes:
-    """``data`` itself, or the picture turned by its EXIF orientation as JPEG.
+    """Return ``data`` itself, or the picture turned by its EXIF orientation as JPEG.
 
     Raises ``ServiceError``: UNREADABLE_PICTURE, PICTURE_TOO_LARGE.
     """
@@ -29,7 +29,7 @@ def upright(data: bytes, *, max_pixels: int) -> bytes:
 
 
 def orientation(data: bytes) -> int:
-    """The picture's EXIF orientation, 1 to 8; 1 where it names none, or nothing that can be read."""
+    """Return the picture's EXIF orientation, 1 to 8; 1 if it names none, or nothing that can be read."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             value = image.getexif().get(_ORIENTATION, 1)

@@ -60,7 +60,7 @@ class Place(Protocol):
 
 
 def place(address: str) -> Place:
-    """The place that ``address`` (a path, or ``scheme://…``) names. Raises ``PlaceError``."""
+    """Return the place that ``address`` (a path, or ``scheme://…``) names. Raises ``PlaceError``."""
     if "://" not in address or address.startswith("file://"):
         path = local_path(address) if address.startswith("file://") else Path(address).expanduser()
         return LocalPlace(Path(os.path.abspath(path)))
@@ -142,7 +142,7 @@ class RemotePlace:
 
 
 def open_file(uri: str) -> IO[bytes]:
-    """The file, for reading. Raises ``OSError``, and whatever else the place's own library raises."""
+    """Open the file for reading. Raises ``OSError``, and whatever else the place's own library raises."""
     if "://" not in uri or uri.startswith("file://"):
         # Never waits for a writer: a name that was a file when it was listed may be a pipe by now.
         descriptor = os.open(local_path(uri), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -163,7 +163,7 @@ def exists(uri: str) -> bool:
 
 
 def local_uri(path: str) -> str:
-    """What the index knows a local path by."""
+    """Return the uri by which the index knows a local path."""
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:
@@ -172,7 +172,7 @@ def local_uri(path: str) -> str:
 
 
 def local_path(uri: str) -> Path:
-    """The path that a local uri names."""
+    """Return the path that a local uri names."""
     return Path(os.fsdecode(unquote_to_bytes(uri[len("file://") :]))) if uri.startswith("file://") else Path(uri)
 
 

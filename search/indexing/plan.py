@@ -49,7 +49,7 @@ class Step:
 
 
 def decide(entry: Entry, known: Known | None, options: Options) -> Step:
-    """What a file of the walk needs."""
+    """Return what is to be done with a file of the walk."""
     tasks = options.models.keys()
     if known is None:
         return Step(entry, None, Need.READ, frozenset(tasks))

@@ -90,7 +90,7 @@ class Predictor:
         """Since when (monotonic seconds) the service has not answered; None while it does."""
 
     async def ask(self, picture: bytes, models: Mapping[str, str], options: OcrOptions | None = None) -> Computed:
-        """What ``models`` (task, ``clip`` or ``ocr``, to the catalog's name) make of ``picture``.
+        """Ask the service for what ``models`` (task, ``clip`` or ``ocr``, to the catalog's name) make of ``picture``.
 
         A picture's own errors are in the result; of several tasks each is then asked alone, so that one's failure is
         not the other's. Raises ``CannotGoOn``.
@@ -149,7 +149,7 @@ class Predictor:
             return False
 
     async def _once(self, files: Mapping[str, Any]) -> dict[str, Any] | _Own:
-        """The answer, or the picture's own error. Raises ``_Again``, ``CannotGoOn``."""
+        """Return the answer, or the picture's own error. Raises ``_Again``, ``CannotGoOn``."""
         try:
             response = await self._client.post("/predict", files=files)
         except (httpx.TransportError, RuntimeError) as error:  # RuntimeError: httpx's for a connection that was closed
@@ -184,12 +184,12 @@ class PredictRecompute:
         self._predictor = predictor
 
     async def embed(self, picture: bytes, model: str) -> Vector:
-        """The CLIP vector. Raises ``ServiceError``, ``CannotGoOn``."""
+        """Return the CLIP vector. Raises ``ServiceError``, ``CannotGoOn``."""
         computed = await self._predictor.ask(picture, {"clip": model})
         return _result(computed.vector, computed)
 
     async def read(self, picture: bytes, model: str, options: OcrOptions) -> Text:
-        """The lines of text. Raises ``ServiceError``, ``CannotGoOn``."""
+        """Return the lines of text. Raises ``ServiceError``, ``CannotGoOn``."""
         computed = await self._predictor.ask(picture, {"ocr": model}, options)
         return _result(computed.text, computed)
 
@@ -204,7 +204,7 @@ def problem_of(response: httpx.Response) -> tuple[str, str]:
 
 
 def _result(result: T | None, computed: Computed) -> T:
-    """``result``, or what went wrong instead, raised."""
+    """Return ``result``, or raise what went wrong instead."""
     if result is not None:
         return result
     problem = computed.problems[0]

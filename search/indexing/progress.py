@@ -84,7 +84,7 @@ def _note(tally: Tally, predictor: Predictor) -> str:
 
 
 def report(tally: Tally, console: Console, *, seconds: float) -> None:
-    """What a run came to, on ``console``."""
+    """Print what a run did on ``console``."""
     parts = {
         "computed": tally.computed,
         "unchanged": tally.unchanged,
@@ -106,7 +106,7 @@ def report(tally: Tally, console: Console, *, seconds: float) -> None:
 
 
 def _print_failures(failures: Sequence[tuple[str, Problem]], console: Console) -> None:
-    """A table on a terminal, else a line each."""
+    """Print a table on a terminal, else a line each."""
     table = Table("file", "task", "why", title="What failed", title_justify="left")
     for uri, problem in failures:
         table.add_row(Text(uri, overflow="fold"), problem.task, Text(problem.message))

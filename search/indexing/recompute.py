@@ -18,12 +18,13 @@ class Recompute(Protocol):
     """
 
     async def embed(self, picture: bytes, model: str) -> Vector:
-        """The CLIP vector by ``model``, a name of the catalog."""
+        """Return the CLIP vector by ``model``, a name of the catalog."""
         ...
 
     async def read(self, picture: bytes, model: str, options: OcrOptions) -> Text:
-        """The lines of text by ``model``, a name of the catalog, with corners as fractions of the picture's width and
-        height.
+        """Return the lines of text by ``model``, a name of the catalog.
+
+        Corners are fractions of the picture's width and height.
         """
         ...
 

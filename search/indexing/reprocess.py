@@ -146,7 +146,10 @@ async def _from_file(job: _Job) -> Redone:
 
 
 def _read_file(asset: Asset, config: Settings) -> tuple[file_contents.Contents, bytes]:
-    """Raises ``ServiceError`` UNREADABLE_PICTURE where the file cannot be had, and what ``file_contents`` raises."""
+    """Return the file's contents and the bytes to compute on.
+
+    Raises ``ServiceError`` UNREADABLE_PICTURE if the file cannot be had, and what ``file_contents`` raises.
+    """
     try:
         contents = file_contents.read(asset.uri, Kind(asset.kind), asset.size, config)
         return contents, file_contents.picture(asset.uri, contents, config)

@@ -31,7 +31,7 @@ class RetryingDatabase:
     async def run(
         self, work: Callable[Concatenate[Connection, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """The result of ``work`` on a connection and the rest of the arguments. Raises ``CannotGoOn``."""
+        """Run ``work`` on a connection and the rest of the arguments, and return its result. Raises ``CannotGoOn``."""
         began, wait = time.monotonic(), FIRST_WAIT
         while True:
             try:

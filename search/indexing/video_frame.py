@@ -37,8 +37,9 @@ class NotAVideo(Exception):
 
 
 def middle_frame(file: IO[bytes], *, max_pixels: int) -> Image.Image:
-    """The frame in the middle of the first video stream, RGB, turned as the file says. Raises ``NotAVideo``,
-    ``FFmpegError``.
+    """Return the frame in the middle of the first video stream, RGB, turned as the file says.
+
+    Raises ``NotAVideo``, ``FFmpegError``.
     """
     with av.open(file, options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}) as container:
         if not container.streams.video:
@@ -73,7 +74,7 @@ def middle_frame(file: IO[bytes], *, max_pixels: int) -> Image.Image:
 
 
 def _frame_at(container: av.container.InputContainer, stream: av.VideoStream, wanted: int) -> VideoFrame | None:
-    """The first frame at or after ``wanted`` (in the stream's time base), else the last that could be decoded."""
+    """Return the first frame at or after ``wanted`` (in the stream's time base), else the last that was decoded."""
     last: VideoFrame | None = None
     with contextlib.suppress(FFmpegError):  # cut short or damaged further on: what came before it counts
         for number, frame in enumerate(container.decode(stream)):

@@ -49,7 +49,7 @@ class Worker:
         self._indexed = False
 
     async def do(self, step: Step) -> Done:
-        """Raises ``CannotGoOn``."""
+        """Do one step and return what was done. Raises ``CannotGoOn``."""
         entry = step.entry
         if (
             entry.kind is Kind.IMAGE and entry.size > self._config.max_body_bytes
@@ -78,7 +78,7 @@ class Worker:
         )
 
     async def _compared(self, step: Step, content_hash: bytes) -> tuple[frozenset[str], Done]:
-        """The tasks to compute for this content, and what was done instead of computing."""
+        """Return the tasks to compute for this content, and what was done instead of computing."""
         entry, before = step.entry, step.known
         modified = entry.modified or _NO_DATE
         if before is not None and before.content_hash != content_hash:
@@ -94,7 +94,7 @@ class Worker:
         return decide(replace(entry, modified=moved.modified), moved, self._options).tasks, Done(moved=True)
 
     async def _moved(self, entry: Entry, content_hash: bytes, modified: datetime) -> Known | None:
-        """The asset of a file that was elsewhere before, now at its new place; None if there is none."""
+        """Return the asset of a file that was elsewhere before, now at its new place; None if there is none."""
         for asset in await self._database.run(same_content, self._owner, content_hash):
             below = any(asset.uri == root or asset.uri.startswith(root.rstrip("/") + "/") for root in self._roots)
             if not below or await asyncio.to_thread(exists, asset.uri):

@@ -161,7 +161,7 @@ def _resolved(mode: Mode, parsed: ParsedQuery) -> Mode:
 
 
 async def _vector(mode: Mode, parsed: ParsedQuery, embed: Embed | None) -> tuple[Vector | None, ServiceError | None]:
-    """The query's vector where the mode needs one, or why there is none."""
+    """Return the query's vector if the mode needs one, or why there is none."""
     if mode is Mode.OCR:
         return None, None
     if embed is None:

@@ -15,7 +15,7 @@ _PLACE_BYTES = 4
 
 
 def cursor(place: int, identity: str) -> str:
-    """The cursor of the page after ``place`` hits of the search that ``identity`` tells apart from others."""
+    """Return the cursor of the page after ``place`` hits of the search that ``identity`` tells apart from others."""
     return base64.urlsafe_b64encode(place.to_bytes(_PLACE_BYTES, "big") + _digest(identity)).decode().rstrip("=")
 
 

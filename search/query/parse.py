@@ -72,7 +72,10 @@ class _Token:
 
 
 def parse(text: str) -> ParsedQuery:
-    """Raises INVALID_QUERY for a text that is too long, or in which nothing is looked for."""
+    """Read a query as it was typed.
+
+    Raises ``ServiceError`` INVALID_QUERY for a text that is too long, or that looks for nothing.
+    """
     if len(text.strip()) > LONGEST_QUERY:
         raise ServiceError(
             ErrorCode.INVALID_QUERY,

@@ -23,8 +23,9 @@ _LETTERS_OR_DIGITS = re.compile(r"\d+|[^\W\d_]+")
 
 
 def cut(folded: str) -> list[str]:
-    """The words of folded text (newlines are blanks), in order, each word once: long Chinese words also by their parts,
-    codes too.
+    """Return the words of folded text (newlines are blanks) in order, each word once.
+
+    Long Chinese words also come in parts, and codes too.
 
     >>> cut("营业执照 re16 a-102")
     ['营业', '执照', '营业执照', 're16', 're', '16', 'a-102', 'a', '102']
@@ -41,8 +42,9 @@ def cut(folded: str) -> list[str]:
 
 
 def words_with_parts(folded: str) -> list[tuple[str, tuple[str, ...]]]:
-    """The words of a folded query, each with the shorter words that stand for it where it is written apart (none:
-    ``()``).
+    """Return the words of a folded query, each with the shorter words that stand for it if it is written apart.
+
+    Those are ``()`` if there are none.
 
     >>> words_with_parts("营业执照")
     [('营业执照', ('营业', '执照'))]
@@ -58,8 +60,9 @@ def words_with_parts(folded: str) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def words_query(needles: Iterable[str]) -> str:
-    """A ``tsquery``, as text, of the texts that have all words of all ``needles`` (folded): ``''`` where there is no
-    word.
+    """Return a ``tsquery``, as text, of the texts that have all words of all ``needles`` (folded).
+
+    It is ``''`` if there is no word.
 
     >>> words_query(["营业执照", "it's"])
     "('营业执照' | '营业' & '执照') & ('it''s' | 'it' & 's')"
@@ -78,8 +81,9 @@ def _quoted(word: str) -> str:
 
 
 def _codes(run: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """A run of anything but Chinese and blanks: the run without marks around it, and its parts at marks and between
-    letters and digits.
+    """Cut a run of anything but Chinese and blanks.
+
+    Yields the run without marks around it, and its parts at marks and between letters and digits.
     """
     pieces = list(_PIECES.finditer(run))
     if not pieces:

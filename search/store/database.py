@@ -77,11 +77,10 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection inside a transaction: committed at the end, rolled back if an error leaves the block. Rows are
-        dicts.
+        """Open a connection inside a transaction: committed at the end, rolled back if an error leaves the block.
 
-        Raises ``ServiceError`` SEARCH_UNAVAILABLE where the database cannot be reached; an embedded one that has died
-        is started again.
+        Rows are dicts. Raises ``ServiceError`` SEARCH_UNAVAILABLE if the database cannot be reached; an embedded one
+        that has died is started again.
         """
         await self._revive()
         try:

@@ -58,8 +58,9 @@ async def put_results(
 
 
 async def get_asset(connection: Connection, asset_id: UUID, *, lock: bool = False) -> Asset:
-    """The asset of this id. ``lock``: nobody else changes it until the transaction ends. Raises ``ServiceError``
-    UNKNOWN_ASSET.
+    """Return the asset of this id. ``lock``: nobody else changes it until the transaction ends.
+
+    Raises ``ServiceError`` UNKNOWN_ASSET.
     """
     rows = await connection.execute(_ASSET_LOCKED if lock else _ASSET, (asset_id,))
     row = await rows.fetchone()
@@ -69,8 +70,9 @@ async def get_asset(connection: Connection, asset_id: UUID, *, lock: bool = Fals
 
 
 async def known(connection: Connection, owner: str, uris: Sequence[str], models: Mapping[str, str]) -> dict[str, Known]:
-    """What the index knows of ``uris``, by uri. ``models``: by task (``clip``, ``ocr``), whose results count as
-    done.
+    """Return what the index knows of ``uris``, by uri.
+
+    ``models``: by task (``clip``, ``ocr``), whose results count as done.
     """
     values = {"owner": owner, "uris": list(uris), "clip": models.get("clip"), "ocr": models.get("ocr")}
     rows = await connection.execute(_KNOWN, values)
@@ -82,7 +84,7 @@ async def known(connection: Connection, owner: str, uris: Sequence[str], models:
 
 
 async def same_content(connection: Connection, owner: str, content_hash: bytes) -> list[Asset]:
-    """The owner's assets with this content, at most ten of them."""
+    """Return the owner's assets with this content, at most ten of them."""
     rows = await connection.execute(_SAME_CONTENT, (owner, content_hash))
     return [Asset(**_file(row), id=row["id"]) async for row in rows]
 
@@ -137,8 +139,9 @@ async def delete_assets(connection: Connection, ids: Collection[UUID]) -> int:
 
 
 async def uris_after(connection: Connection, owner: str, root: str, after: str, limit: int) -> list[tuple[str, UUID]]:
-    """The next ``limit`` uris (and ids), in the database's order, of ``root`` itself and what lies below it. ``after``:
-    '' to begin.
+    """Return the next ``limit`` uris (and ids) of ``root`` itself and what lies below it, in the database's order.
+
+    ``after``: the last uri before them, or '' to begin.
     """
     rows = await connection.execute(_URIS, {"owner": owner, "root": root, "after": after, "limit": limit})
     return [(row["uri"], row["id"]) async for row in rows]

@@ -52,18 +52,21 @@ class ModelsInUse:
     ocr_options: OcrOptions
 
     def clip_or_refuse(self) -> str:
-        """Raises ``ServiceError`` STORED_MODEL_DIFFERS, UNKNOWN_MODEL, MODEL_UNAVAILABLE."""
+        """Return the CLIP model. Raises ``ServiceError`` STORED_MODEL_DIFFERS, UNKNOWN_MODEL, MODEL_UNAVAILABLE."""
         return _or_refuse(self.clip, self.clip_refusal)
 
     def ocr_or_refuse(self) -> str:
-        """Raises ``ServiceError`` UNKNOWN_MODEL."""
+        """Return the OCR model. Raises ``ServiceError`` UNKNOWN_MODEL."""
         return _or_refuse(self.ocr, self.ocr_refusal)
 
 
 async def models_in_use(
     connection: AsyncConnection[DictRow], source: str, catalog: Catalog, config: Settings
 ) -> ModelsInUse:
-    """The models in use with what is stored now. ``source``: the value of ``search.store.database.Source``."""
+    """Return the models in use with what is stored now.
+
+    ``source``: the value of a ``search.store.source.Source``.
+    """
     if source == "standalone":
         stored = await _stored_beside(connection, config.clip_model, catalog)
         clip, ocr, options = config.clip_model or (stored[0].model if stored else None), _OCR_ALIAS, DEFAULT_OCR_OPTIONS
@@ -78,9 +81,7 @@ async def models_in_use(
 
 
 async def stored_vectors(connection: AsyncConnection[DictRow], source: str) -> Sequence[StoredVectors]:
-    """What vectors there are: of our own index one for each model, the most frequent first; of Immich at most one.
-    Counts them all.
-    """
+    """Count all vectors: of our own index for each model, the most frequent first; of Immich at most one model."""
     if source == "standalone":
         found = await connection.execute(_COUNT_OWN)
         return [StoredVectors(**row) for row in await found.fetchall()]
@@ -89,8 +90,9 @@ async def stored_vectors(connection: AsyncConnection[DictRow], source: str) -> S
 
 
 async def _stored_beside(connection: AsyncConnection[DictRow], asked: str, catalog: Catalog) -> Sequence[StoredVectors]:
-    """The models of our own index; nothing is counted where it is enough to know that there are vectors of the one
-    ``asked`` for.
+    """Return the models of our own index.
+
+    Nothing is counted if it is enough to know that there are vectors of the one ``asked`` for.
     """
     if asked:
         name = catalog.find(Task.CLIP, asked).name  # CLIP_MODEL is checked at start

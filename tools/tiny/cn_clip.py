@@ -72,7 +72,7 @@ def cn_clip_folder() -> Path:
 
 @lru_cache(maxsize=1)
 def cn_clip_modules() -> tuple[Any, Any]:
-    """The module ``cn_clip.clip.model``, and cn_clip's own tokenizer. Raises ``ModuleNotFoundError``."""
+    """Return the module ``cn_clip.clip.model``, and cn_clip's own tokenizer. Raises ``ModuleNotFoundError``."""
     package = types.ModuleType("cn_clip.clip")
     package.__path__ = [str(cn_clip_folder())]
     sys.modules["cn_clip.clip"] = package
