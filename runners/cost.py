@@ -6,13 +6,12 @@ The unit is the work on an ordinary picture, Immich's preview of 1440 x 1080 pix
 from __future__ import annotations
 
 from runners.contract import OcrOptions, Options
+from runners.pictures.detection_size import detection_size, enlarged_detection_size
 
 _PREVIEW = 1440 * 1080
 """Pixels of an ordinary picture."""
-_DETECTION = 736 * 981
+_DETECTION = 736 * 992
 """Pixels at which OCR looks for text in an ordinary picture."""
-_MOST_DETECTED = 2**24
-"""Pixels at which OCR looks for text at most (``runners.ocr.detection.MAX_PIXELS``)."""
 
 
 def text_cost(width: int = 0, height: int = 0, options: Options = None) -> float:
@@ -31,7 +30,8 @@ def faces_cost(width: int, height: int, options: Options = None) -> float:
 
 
 def ocr_cost(width: int, height: int, options: Options = None) -> float:
-    """Return the cost of OCR: it looks for text at a scale that makes the short side `max_resolution`."""
-    scale = (options.max_resolution if isinstance(options, OcrOptions) else 736) / max(1, min(width, height))
-    detected = min(width * height * scale**2, _MOST_DETECTED)
+    """Return the cost of OCR: that of a first look, and of a second one where the picture is small or a strip."""
+    shape = width, height, options.max_resolution if isinstance(options, OcrOptions) else OcrOptions().max_resolution
+    second = enlarged_detection_size(*shape)
+    detected = detection_size(*shape).pixels + (second.pixels if second is not None else 0)
     return 0.9 * detected / _DETECTION + 0.1 * width * height / _PREVIEW

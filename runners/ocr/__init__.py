@@ -1,4 +1,4 @@
-"""OCR: finds, reads and orders the lines of text in pictures, with PP-OCR models over our own sessions."""
+"""OCR: detection, recognition and reading order of text lines in pictures, with PP-OCR models over our sessions."""
 
 from __future__ import annotations
 
@@ -12,45 +12,58 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import ErrorCode, ServiceError
-from runners.contract import Failure, Float32, ImageJob, OcrOptions, TextLines
+from runners.contract import Failure, ImageJob, OcrOptions, TextLines
 from runners.engine.session import Session
+from runners.ocr.boxes import TextBoxes
 from runners.ocr.detection import detect
 from runners.ocr.reading_order import reading_order
 from runners.ocr.recognition import ReadLine, cut_line, load_alphabet, read_lines
+from runners.pictures.detection_size import DetectionSize, detection_size, enlarged_detection_size
 
 __all__ = ["OcrModel", "load_ocr"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What detection leaves of one picture: its lines, cut out. The picture itself can be forgotten."""
+    """The lines of one picture, cut out; the picture itself is not kept."""
 
     options: OcrOptions
-    boxes: Float32
-    scores: Float32
+    boxes: TextBoxes
     lines: list[NDArray[np.uint8]]
+    second_size: DetectionSize | None
+    """The size for a second look, should nothing be read."""
 
 
 class OcrModel:
     """A detector and a recogniser. Holds nothing of a job between calls; may be called from several threads."""
 
     def __init__(self, detector: Session, recogniser: Session, alphabet: Sequence[str], *, max_pixels: int) -> None:
-        """``alphabet``: see ``load_alphabet``. ``max_pixels``: larger pictures are refused. Takes over both
-        sessions.
-        """
+        """Take over both sessions. ``alphabet``: see ``load_alphabet``. ``max_pixels``: larger pictures are refused."""
         self._detector = detector
         self._recogniser = recogniser
         self._alphabet = tuple(alphabet)
         self._max_pixels = max_pixels
 
     def run(self, jobs: Sequence[ImageJob]) -> list[TextLines | Failure]:
-        """Read every picture by its own options; one answer per job, in order. A bad picture is a ``Failure`` of its
-        own.
+        """Read every picture by its own options; return one result per job, in order.
 
-        Pictures are decoded and searched one after another, so that memory holds one at a time; the lines of all are
-        read together.
+        A bad picture is a ``Failure`` of its own. Pictures are decoded and searched one after another, so that memory
+        holds one at a time; the lines of all are read together. A picture that was seen smaller than
+        ``max_resolution``, and in which nothing was read, is searched once more, enlarged.
         """
         found = [self._find(job) for job in jobs]
+        results = self._read(found)
+        again = {
+            place: self._find(jobs[place], first.second_size)
+            for place, (first, result) in enumerate(zip(found, results, strict=True))
+            if isinstance(first, _Found) and first.second_size and isinstance(result, TextLines) and not result.texts
+        }
+        for place, result in zip(again, self._read(list(again.values())), strict=True):
+            results[place] = result
+        return results
+
+    def _read(self, found: Sequence[_Found | Failure]) -> list[TextLines | Failure]:
+        """Read the lines of all pictures together."""
         lines = [line for one in found if isinstance(one, _Found) for line in one.lines]
         read = iter(read_lines(self._recogniser, self._alphabet, lines))
         return [one if isinstance(one, Failure) else _answer(one, [next(read) for _ in one.lines]) for one in found]
@@ -60,7 +73,8 @@ class OcrModel:
         self._detector.close()
         self._recogniser.close()
 
-    def _find(self, job: ImageJob) -> _Found | Failure:
+    def _find(self, job: ImageJob, size: DetectionSize | None = None) -> _Found | Failure:
+        """Decode a picture and cut out its lines, seen at ``size`` or at the size of a first look."""
         options = job.options
         if not isinstance(options, OcrOptions):
             return Failure(ErrorCode.INVALID_REQUEST, f"OCR of a picture needs OcrOptions; this job has {options!r}.")
@@ -68,21 +82,25 @@ class OcrModel:
             pixels = job.pixels(max_pixels=self._max_pixels)
         except ServiceError as error:
             return Failure(error.code, error.message)
+        shape = pixels.shape[1], pixels.shape[0], options.max_resolution
         found = detect(
-            self._detector, pixels, max_resolution=options.max_resolution, min_score=options.min_detection_score
+            self._detector, pixels, size=size or detection_size(*shape), min_score=options.min_detection_score
         )
-        return _Found(options, found.boxes, found.scores, [cut_line(pixels, box) for box in found.boxes])
+        lines = [cut_line(pixels, box) for box in found.boxes]
+        return _Found(options, found, lines, None if size else enlarged_detection_size(*shape))
 
 
 class OpensSessions(Protocol):
-    """Opens a graph; with ``best_class`` as ``runners.engine.open_session`` does."""
+    """A function that opens a graph, as ``runners.engine.open_session`` does."""
 
     def __call__(self, path: Path, *, best_class: bool = False) -> Session: ...
 
 
 def load_ocr(files: Mapping[str, Path], open_session: OpensSessions, *, max_pixels: int) -> OcrModel:
-    """Load the OCR model in ``files``: ``detection/model.onnx``, ``recognition/model.onnx`` and, where the recogniser's
-    graph does not hold its own alphabet, ``recognition/dict.txt``.
+    """Load an OCR model.
+
+    ``files``: ``detection/model.onnx``, ``recognition/model.onnx`` and, where the recogniser's graph does not hold its
+    own alphabet, ``recognition/dict.txt``.
 
     Raises ``ModelUnavailable`` where a graph cannot be loaded or its alphabet is missing or another model's. Nothing
     stays open then.
@@ -99,10 +117,10 @@ def load_ocr(files: Mapping[str, Path], open_session: OpensSessions, *, max_pixe
 
 def _answer(found: _Found, read: Sequence[ReadLine]) -> TextLines:
     kept = [index for index, line in enumerate(read) if line.text and line.score >= found.options.min_recognition_score]
-    ordered = [kept[place] for place in reading_order(found.boxes[kept], [read[index].text for index in kept])]
+    ordered = [kept[place] for place in reading_order(found.boxes.boxes[kept], [read[index].text for index in kept])]
     return TextLines(
         texts=tuple(read[index].text for index in ordered),
-        boxes=found.boxes[ordered],
-        box_scores=found.scores[ordered],
+        boxes=found.boxes.boxes[ordered],
+        box_scores=found.boxes.scores[ordered],
         text_scores=np.array([read[index].score for index in ordered], np.float32),
     )

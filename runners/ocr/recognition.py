@@ -1,4 +1,4 @@
-"""What a line of text says: PP-OCR's recogniser (a CTC network, Graves et al. 2006) over a ``Session``."""
+"""Recognition of text lines: PP-OCR's recogniser (a CTC network, Graves et al. 2006) over a ``Session``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rapidocr.utils.process_img import get_rotate_crop_image
 
 from errors import ModelUnavailable
 from runners.contract import Float32
@@ -33,7 +32,7 @@ _MAX_PATCH_SIDE = 16000
 
 @dataclass(frozen=True, slots=True)
 class ReadLine:
-    """What was read in one line."""
+    """The text of one line."""
 
     text: str
     """Without blanks at its ends; empty where nothing was read."""
@@ -42,7 +41,7 @@ class ReadLine:
 
 
 def load_alphabet(session: Session, dictionary: Path | None) -> tuple[str, ...]:
-    """The character of each class of the recogniser ``session``; class 0 is CTC's blank, written "".
+    """Return the character of each class of the recogniser ``session``; class 0 is CTC's blank, written "".
 
     PP-OCR keeps one character a line, in the graph's metadata under ``character`` or in a file beside the graph,
     without the blank and mostly without the space, which is then the last class.
@@ -74,12 +73,11 @@ def load_alphabet(session: Session, dictionary: Path | None) -> tuple[str, ...]:
 
 
 def cut_line(pixels: NDArray[np.uint8], box: Float32) -> NDArray[np.uint8]:
-    """Straighten the line inside ``box``, (4, 2) corners clockwise from the top left, to (LINE_HEIGHT, w, 3), w <=
-    MAX_LINE_WIDTH.
+    """Cut the line inside ``box``, (4, 2) corners clockwise from the top left, straight to the network's height.
 
-    As in RapidOCR a line at least 1.5 times as high as wide is turned by 90 degrees to the left. Only the part around
-    the box is touched, and a line far higher than the network's input is shrunk before it is straightened: that keeps
-    memory small and strokes whole.
+    Returns (LINE_HEIGHT, w, 3) uint8 RGB, w <= MAX_LINE_WIDTH. As in RapidOCR a line at least 1.5 times as high as wide
+    is turned by 90 degrees to the left. Only the part around the box is touched, and a line far higher than the
+    network's input is shrunk before it is straightened, which keeps memory small and strokes whole.
     """
     left, top = np.maximum(np.floor(box.min(axis=0)).astype(int) - 2, 0)
     right, bottom = np.ceil(box.max(axis=0)).astype(int) + 3
@@ -92,30 +90,44 @@ def cut_line(pixels: NDArray[np.uint8], box: Float32) -> NDArray[np.uint8]:
     if size != (width, height):
         patch = cv2.resize(patch, size, interpolation=cv2.INTER_AREA)
         corners *= np.array([size[0] / width, size[1] / height], np.float32)
-    line = _rectangle(patch, corners) if _is_level(corners) else get_rotate_crop_image(patch, corners)
+    line = _rectangle(patch, corners) if _is_level(corners) else _straightened(patch, corners)
     line_width = math.ceil(LINE_HEIGHT * line.shape[1] / line.shape[0])
     return np.asarray(cv2.resize(line, (min(max(1, line_width), MAX_LINE_WIDTH), LINE_HEIGHT)), dtype=np.uint8)
 
 
 def _is_level(corners: Float32) -> bool:
-    """Whether the box is a rectangle that is not turned, on whole pixels: half of the lines on documents."""
+    """Return whether the box is a rectangle that is not turned, on whole pixels: half of the lines on documents."""
     (left, top), _, (right, bottom), _ = corners
     level = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32)
     return bool((corners == level).all() and (corners == corners.round()).all() and left < right and top < bottom)
 
 
 def _rectangle(patch: NDArray[np.uint8], corners: Float32) -> NDArray[np.uint8]:
-    """What RapidOCR's ``get_rotate_crop_image`` makes of a level box, without warping pixels onto themselves."""
+    """Cut out a level box, as ``_straightened`` would, without warping pixels onto themselves."""
     (left, top), (right, bottom) = corners[[0, 2]].astype(int)
-    line = patch[top:bottom, left:right]
+    return _lying(patch[top:bottom, left:right])
+
+
+def _straightened(patch: NDArray[np.uint8], corners: Float32) -> NDArray[np.uint8]:
+    """Warp a quadrilateral to a rectangle of its longer sides (bicubic; edge pixels repeated outside), lying."""
+    sides = np.linalg.norm(corners - np.roll(corners, -1, axis=0), axis=1)  # top, right, bottom, left
+    width, height = int(max(sides[0], sides[2])), int(max(sides[1], sides[3]))
+    target = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    matrix = cv2.getPerspectiveTransform(corners, target)
+    line = cv2.warpPerspective(patch, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return _lying(np.asarray(line, np.uint8))
+
+
+def _lying(line: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Turn an upright line by 90 degrees to the left."""
     return np.rot90(line) if line.shape[0] / line.shape[1] >= _UPRIGHT else line
 
 
 def read_lines(session: Session, alphabet: Sequence[str], lines: Sequence[NDArray[np.uint8]]) -> list[ReadLine]:
-    """Read every line, each (LINE_HEIGHT, w, 3) uint8 RGB; the answers are in the order of ``lines``.
+    """Read all ``lines``, each (LINE_HEIGHT, w, 3) uint8 RGB, and return the results in their order.
 
-    Lines go in by width, and each is padded to its own ``padded_width``, never to its neighbours': what is read in a
-    line does not depend on what else is read with it.
+    Lines of one ``padded_width`` are read together, and none is padded further: what is read in a line does not depend
+    on what else is read with it.
     """
     at_once = session.inputs[0].shape[0]
     read: dict[int, ReadLine] = {}
@@ -126,7 +138,7 @@ def read_lines(session: Session, alphabet: Sequence[str], lines: Sequence[NDArra
 
 
 def padded_width(width: int) -> int:
-    """The width a line is padded to: few different ones, as engines prepare for each shape, and little waste.
+    """Return the width that a line is padded to: one of few, as engines prepare for each shape, with little waste.
 
     PP-OCR is trained at 320 pixels, and RapidOCR pads to no less. Of 211 rendered words of 1 to 5 characters 202 were
     read right at 128 and 204 at 320, with mean scores of 0.994 and 0.993, in less than half the time; at 64 scores fell
@@ -139,10 +151,11 @@ def padded_width(width: int) -> int:
 
 
 def decode(scores: Float32, classes: NDArray[np.int32], alphabet: Sequence[str]) -> list[ReadLine]:
-    """Best path of each of n lines: the most probable class of each step and its probability, both (n, steps); class 0
-    is the blank.
+    """Decode the best path of n lines: repeats are joined, blanks (class 0) dropped.
 
-    What RapidOCR's ``CTCLabelDecode`` makes of the probabilities of all classes, less that it rounds scores.
+    ``classes`` and ``scores``: the most probable class of each step and its probability, (n, steps) each. Results equal
+    those of RapidOCR's ``CTCLabelDecode`` but for the rounding of scores. Raises ``ModelUnavailable`` where a class is
+    not in ``alphabet``.
     """
     if classes.max(initial=0) >= len(alphabet):
         raise ModelUnavailable(
@@ -160,9 +173,10 @@ def _read_line(alphabet: Sequence[str], classes: NDArray[np.int32], scores: Floa
 
 
 def _chunks(widths: Sequence[int], at_once: int | None) -> Iterator[tuple[int, list[int]]]:
-    """Padded width and indices of the lines of each call. ``at_once``: the graph's fixed number of lines, 1, or None.
+    """Yield the padded width and the indices of the lines of each call.
 
-    Lines go in by powers of two: OpenVINO keeps 3 MB for each shape that it has met, and these are 39.
+    ``at_once``: the graph's fixed number of lines, 1, or None. Lines are grouped by powers of two, since OpenVINO keeps
+    3 MB for each shape; these are 39.
     """
     order = sorted(range(len(widths)), key=lambda index: widths[index])
     for width, group in groupby(order, key=lambda index: padded_width(widths[index])):
@@ -174,13 +188,14 @@ def _chunks(widths: Sequence[int], at_once: int | None) -> Iterator[tuple[int, l
 
 
 def _power_of_two(most: int) -> int:
-    """The largest that is at most ``most`` >= 1."""
+    """Return the largest power of two that is at most ``most`` >= 1."""
     return 1 << (most.bit_length() - 1)
 
 
 def _pad(lines: Sequence[NDArray[np.uint8]], width: int) -> Float32:
-    """(n, 3, LINE_HEIGHT, width) float32, -1 to 1, blue first, with mid grey (0) right of each line, as PP-OCR was
-    trained.
+    """Stack lines to (n, 3, LINE_HEIGHT, width) float32, -1 to 1, blue first, with mid grey (0) right of each line.
+
+    This is what PP-OCR was trained with.
     """
     padded = np.zeros((len(lines), 3, LINE_HEIGHT, width), np.float32)
     for planes, line in zip(padded, lines, strict=True):

@@ -14,8 +14,9 @@ def test_an_ordinary_picture_costs_one() -> None:
 
 
 def test_what_takes_long_costs_much() -> None:
-    assert ocr_cost(20_000, 50) > 10
-    assert ocr_cost(600, 400, OcrOptions(0.5, 0.8, 10_000)) > 10
+    assert ocr_cost(20_000, 50) > 3
+    assert ocr_cost(600, 400, OcrOptions(0.5, 0.8, 10_000)) > 2
+    assert ocr_cost(10_000, 10_000, OcrOptions(0.5, 0.8, 10_000)) > 20
     assert ocr_cost(10_000, 10_000) > 5
     assert faces_cost(10_000, 10_000) > 5
     assert clip_cost(10_000, 10_000) > 5

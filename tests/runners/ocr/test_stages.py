@@ -19,15 +19,7 @@ from rapidocr.utils.process_img import get_rotate_crop_image
 from errors import ModelUnavailable
 from runners.engine.best_class import CLASS, VALUE
 from runners.engine.session import TensorSpec
-from runners.ocr.detection import (
-    MAX_PIXELS,
-    MAX_TILE_PIXELS,
-    STRIDE,
-    detection_size,
-    padded_size,
-    text_probabilities,
-    tile_size,
-)
+from runners.ocr.detection import padded_size, text_probabilities, tile_size
 from runners.ocr.recognition import (
     LINE_HEIGHT,
     MAX_CHUNK_WIDTH,
@@ -37,6 +29,14 @@ from runners.ocr.recognition import (
     load_alphabet,
     padded_width,
     read_lines,
+)
+from runners.pictures.detection_size import (
+    MAX_PIXELS,
+    MAX_TILE_PIXELS,
+    STRIDE,
+    DetectionSize,
+    detection_size,
+    enlarged_detection_size,
 )
 
 FLOAT = np.dtype(np.float32)
@@ -89,29 +89,40 @@ class Recogniser:
 sides = st.integers(1, 100_000)
 
 
+def shape(size: DetectionSize) -> tuple[int, int]:
+    return size.width, size.height
+
+
 @given(sides, sides, st.integers(1, 5000))
 def test_detection_size_is_bounded_and_fits_the_network(width: int, height: int, resolution: int) -> None:
-    size = detection_size(width, height, resolution)
-    assert all(side >= STRIDE and side % STRIDE == 0 for side in size)
-    assert size[0] * size[1] <= MAX_PIXELS * 1.2
-    assert (size[0] <= size[1]) == (width <= height) or size[0] == size[1]
-    assert detection_size(height, width, resolution) in (size, size[::-1])
-    tile = tile_size(*size)
-    assert tile[0] * tile[1] <= MAX_TILE_PIXELS
-    assert all(side % STRIDE == 0 for side in tile)
-    padded = padded_size(*tile)
-    assert padded[0] >= tile[0]
-    assert padded[1] >= tile[1]
-    assert padded[0] * padded[1] <= MAX_TILE_PIXELS
-    assert all(side % STRIDE == 0 for side in padded)
-    assert padded_size(*padded) == padded
+    first = detection_size(width, height, resolution)
+    assert first.pixels <= MAX_PIXELS * 1.2
+    assert shape(detection_size(height, width, resolution)) in (shape(first), shape(first)[::-1])
+    assert first.width <= max(STRIDE, width + STRIDE / 2), "never enlarged"
+    assert first.height <= max(STRIDE, height + STRIDE / 2)
+    second = enlarged_detection_size(width, height, resolution)
+    if second is not None:
+        assert min(width, height) < resolution
+        assert first.pixels < second.pixels <= MAX_TILE_PIXELS * 1.2
+    for size in (shape(one) for one in (first, second) if one is not None):
+        assert all(side >= STRIDE and side % STRIDE == 0 for side in size)
+        assert (size[0] <= size[1]) == (width <= height) or size[0] == size[1]
+        tile = tile_size(*size)
+        assert tile[0] * tile[1] <= MAX_TILE_PIXELS
+        assert all(side % STRIDE == 0 for side in tile)
+        padded = padded_size(*tile)
+        assert padded[0] >= tile[0]
+        assert padded[1] >= tile[1]
+        assert padded[0] * padded[1] <= MAX_TILE_PIXELS
+        assert all(side % STRIDE == 0 for side in padded)
+        assert padded_size(*padded) == padded
 
 
 def test_pictures_of_all_proportions_make_few_shapes_and_those_of_cameras_are_not_padded() -> None:
-    sizes = [detection_size(width, 1000, 736) for width in range(100, 10_000, 7)]
-    assert len({padded_size(*tile_size(height, width)) for width, height in sizes}) <= 25
+    sizes = [shape(detection_size(width, 1000, 736)) for width in range(100, 10_000, 7)]
+    assert len({padded_size(*tile_size(height, width)) for width, height in sizes}) <= 30
     for ratio in (1, 4 / 3, 3 / 2, 16 / 9):
-        width, height = detection_size(round(3000 * ratio), 3000, 736)
+        width, height = shape(detection_size(round(3000 * ratio), 3000, 736))
         assert padded_size(height, width) == (height, width)
 
 
@@ -119,15 +130,41 @@ def test_pictures_of_all_proportions_make_few_shapes_and_those_of_cameras_are_no
     ("picture", "resolution", "expected"),
     [
         ((1440, 1920), 736, (736, 992)),
-        ((300, 400), 736, (736, 992)),
+        ((300, 400), 736, (288, 384)),
         ((9000, 1000), 736, (6624, 736)),
-        ((1, 1), 736, (736, 736)),
+        ((20_000, 50), 736, (20_000, 64)),
+        ((1440, 1920), 10_000, (1440, 1920)),
+        ((1, 1), 736, (32, 32)),
     ],
 )
-def test_the_short_side_becomes_max_resolution_as_in_immich(
+def test_the_short_side_becomes_at_most_max_resolution_as_in_immich(
     picture: tuple[int, int], resolution: int, expected: tuple[int, int]
 ) -> None:
-    assert detection_size(*picture, resolution) == expected
+    assert shape(detection_size(*picture, resolution)) == expected
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 2016), (64, 20_000), (256, 7744), (992, 64), (288, 384), (96, 96)])
+def test_strips_and_small_pictures_are_padded_by_less_than_a_factor_of_two(height: int, width: int) -> None:
+    padded = padded_size(height, width)
+    assert padded[0] * padded[1] < 2 * height * width
+    assert padded_size(*padded) == padded
+
+
+@pytest.mark.parametrize(
+    ("picture", "resolution", "expected"),
+    [
+        ((300, 400), 736, (736, 992)),
+        ((1440, 1920), 736, None),
+        ((1440, 1920), 10_000, None),
+        ((2000, 70), 736, (7744, 256)),
+        ((736, 736), 736, None),
+    ],
+)
+def test_a_second_look_is_enlarged_as_by_rapidocr_within_one_tile(
+    picture: tuple[int, int], resolution: int, expected: tuple[int, int] | None
+) -> None:
+    size = enlarged_detection_size(*picture, resolution)
+    assert (shape(size) if size is not None else None) == expected
 
 
 @pytest.mark.parametrize(
