@@ -6,15 +6,17 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, ImageColor
 
 from errors import ErrorCode, ModelUnavailable
 from runners.contract import FaceOptions, Failure, ImageJob, OcrOptions, TextLines
@@ -206,6 +208,55 @@ def test_a_strip_wider_than_opencv_can_warp_is_read(model: OcrModel) -> None:
     result = read(model, png(image), OcrOptions(0.5, 0.8, 96))
     assert character_accuracy(result.texts, ["strip end 尽头"]) > 0.8, result.texts
     assert result.boxes[0, :, 0].min() > 31_900
+
+
+STRIP = "第三十七号仓库温湿度记录表请于每日八时前填写完毕并交班组长签字确认"
+
+
+@pytest.mark.parametrize("font_size", [14, 28, 56])
+@pytest.mark.parametrize(("ink", "ground"), [("black", "white"), ("white", "navy")])
+def test_a_strip_of_one_line_is_read(model: OcrModel, font_size: int, ink: str, ground: str) -> None:
+    """Subtitles, banners, tight crops: enlarged to 736 pixels in height their letters were too large to be found."""
+    image = Image.new("RGB", (font_size * 36, round(font_size * 1.3)), ground)
+    look = Look(font_size=font_size, ink=ImageColor.getrgb(ink))  # type: ignore[arg-type]
+    draw_lines(image, [STRIP], (font_size // 2, font_size // 10), look)
+    assert character_accuracy(read(model, png(image)).texts, [STRIP]) > 0.95
+
+
+def test_a_strip_without_text_costs_little(model: OcrModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels: list[int] = []
+    run = model._detector.run
+
+    def counted(feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        pixels.extend(array.shape[2] * array.shape[3] for array in feeds.values())
+        return run(feeds)
+
+    monkeypatch.setattr(model._detector, "run", counted)
+    assert read(model, png(Image.new("RGB", (20_000, 50)))).texts == ()
+    assert sum(pixels) <= 4.2e6, "once as it is, once enlarged"
+    pixels.clear()
+    assert read(model, png(Image.new("RGB", (60, 40))), OcrOptions(0.5, 0.8, 10_000)).texts == ()
+    assert sum(pixels) <= 2.2e6
+
+
+@pytest.mark.parametrize(("side", "looks"), [(400, 2), (800, 1)])
+def test_a_picture_is_looked_at_again_if_it_is_small_and_nothing_was_read(
+    model: OcrModel, monkeypatch: pytest.MonkeyPatch, side: int, looks: int
+) -> None:
+    shapes: list[tuple[int, ...]] = []
+    run = model._detector.run
+
+    def blind_at_first(feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        shapes.extend(array.shape for array in feeds.values())
+        answers = run(feeds)
+        return answers if len(shapes) > 1 else [np.zeros_like(answers[0])]
+
+    monkeypatch.setattr(model._detector, "run", blind_at_first)
+    image = Image.new("RGB", (side, side), "white")
+    draw_lines(image, ["second look"], (40, 100), Look(font_size=30))
+    texts = read(model, png(image)).texts
+    assert texts == (("second look",) if looks == 2 else ())
+    assert [shape[2] for shape in shapes] == [384, 736][-looks:]
 
 
 def test_vertical_text_is_turned_before_it_is_read(model: OcrModel) -> None:
