@@ -42,7 +42,7 @@ class ImmichBento:
         immich.upstreams = open_upstreams(config)
         immich.runners = mtphotos.runners = search.runners = await connect_runners(self, services, config)
         search.life.start()
-        take_over(ImmichBento.url)  # type: ignore[attr-defined] # a Service by now
+        take_over(config, catalog, ImmichBento.url)  # type: ignore[attr-defined] # a Service by now
 
     @bentoml.on_shutdown
     async def end(self) -> None:

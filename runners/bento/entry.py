@@ -7,6 +7,8 @@ from typing import Any
 
 from bentoml import server_context
 
+from models.catalog import Catalog
+from runners.bento.announce import announcement
 from runners.bento.stop import retire_predecessors, stop_promptly
 from runners.bento.transport import untraced
 from settings import Settings
@@ -33,10 +35,9 @@ def handle_signals(config: Settings) -> None:
     stop_promptly(config.shutdown_timeout, keep_alive=config.keep_alive, longest_request=config.request_timeout + 30)
 
 
-def take_over(address: str | None) -> None:
-    """Say where the service listens, which is ``address``, and retire the gateways that this one replaces."""
+def take_over(config: Settings, catalog: Catalog, address: str) -> None:
+    """Say what answers, and that the service listens at ``address``; retire the gateways that this one replaces."""
     if server_context.worker_index == 1:
-        log.info(
-            "Listening on %s. Immich's machine learning URL is the same, with this machine's name or address.", address
-        )
+        for line in announcement(config, catalog, address):
+            log.info("%s", line)
     retire_predecessors()

@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 from multiprocessing import get_context
+from pathlib import Path
 
 import click
 from bentoml import server_context
@@ -32,6 +33,7 @@ from runners.bento.usage_reports import send_no_usage_reports
 from runners.engine.threads import available_cores
 from runners.tasks import ExtraTaskError, tasks_by_name
 from settings import Settings, names, settings
+from settings.unknown import names_in_file, setting_names, warnings_of
 from settings.version import VERSION
 
 log = logging.getLogger(__name__)
@@ -87,6 +89,8 @@ def prepare(config: Settings) -> None:
     """
     logs.configure(config)
     log.info("immich-bento %s starts.", VERSION)
+    for sentence in warnings_of(os.environ, names_in_file(Path(".env")), setting_names(Settings)):
+        log.warning("%s", sentence)
     flags = click.get_current_context(silent=True)
     given = flags.params if flags is not None else {}
     problem = (
