@@ -1,13 +1,12 @@
-"""Adaptive batching without waiting: an idle model starts at once, and what arrives while it runs is its next batch.
+"""Adaptive batching without waiting: an idle model starts at once, and jobs that arrive meanwhile are its next batch.
 
-BentoML's own batcher holds a lone request back in proportion to how long requests had to wait lately, since it takes
-queueing for a wish for company; after a busy minute of OCR that is more than a second (``make bench ARGS=batching``
-shows both). Where one batch fills all cores, nothing is won by waiting: the batch that gathers meanwhile is as large as
-the load asks for.
+BentoML's own batcher holds a lone request back in proportion to how long requests had to wait lately; after a busy
+minute of OCR that is more than a second (``make bench ARGS=batching`` measures both). Where one batch fills all cores,
+waiting gains nothing: the batch that gathers meanwhile is as large as the load asks for.
 
-With one exception. Callers who wait for their answers come back together, right after a batch: the first of them would
-go alone and split the others off for good (4 callers: batches of 1 and 3 for ever). So for a moment after a batch of
-several, the next is held until as many are there again. Who comes later than that moment never waits.
+There is one exception. Callers who wait for their answers come back together, right after a batch. The first of them
+would go alone and split the others off for good (4 callers: batches of 1 and 3 for ever). So after a batch of several
+the next is held for a moment until as many are there again. Jobs that arrive later than that never wait.
 """
 
 from __future__ import annotations
@@ -25,19 +24,20 @@ log = logging.getLogger(__name__)
 J = TypeVar("J")
 R = TypeVar("R")
 
-_MOMENT = 0.025
-_SHARE = 0.1
-"""A batch of several is followed by a moment of at most 25 ms, and at most a tenth of the time that it took."""
-_IN_VAIN = 8
-"""If they did not come back in that moment, so many batches are followed by none."""
+_MAX_HOLD = 0.025
+_HOLD_SHARE = 0.1
+"""After a batch of several the next is held for at most 25 ms, and at most a tenth of the time that the batch took."""
+_BATCHES_WITHOUT_HOLD = 8
+"""Batches that are followed by no hold after one in which the callers did not come back."""
 
 
 class Batcher(Generic[J, R]):
     """Gathers the jobs of many callers into calls of one function.
 
     ``run`` is called in ``executor`` with 1 to ``max_batch`` jobs, oldest first, at most ``lanes`` times at the same
-    time, and returns one result per job. If it raises for a batch, each job is tried alone, so that only the one at
-    fault fails. Not thread-safe: belongs to one event loop.
+    time, and returns one result per job. The costs of a batch's jobs add up to at most ``max_batch``, too: one that
+    costs more goes alone. If ``run`` raises for a batch, each job is tried alone, so that only the one at fault fails.
+    Not thread-safe: belongs to one event loop.
     """
 
     def __init__(
@@ -47,12 +47,15 @@ class Batcher(Generic[J, R]):
         max_batch: int,
         executor: Executor,
         lanes: int = 1,
+        cost: Callable[[J], float] = lambda job: 1.0,
         on_batch: Callable[[int], None] = lambda size: None,
     ) -> None:
+        """``cost``: estimated work of a job, in ordinary jobs. ``on_batch``: called with the size of each batch."""
         self._run = run
         self._max_batch = max_batch
         self._executor = executor
         self._lanes = lanes
+        self._cost = cost
         self._on_batch = on_batch
         self._queue: deque[tuple[J, asyncio.Future[R]]] = deque()
         self._working = 0
@@ -67,8 +70,9 @@ class Batcher(Generic[J, R]):
         return len(self._queue)
 
     async def submit(self, job: J) -> R:
-        """The result of ``job``. Raises what ``run`` raises for it. Cancelled before its turn, it is never run, and
-        forgotten at once.
+        """Return the result of ``job``; raise what ``run`` raises for it.
+
+        Cancelled before its turn, it is never run, and forgotten at once.
         """
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._queue.append((job, future))
@@ -96,9 +100,7 @@ class Batcher(Generic[J, R]):
             self._working -= 1
 
     async def _hold(self, answered: int, seconds: float) -> None:
-        """Wait for the callers of a batch that took so many ``seconds`` to come back, beside those who wait already;
-        but not for long.
-        """
+        """Wait a moment for the callers of a batch of ``answered`` jobs, which took ``seconds``, to come back."""
         if self._in_vain:
             self._in_vain -= 1
             return
@@ -106,18 +108,24 @@ class Batcher(Generic[J, R]):
         if len(self._queue) < self._enough:
             self._enough_are_here.clear()
             try:
-                await asyncio.wait_for(self._enough_are_here.wait(), min(_MOMENT, _SHARE * seconds))
+                await asyncio.wait_for(self._enough_are_here.wait(), min(_MAX_HOLD, _HOLD_SHARE * seconds))
             except asyncio.TimeoutError:
-                self._in_vain = _IN_VAIN
+                self._in_vain = _BATCHES_WITHOUT_HOLD
         self._enough = 0
 
     def _take(self) -> list[tuple[J, asyncio.Future[R]]]:
         batch: list[tuple[J, asyncio.Future[R]]] = []
         most = min(self._max_batch, -(-len(self._queue) // self._lanes))  # some for the other lanes
+        cost = 0.0
         while self._queue and len(batch) < most:
-            job, future = self._queue.popleft()
-            if not future.done():  # its caller is gone
+            job, future = self._queue[0]
+            if not future.done():  # else its caller is gone
+                # Cheap jobs count as 1, so that batches of ordinary jobs do not grow.
+                cost += max(1.0, self._cost(job))
+                if batch and cost > self._max_batch:
+                    break
                 batch.append((job, future))
+            self._queue.popleft()
         return batch
 
     async def _answer(self, batch: Sequence[tuple[J, asyncio.Future[R]]]) -> None:

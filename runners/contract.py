@@ -58,6 +58,8 @@ class Ask:
     model: str
     """Name of a model in the catalog."""
     options: Options = None
+    cost: float = 1.0
+    """Estimated work, in ordinary pictures (``Task.cost``): batches are cut by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,8 @@ class ImageJob:
     """See ``PictureJob``."""
     shared: SharedPixels | None = field(default=None, compare=False, repr=False)
     """The decoded picture of all tasks of a ``PictureJob`` in this process."""
+    cost: float = 1.0
+    """See ``Ask``."""
 
     def pixels(self, *, max_pixels: int) -> NDArray[np.uint8]:
         """Return the whole picture, (h, w, 3) uint8 RGB, decoded once for all tasks of its job. Do not write to it.

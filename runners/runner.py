@@ -102,6 +102,7 @@ class Runner(Generic[J, R]):
                 max_batch=self._limits.max_batch,
                 executor=thread,
                 lanes=self._lanes,
+                cost=lambda job: job.cost if isinstance(job, ImageJob) else 1.0,
                 on_batch=lambda size: metrics.BATCH_SIZE.labels(self.name).observe(size),
             )
         return batcher
@@ -164,6 +165,6 @@ async def run_picture(runners: Mapping[str, Runner[ImageJob, Any]], job: Picture
     asked = [runners[ask.task] for ask in job.asks]
     readers = sum(runner.decodes_whole for runner in asked)
     with shared_pixels(job.data, upright=job.upright, readers=readers) as shared:
-        jobs = [ImageJob(job.data, ask.model, ask.options, job.upright, shared) for ask in job.asks]
+        jobs = [ImageJob(job.data, ask.model, ask.options, job.upright, shared, ask.cost) for ask in job.asks]
         results = await asyncio.gather(*(runner.submit(one) for runner, one in zip(asked, jobs, strict=True)))
     return {runner.name: result for runner, result in zip(asked, results, strict=True)}

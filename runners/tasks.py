@@ -107,10 +107,17 @@ class Task(Generic[R]):
         return self.label.partition(".")[0]
 
     async def of_picture(
-        self, runners: Runners, data: bytes, model: str, options: Options = None, *, upright: bool = False
+        self,
+        runners: Runners,
+        data: bytes,
+        model: str,
+        options: Options = None,
+        *,
+        upright: bool = False,
+        cost: float = 1.0,
     ) -> R:
-        """Run this task alone on an encoded picture. Raises ``ServiceError``."""
-        job = PictureJob(data, (Ask(self.name, model, options),), upright)
+        """Run this task alone on an encoded picture. ``cost``: as of ``Ask``. Raises ``ServiceError``."""
+        job = PictureJob(data, (Ask(self.name, model, options, cost),), upright)
         return cast(R, (await runners.picture(job))[self.name])
 
     async def of_text(self, runners: Runners, text: str, model: str, language: str | None = None) -> R:

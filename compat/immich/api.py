@@ -151,8 +151,8 @@ class ImmichServer:
     async def _picture(
         self, runners: Runners, asked: Sequence[Asked], image: bytes, header: Header, client: str
     ) -> dict[str, Any]:
-        asks = tuple(Ask(one.task.name, one.model, one.options) for one in asked)
         costs = {one.task.name: one.task.cost(header.width, header.height, one.options) for one in asked}
+        asks = tuple(Ask(one.task.name, one.model, one.options, costs[one.task.name]) for one in asked)
         async with self.intake.turns.turn(client, costs):
             results = await runners.picture(PictureJob(image, asks))
         return merge([one.answer(results[one.task.name], header) for one in asked])

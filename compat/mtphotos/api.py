@@ -114,7 +114,9 @@ class MtPhotosServer:
 
             async def work() -> R:
                 async with self.intake.turns.turn(client, {task.name: cost}):
-                    return await task.of_picture(started(self.runners), picture, model, options, upright=upright)
+                    return await task.of_picture(
+                        started(self.runners), picture, model, options, upright=upright, cost=cost
+                    )
 
             return await unless_gone(request.receive, work()), model
 

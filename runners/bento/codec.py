@@ -38,7 +38,7 @@ class CodecError(ValueError):
 
 def encode_picture(job: PictureJob) -> tuple[str, bytes]:
     """Return header and body of ``job``."""
-    asks = [[ask.task, ask.model, None if ask.options is None else _values(ask.options)] for ask in job.asks]
+    asks = [[ask.task, ask.model, None if ask.options is None else _values(ask.options), ask.cost] for ask in job.asks]
     return json.dumps({"asks": asks, "upright": job.upright}), job.data
 
 
@@ -47,7 +47,8 @@ def decode_picture(header: str, body: bytes, tasks: Tasks) -> PictureJob:
     try:
         parts = json.loads(header)
         asks = tuple(
-            Ask(_text(name), _text(model), _options(tasks[name], options)) for name, model, options in parts["asks"]
+            Ask(_text(name), _text(model), _options(tasks[name], options), float(cost))
+            for name, model, options, cost in parts["asks"]
         )
         return PictureJob(body, asks, bool(parts["upright"]))
     except (ValueError, TypeError, LookupError, RecursionError) as error:

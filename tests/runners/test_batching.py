@@ -91,6 +91,35 @@ def test_two_lanes_work_at_once_and_share_what_waits() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(
+    ("costs", "batches"),
+    [
+        ([1, 1, 1, 1, 1], [[0, 1, 2, 3], [4]]),
+        ([0.1] * 5, [[0, 1, 2, 3], [4]]),
+        ([9, 1, 1], [[0], [1, 2]]),
+        ([1, 9, 1], [[0], [1], [2]]),
+        ([2, 2, 2, 1, 1], [[0, 1], [2, 3, 4]]),
+        ([9, 9], [[0], [1]]),
+    ],
+)
+def test_batches_are_cut_by_cost(costs: list[float], batches: list[list[int]]) -> None:
+    async def scenario() -> None:
+        model = Model()
+        model.gate.clear()
+        with ThreadPoolExecutor(1) as thread:
+            batcher = Batcher(model.run, max_batch=4, executor=thread, cost=lambda job: costs[job] if job < 99 else 1.0)
+            first = asyncio.create_task(batcher.submit(99))
+            while not model.batches:
+                await asyncio.sleep(0.001)
+            rest = [asyncio.create_task(batcher.submit(number)) for number in range(len(costs))]
+            await asyncio.sleep(0.01)
+            model.gate.set()
+            await asyncio.gather(first, *rest)
+            assert model.batches == [[99], *batches]
+
+    asyncio.run(scenario())
+
+
 def test_callers_who_come_back_together_stay_together() -> None:
     """Four callers, of whom the first came alone: without a moment's patience he would go alone for ever."""
 

@@ -29,7 +29,7 @@ JOB = PictureJob(
     (
         Ask("clip_image", "ViT-B-16"),
         Ask("faces", "buffalo_s", FaceOptions(0.25)),
-        Ask("ocr", "PP-OCRv6_small", OcrOptions(0.1, 0.2, 736)),
+        Ask("ocr", "PP-OCRv6_small", OcrOptions(0.1, 0.2, 736), cost=2.5),
     ),
     upright=True,
 )
