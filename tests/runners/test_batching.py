@@ -38,6 +38,28 @@ class Model:
             self.running -= 1
 
 
+def test_a_job_whose_caller_has_gone_is_forgotten_at_once_and_never_run() -> None:
+    async def scenario() -> None:
+        model = Model()
+        model.gate.clear()
+        with ThreadPoolExecutor(1) as thread:
+            batcher = Batcher(model.run, max_batch=4, executor=thread)
+            first = asyncio.create_task(batcher.submit(1))
+            while not model.batches:
+                await asyncio.sleep(0.001)
+            gone, stays = (asyncio.create_task(batcher.submit(n)) for n in (2, 3))
+            await asyncio.sleep(0)
+            assert batcher.waiting == 2
+            gone.cancel()
+            await asyncio.wait([gone])
+            assert batcher.waiting == 1
+            model.gate.set()
+            assert list(await asyncio.gather(first, stays)) == [2, 6]
+            assert model.batches == [[1], [3]]
+
+    asyncio.run(scenario())
+
+
 def test_a_lone_job_starts_at_once_and_what_arrives_meanwhile_is_one_batch() -> None:
     async def scenario() -> None:
         model = Model()

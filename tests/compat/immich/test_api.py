@@ -148,6 +148,73 @@ def test_several_tasks_run_at_once_and_are_answered_together() -> None:
     assert runners.most_running == 3
 
 
+def test_the_picture_of_several_tasks_is_sent_once() -> None:
+    api, runners = make_api()
+    image = picture()
+    post(api, multipart({**clip_visual(), **faces(), **ocr()}, image=image))
+    (job,) = runners.sent
+    assert isinstance(job, PictureJob)
+    assert job.data == image
+    assert [ask.task for ask in job.asks] == ["clip_image", "faces", "ocr"]
+
+
+@pytest.mark.parametrize(("asked", "used"), [(10_000, 10_000), (10_001, 10_000), (2**40, 10_000), (1, 1)])
+def test_any_resolution_is_taken_and_a_huge_one_lowered(asked: int, used: int) -> None:
+    api, runners = make_api()
+    assert post(api, multipart(ocr(max_resolution=asked), image=picture())).status_code == 200
+    assert runners.jobs[0].options.max_resolution == used  # type: ignore[union-attr]
+
+
+def test_text_that_is_not_utf_8_is_422() -> None:
+    api, runners = make_api()
+    body = multipart(clip_textual(), text="@@").replace(b"@@", b"\xff\xfe")
+    response = post(api, body)
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
+    assert "UTF-8" in response.json()["detail"]
+    assert runners.jobs == []
+
+
+@pytest.mark.parametrize(
+    ("entries", "part"),
+    [({**clip_visual(), **faces(), **ocr()}, {"image": None}), (clip_textual(), {"text": "dog"})],
+    ids=["picture", "text"],
+)
+def test_a_client_that_goes_away_is_not_worked_for(
+    entries: dict[str, Any], part: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    api, runners = make_api()
+    runners.delay = 60
+    if "image" in part:
+        part = {"image": picture()}
+    body = multipart(entries, **part)
+
+    async def scenario() -> None:
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive() -> dict[str, Any]:
+            if messages:
+                return messages.pop()
+            while not runners.running:
+                await asyncio.sleep(0.001)
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            assert message.get("status", 499) == 499
+
+        headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+        scope = {
+            "type": "http", "method": "POST", "path": "/predict", "raw_path": b"/predict", "query_string": b"",
+            "headers": [*headers, (b"content-length", str(len(body)).encode())], "client": ("127.0.0.1", 5),
+        }  # fmt: skip
+        await asyncio.wait_for(create_app(api)(scope, receive, send), 10)
+
+    with caplog.at_level("INFO", logger="serving.exchange"):
+        asyncio.run(scenario())
+    assert runners.running == 0
+    assert [record.fields["status"] for record in caplog.records if hasattr(record, "fields")] == [499]
+    assert api.intake.budget.held == 0
+
+
 def test_no_tasks_are_answered_with_the_size_alone() -> None:
     api, _ = make_api()
     assert post(api, multipart({}, image=picture(7, 9))).json() == {"imageHeight": 9, "imageWidth": 7}
