@@ -25,6 +25,7 @@ from rich.text import Text
 from errors import ServiceError
 from models.catalog import CatalogError
 from search.indexing.predictor import CannotGoOn
+from search.store.errors import database_errors
 from settings import Settings
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _finish(work: Awaitable[int]) -> int:
-    return await work
+    with database_errors():
+        return await work
 
 
 def _parser() -> argparse.ArgumentParser:

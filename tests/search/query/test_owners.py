@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -89,3 +90,34 @@ def test_pictures_in_the_trash_hidden_or_locked_are_not_shown(shared: Database, 
 def test_everybody_means_everybody(shared: Database) -> None:
     page = found(shared, "发票", embed=embedding(direction(1)), limit=100)
     assert {owner_of(name) for name in names(page)} == set(PEOPLE)
+
+
+def test_an_owner_of_few_and_of_many_pictures_finds_the_same(database: Database) -> None:
+    """Beyond 5000 pictures the search starts at the texts, below at the pictures."""
+    query = """
+    SELECT asset_id, score, exact FROM immich_ai.text_candidates(
+        %(wanted)s, %(unwanted)s, %(words)s::tsquery, ARRAY[]::tsquery[], 'ann', %(owned)s::uuid[], 1000
+    ) ORDER BY 1
+    """
+    with psycopg.connect(database.conninfo, autocommit=True) as connection:
+        connection.execute("SET search_path TO immich_ai, public")
+        connection.execute(
+            "INSERT INTO immich_ai.asset (owner, uri, kind, size, modified, content_hash)"
+            " SELECT o, o || n, 'image', 1, now(), '' FROM generate_series(1, 20) n, unnest(ARRAY['ann', 'bob']) o"
+        )
+        connection.execute(
+            "INSERT INTO immich_ai.ocr_document (asset_id, text, folded, cut) SELECT id, t, t, t FROM"
+            " (SELECT id, 'invoice a-' || length(uri) || ' total ' || uri AS t FROM immich_ai.asset) x"
+        )
+        owned = connection.execute("SELECT array_agg(id) FROM immich_ai.asset WHERE owner = 'ann'").fetchone()
+        assert owned is not None
+        for wanted, unwanted, words in (
+            (["invoice"], [], "'invoice'"),
+            (["voic"], [], "'voic'"),
+            (["total", "invoice"], ["a-4"], "'total' & 'invoice'"),
+            (["a"], [], "'a'"),
+        ):
+            values = {"wanted": wanted, "unwanted": unwanted, "words": words}
+            few = connection.execute(query, values | {"owned": owned[0]}).fetchall()
+            assert few == connection.execute(query, values | {"owned": None}).fetchall()
+            assert bool(few) is (wanted != ["a"])

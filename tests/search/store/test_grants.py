@@ -104,6 +104,23 @@ def test_a_role_with_the_printed_rights_can_open_follow_and_write(
         connection.rollback()
 
 
+def test_a_sync_by_a_role_that_may_only_search_says_which_right_it_lacks(
+    immich: Library,
+    immich_database: Database,
+    role: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    immich.read(immich.upload(), ["收据"])
+    immich.connection.execute(f"REVOKE INSERT, UPDATE, DELETE ON immich_ai.ocr_document FROM {role}".encode())
+    monkeypatch.setenv("DATABASE_URL", f"{immich_database.conninfo} user={role}")
+    assert main(["sync"]) == 1
+    said = capsys.readouterr().err
+    assert "permission denied for table ocr_document" in said
+    assert "search grants" in said
+    assert "Traceback" not in said
+
+
 def test_without_usage_of_the_schema_the_grants_are_named_and_not_a_migration(immich_database: Database) -> None:
     name = f"nobody_{uuid4().hex[:8]}"
     with psycopg.connect(immich_database.conninfo, autocommit=True) as connection:
