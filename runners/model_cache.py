@@ -55,7 +55,7 @@ class ModelCache(Generic[M]):
 
     @contextmanager
     def lease(self, name: str) -> Iterator[M]:
-        """The model ``name``, loaded if it is not; it stays in memory at least until the ``with`` block ends.
+        """Lease the model ``name``, loaded if it is not; it stays in memory at least until the ``with`` block ends.
 
         Raises whatever loading raises. A ``ServiceError`` of a load is remembered: for ``retry_after`` seconds it is
         raised again, as a new exception with the same code, without trying; and all who waited for the load that failed
@@ -117,7 +117,7 @@ class ModelCache(Generic[M]):
             give_memory_back()
 
     def _model(self, name: str, slot: _Slot[M]) -> M:
-        """The model in ``slot``, loaded if need be. The caller counts as its user already."""
+        """Return the model in ``slot``, loaded if need be. The caller counts as its user already."""
         with self._guard:
             if slot.held is not None:
                 return slot.held.model
@@ -214,7 +214,7 @@ class _Failed:
     at: float
 
     def again(self, now: float, retry_after: float) -> ServiceError:
-        """A new exception that says the same, and when."""
+        """Return a new exception that says the same, and when."""
         elapsed = now - self.at
         remaining = max(0, math.ceil(retry_after - elapsed))
         message = f"{self.message} (Tried {elapsed:.0f} s ago; tried again in {remaining} s.)"

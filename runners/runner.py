@@ -79,7 +79,7 @@ class Runner(Generic[J, R]):
         self._threads: list[ThreadPoolExecutor] = []
 
     async def submit(self, job: J) -> R | Failure:
-        """What becomes of one job. Never raises for the job's sake: all that goes wrong is a ``Failure``."""
+        """Return what becomes of one job. Never raises for the job's sake: all that goes wrong is a ``Failure``."""
         try:
             return await self._batcher(job.model).submit(job)
         except ServiceError as error:

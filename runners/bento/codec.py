@@ -118,7 +118,7 @@ def _made(kind: type[R], values: Mapping[str, Any]) -> R:
 
 
 def _values(instance: Any) -> dict[str, Any]:
-    """The fields of a dataclass, not copied."""
+    """Return the fields of a dataclass, not copied."""
     return {field.name: getattr(instance, field.name) for field in fields(instance)}
 
 
@@ -129,7 +129,7 @@ def _text(value: Any) -> str:
 
 
 def _scalars(value: Any) -> Any:
-    """A number, a text, True, False or None; or a tuple of them."""
+    """Return a number, a text, True, False or None as it is, and a list of them as a tuple. Raises ``TypeError``."""
     if isinstance(value, list):
         return tuple(_scalars(one) for one in value)
     if value is not None and not isinstance(value, str | int | float):

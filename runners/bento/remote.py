@@ -88,14 +88,14 @@ class RemoteRunners:
             await client.close()
 
     def _processes(self) -> dict[JobClient, list[str]]:
-        """The clients, each once, with the names of the tasks of their process."""
+        """Return the clients, each once, with the names of the tasks of their process."""
         found: dict[JobClient, list[str]] = {}
         for task, client in self._clients.items():
             found.setdefault(client, []).append(task)
         return found
 
     async def _order_all(self, order: str) -> Sequence[Any]:
-        """What every process answers to ``order``."""
+        """Return what every process answers to ``order``."""
         processes = self._processes().items()
         return await asyncio.gather(*(self._ask(tasks, partial(client.order, order)) for client, tasks in processes))
 

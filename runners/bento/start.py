@@ -70,6 +70,8 @@ def read_catalog(config: Settings) -> Catalog:
         for task in tasks_by_name(config.extra_tasks).values():
             if name := task.override(config):
                 task.find(catalog, name)
+            if task.route(config) == "upstream" and not config.upstream_urls:
+                raise ExtraTaskError(f"{task.label} is routed upstream, which needs IMMICH_API, the address to ask.")
     except (CatalogError, ExtraTaskError, ServiceError) as error:
         raise StartError(str(error)) from error
     return catalog

@@ -50,7 +50,7 @@ class SharedPixels:
     """
 
     def __init__(self, data: bytes, *, upright: bool, readers: int) -> None:
-        """``data``: the encoded file. ``readers``: tasks that will ``take`` the pixels."""
+        """Share the picture ``data``, an encoded file. ``readers``: tasks that will ``take`` the pixels."""
         self._data = data
         self._upright = upright
         self._readers = readers

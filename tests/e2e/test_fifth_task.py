@@ -10,7 +10,9 @@ import httpx
 import pytest
 from PIL import Image
 
+from runners.bento.start import StartError, read_catalog
 from runners.tasks import ExtraTaskError, tasks_by_name
+from settings import Settings
 from tests.e2e.fifth_task import MODEL
 from tests.fake_upstream import FakeUpstream
 from tools.harness.immich_client import HEADERS, multipart, ocr
@@ -66,6 +68,12 @@ def test_it_is_routed_upstream(tmp_path: Path) -> None:
             post(server, multipart(ENTRY, image=picture()))
             assert [received.entries for received in upstream.received] == [ENTRY]
             assert "task=colour" in server.log
+
+
+def test_it_is_not_routed_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROUTE_COLOUR", "upstream")
+    with pytest.raises(StartError, match="colour is routed upstream, which needs IMMICH_API"):
+        read_catalog(Settings(_env_file=None, extra_tasks=EXTRA))
 
 
 @pytest.mark.parametrize(

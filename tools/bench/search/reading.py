@@ -26,7 +26,7 @@ from tools.tiny.export import WEIGHTS
 
 CACHE = Path("~/.cache/immich-bento/search-quality").expanduser()
 OCR_MODEL, CLIP_MODEL = "PP-OCRv6_small", "cn-clip-tiny"
-_OPTIONS = OcrOptions(min_detection_score=0.5, min_recognition_score=0.8, max_resolution=736)
+_OPTIONS = OcrOptions()
 """Immich's defaults."""
 
 
