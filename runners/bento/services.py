@@ -157,12 +157,15 @@ class RunnerService:
 
     @bentoml.on_shutdown
     async def end(self) -> None:
-        """End what runs in the background, whatever became of it, and close the models."""
+        """End what runs in the background and close the models, each whatever became of the others."""
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        for runner in self.runners.values():
-            await asyncio.to_thread(runner.close)
+        for name, runner in self.runners.items():
+            try:
+                await asyncio.to_thread(runner.close)
+            except Exception:  # the others are to be closed all the same
+                log.exception("%s could not be closed.", name)
 
     async def picture(self, job: PictureJob) -> dict[str, Result | Failure]:
         """Run all tasks of ``job``. Returns what became of each, by its name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -120,3 +121,44 @@ def test_models_are_preloaded_under_the_names_that_requests_come_under(caplog: p
     assert "no-such-model" in caplog.text
     tiny = settings(preload=wanted, clip_model="tiny")
     assert _preloads(BUILT_IN, tiny, load_catalog())["clip_text"] == ("cn-clip-tiny",)
+
+
+class FailingRunner:
+    """A runner whose preloading and closing may fail."""
+
+    def __init__(self, *, closes: bool = True) -> None:
+        self.closes, self.closed = closes, False
+
+    async def preload(self, model: str) -> None:
+        raise RuntimeError(f"{model} is broken")
+
+    def close(self) -> None:
+        self.closed = True
+        if not self.closes:
+            raise RuntimeError("a thread hangs")
+
+    def loaded(self) -> tuple[str, ...]:
+        return ()
+
+    def unload_idle(self) -> None: ...
+
+
+def test_a_background_task_that_failed_is_told_at_once_and_the_end_closes_all_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    service = object.__new__(RunnerService)
+    first, second = FailingRunner(closes=False), FailingRunner()
+    service.runners = {"clip_image": first, "ocr": second}  # type: ignore[dict-item]
+    service._background = []
+
+    async def run() -> None:
+        service._in_background(first.preload("ViT-B-16"), "clip_image: loading ViT-B-16 at the start")
+        service._in_background(asyncio.sleep(60), "waiting")
+        await asyncio.sleep(0.01)
+        assert "clip_image: loading ViT-B-16 at the start failed: RuntimeError('ViT-B-16 is broken')" in caplog.text
+        await service.end()
+
+    asyncio.run(run())
+    assert (first.closed, second.closed) == (True, True)
+    assert "clip_image could not be closed" in caplog.text
+    assert all(task.done() for task in service._background)
