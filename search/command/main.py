@@ -93,13 +93,14 @@ def _parser() -> argparse.ArgumentParser:
     which = redoing.add_mutually_exclusive_group(required=True)
     which.add_argument("ids", nargs="*", default=[], type=UUID, metavar="ID")
     which.add_argument("--failed", action="store_true", help="those with a failure that is remembered")
+    which.add_argument("--lost", action="store_true", help="those that Immich believes done and has no rows of")
     which.add_argument("--all", action="store_true", help="every picture")
     redoing.add_argument(
         "--tasks",
         type=_tasks(REDO_TASKS),
-        default=TASKS,
+        default=None,
         metavar="ocr,clip,faces",
-        help="what to do again (default: ocr,clip)",
+        help="what to do again (default: ocr,clip; of what is lost: ocr)",
     )
     _ask_the_service(redoing)
     add("stats", _stats, "How many pictures there are, read, empty, failed and waiting.")
@@ -251,6 +252,7 @@ def _print_statistics(found: Statistics) -> None:
         "waiting to be read": f"{found.waiting:,}",
         "embedded": f"{found.embedded:,}",
         "failed": f"{found.failed:,}",
+        **({} if found.lost is None else {"perhaps lost": f"{found.lost:,}"}),
         "models": ", ".join(name for name in (found.models.clip, found.models.ocr) if name) or "none",
     }
     for name, value in rows.items():

@@ -13,6 +13,7 @@ from rich.progress import Progress
 from errors import ErrorCode, ServiceError
 from models.catalog import load_catalog
 from search.command.service_client import running_service
+from search.immich.lost import lost_assets
 from search.indexing.predictor import CannotGoOn, Predictor, PredictRecompute
 from search.indexing.redo import RedoTask
 from search.indexing.reprocess import all_assets, failed_assets, reprocess
@@ -36,11 +37,12 @@ async def redo(options: argparse.Namespace, config: Settings) -> int:
     """Do what ``options`` names again; returns the exit code: 1 if any of it failed. Raises ``CannotGoOn``,
     ``ServiceError``.
     """
-    tasks = [RedoTask(task) for task in options.tasks]
+    names = options.tasks or (("ocr",) if options.lost else ("ocr", "clip"))
+    tasks = [RedoTask(name) for name in names]
     async with running_service(options.url, config, connections=options.jobs) as client:
         database = await open_database(config)
         try:
-            ids = await _ids(options, database)
+            ids = await _ids(options, database, names)
             async with database.connection() as connection:
                 models = await models_in_use(
                     connection, database.source.value, load_catalog(config.model_catalog), config
@@ -81,9 +83,11 @@ class _Job:
         return None
 
 
-async def _ids(options: argparse.Namespace, database: Database) -> Sequence[UUID]:
+async def _ids(options: argparse.Namespace, database: Database, tasks: Sequence[str]) -> Sequence[UUID]:
     if options.failed:
         return await failed_assets(database)
+    if options.lost:
+        return await lost_assets(database, tasks)
     return await all_assets(database) if options.all else list(dict.fromkeys(options.ids))
 
 

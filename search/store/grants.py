@@ -46,6 +46,7 @@ RIGHTS = (
         _WRITE,
         ("public.smart_search", "public.asset_ocr", "public.ocr_search", "public.asset_job_status", "public.ocr_info"),
     ),
+    Right("To find the pictures whose faces Immich has lost.", "SELECT", ("public.asset_face",)),
     Right(
         "The same: Immich's trigger notes there, with the rights of whoever deletes, which lines of text are gone.",
         "INSERT",

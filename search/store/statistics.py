@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from models.catalog import Catalog
 from search.answers import Answer, Note
+from search.immich.lost import count_lost_texts
 from search.immich.sync_status import SyncStatus
 from search.store.models_in_use import StoredVectors, models_in_use, stored_vectors
 from settings import Settings
@@ -42,6 +43,9 @@ class Statistics(Answer):
     """Of the assets, neither read nor failed."""
     embedded: int
     """Of the assets, with a CLIP vector, of whichever model."""
+    lost: int | None
+    """Of the empty, those that Immich may have lost the text of: it counts them as read and has no row of them.
+    `search reprocess --lost` reads them again. null: not Immich, or its tables do not tell."""
     models: ModelNames
     stored_models: Sequence[StoredVectors]
     notes: Sequence[Note]
@@ -57,6 +61,7 @@ async def statistics(
     source = database.source.value
     async with database.connection() as connection:
         [row] = await (await connection.execute(_COUNT)).fetchall()
+        lost = await count_lost_texts(connection, source)
         models = await models_in_use(connection, source, catalog, config)
         stored = await stored_vectors(connection, source)
     refusals = [error for error in (models.clip_refusal, models.ocr_refusal) if error is not None]
@@ -64,6 +69,7 @@ async def statistics(
         source=source,
         cutter=database.cutter,
         **row,
+        lost=lost,
         models=ModelNames(clip=models.clip, ocr=models.ocr),
         stored_models=stored,
         notes=[Note(code=error.code.value, message=error.message) for error in refusals],
