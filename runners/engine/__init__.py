@@ -69,9 +69,10 @@ class EnginePlan:
 
 
 def plan_engine(settings: Settings, *, position: int = 0) -> EnginePlan:
-    """The engine that the settings ask for. ``position``: number of the runner process; GPUs are dealt out in turn.
+    """Return the engine that the settings ask for.
 
-    Raises ``DeviceUnusable`` where ``DEVICE`` names a device that does not work here: never a silent fall to the CPU.
+    ``position``: number of the runner process; GPUs are dealt out in turn. Raises ``DeviceUnusable`` if ``DEVICE``
+    names a device that does not work here: the CPU never takes its place silently.
     """
     threads, inter_op = settings.intra_op_threads or available_cores(), settings.inter_op_threads
     on_cpu = EnginePlan(
@@ -101,8 +102,9 @@ def plan_engine(settings: Settings, *, position: int = 0) -> EnginePlan:
 
 
 def check_engine(plan: EnginePlan) -> Choice | None:
-    """What ``auto`` comes to on this machine; None on a GPU. Raises ``DeviceUnusable`` where what is asked for cannot
-    be had.
+    """Return what ``auto`` comes to on this machine; None on a GPU.
+
+    Raises ``DeviceUnusable`` if what is asked for cannot be had.
     """
     if plan.device != "cpu":
         return None
@@ -218,7 +220,7 @@ def _open_or_unavailable(
 
 
 def _open(path: Path, plan: EnginePlan, choice: Choice, exact: Exactness, best_class: bool) -> tuple[Session, str]:
-    """The session, and how it came about, as the end of a sentence."""
+    """Open a session; return it, and how it came about, as the end of a sentence."""
     if choice.engine == "openvino":
         from runners.engine.openvino import OpenVinoSession
 
@@ -242,7 +244,7 @@ def _open(path: Path, plan: EnginePlan, choice: Choice, exact: Exactness, best_c
 
 
 def _fitting(choice: Choice, path: Path, exact: Exactness, kept: Path | None) -> Choice:
-    """The choice for one model: fp32 where it bears nothing less, bf16 where there is no int8 of it."""
+    """Return the choice for one model: fp32 if it bears nothing less, bf16 if there is no int8 of it."""
     if choice.precision == "fp32":
         return choice
     if exact == "all":

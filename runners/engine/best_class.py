@@ -27,7 +27,7 @@ def reduced_metadata(metadata: Mapping[str, str], classes: int | None) -> dict[s
 
 
 def no_best_class(outputs: int) -> ValueError:
-    """The error of a graph with ``outputs`` outputs that cannot be reduced."""
+    """Return the error of a graph with ``outputs`` outputs that cannot be reduced."""
     return ValueError(
         f"The graph has {outputs} outputs; to find its best class it must have one, with an axis of classes."
     )
@@ -39,7 +39,7 @@ class BestClassSession:
     """
 
     def __init__(self, whole: Session) -> None:
-        """Takes over ``whole``. Raises ``ValueError`` where it has several outputs or no axis of classes."""
+        """Take over ``whole``. Raises ``ValueError`` if it has several outputs or no axis of classes."""
         if len(whole.outputs) != 1 or not whole.outputs[0].shape:
             raise no_best_class(len(whole.outputs))
         (answer,) = whole.outputs

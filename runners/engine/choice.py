@@ -39,10 +39,11 @@ class EngineUnusable(Exception):
 def choose(
     engine: Literal["auto"] | EngineName, precision: Literal["auto"] | Precision, *, kept: Path | None = None
 ) -> Choice:
-    """The engine and the precision of models on this machine's CPU. Imports OpenVINO unless ``engine`` rules it out.
+    """Return the engine and the precision of models on this machine's CPU.
 
-    ``kept``: the folder for what is measured to choose by; None keeps nothing.
-    Raises ``EngineUnusable`` where the two contradict each other, or OpenVINO is asked for and cannot be imported.
+    Imports OpenVINO unless ``engine`` rules it out. ``kept``: the folder for what is measured to choose by; None keeps
+    nothing. Raises ``EngineUnusable`` if the two contradict each other, or OpenVINO is asked for and cannot be
+    imported.
     """
     if engine == "onnxruntime":
         if precision not in ("auto", "fp32"):

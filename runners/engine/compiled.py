@@ -66,8 +66,9 @@ class CompiledModels:
         self.folder = folder
 
     def open(self, source: Path, facts: Mapping[str, str]) -> Mapped | None:
-        """The entry made of ``source`` as it is now, under the same ``facts``; None where there is none that can be
-        read.
+        """Open the entry made of ``source`` as it is now, under the same ``facts``.
+
+        None if there is none that can be read.
         """
         path = self._path(source, facts)
         try:
@@ -146,8 +147,9 @@ def _padded(header: bytes) -> int:
 
 
 def _identity(source: Path) -> list[object]:
-    """What changes when a model changes: path, size and time of its file, and of files that hold its weights
-    (``model.onnx.data``).
+    """Return what changes when a model changes: path, size and time of its file.
+
+    Those of files that hold its weights (``model.onnx.data``) count too.
     """
     parts = sorted(
         path for path in source.parent.iterdir() if path == source or path.name.startswith(source.stem + ".")

@@ -98,7 +98,7 @@ class OpenVinoSession:
             return answers
 
     def _open(self) -> ov.CompiledModel:
-        """The graph; imported again from its mapped file if it was closed to rest."""
+        """Return the graph; import it again from its mapped file if it was closed to rest."""
         if self._compiled is None:
             if self._mapped is None:
                 raise RuntimeError("The session is closed.")
@@ -210,8 +210,9 @@ def _config(device: str, bf16: bool, threads: int) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _bounded_shapes() -> Mapping[str, str]:
-    """The option that bounds prepared operations, where this release of OpenVINO still knows it: it is not among those
-    it promises.
+    """Return the option that bounds prepared operations, if this release of OpenVINO still knows it.
+
+    It is not among the options that OpenVINO promises.
     """
     option = {"CPU_RUNTIME_CACHE_CAPACITY": _PREPARED_SHAPES}
     try:
@@ -226,10 +227,10 @@ def _bounded_shapes() -> Mapping[str, str]:
 
 
 def _halved(model: ov.Model, *, exact_start: bool) -> ov.Model:
-    """The model with its weights in fp16, which keeps three bits more than bf16 will: half the file, and no second copy
-    when packed.
+    """Return the model with its weights in fp16: half the file, and no second copy when packed.
 
-    Two casts, from fp32 to fp16 and on to bf16, differ from one by half a unit in bf16's last place at the very most.
+    fp16 keeps three bits more than bf16 will. Two casts, from fp32 to fp16 and on to bf16, differ from one by half a
+    unit in bf16's last place at the very most.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="immich-bento-") as folder:
@@ -302,7 +303,7 @@ def _read(path: Path, *, best_class: bool) -> tuple[ov.Model, dict[str, str]]:
 
 
 def _metadata(model: ov.Model) -> dict[str, str]:
-    """The ONNX file's own metadata, which OpenVINO reads into rt_info, below "framework"."""
+    """Return the ONNX file's own metadata, which OpenVINO reads into rt_info, below "framework"."""
     rt_info = model.rt_info
     found = dict(rt_info["framework"]) if "framework" in rt_info else {}
     return {key: value.astype(str) for key, value in found.items()}

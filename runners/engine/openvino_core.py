@@ -19,7 +19,7 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 @lru_cache(maxsize=1)
 def core() -> ov.Core:
-    """The one ``ov.Core`` of this process."""
+    """Return the one ``ov.Core`` of this process."""
     return ov.Core()
 
 
@@ -30,8 +30,9 @@ def is_usable() -> bool:
 
 @lru_cache(maxsize=1)
 def cpu_capabilities() -> tuple[str, ...]:
-    """What the CPU computes in, in OpenVINO's words: FP32, BF16, INT8 and others. Empty where OpenVINO does not know
-    the CPU.
+    """Return what the CPU computes in, in OpenVINO's words: FP32, BF16, INT8 and others.
+
+    Empty if OpenVINO does not know the CPU.
     """
     try:
         return tuple(core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
@@ -61,8 +62,9 @@ def cpu_facts() -> Mapping[str, str]:
 
 
 def _cpu_features() -> str:
-    """A digest of the CPU's flags: virtual machines have names that say nothing, and show more or less of the CPU
-    below.
+    """Return a digest of the CPU's flags.
+
+    Virtual machines have names that say nothing, and show more or less of the CPU below.
     """
     with contextlib.suppress(OSError):
         for line in _CPUINFO.read_text().splitlines():

@@ -113,8 +113,9 @@ def _is_per_channel(shape: Any) -> bool:
 
 
 def _is_upsampling(node: Node) -> bool:
-    """A transposed convolution whose kernel just fills its stride: each input pixel makes a block of pixels of its
-    own.
+    """Return whether ``node`` is a transposed convolution whose kernel just fills its stride.
+
+    Then each input pixel makes a block of pixels of its own.
     """
     if node.get_type_name() != "ConvolutionBackpropData" or node.get_input_size() != 2 or not _is_fp32(node):
         return False

@@ -93,9 +93,9 @@ class FaceModel:
 
 
 def load_faces(files: Mapping[str, Path], open_session: Callable[[Path], Session], *, max_pixels: int) -> FaceModel:
-    """The face model whose graphs are ``files``: ``detection/model.onnx`` and ``recognition/model.onnx``.
+    """Load the face model whose graphs are ``files``: ``detection/model.onnx`` and ``recognition/model.onnx``.
 
-    Raises ``ModelUnavailable`` where a file is no graph that the engine runs, or not one of these two kinds.
+    Raises ``ModelUnavailable`` if a file is no graph that the engine runs, or not one of these two kinds.
     """
     with ExitStack() as on_failure:
 

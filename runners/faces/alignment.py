@@ -25,11 +25,12 @@ _LONGEST_SIDE = 2**15 - 2
 
 
 def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The similarity (rotation, uniform scale, shift; no reflection) that brings ``source`` closest to ``target``.
+    """Return the similarity (rotation, uniform scale, shift; no reflection) that brings ``source`` closest to
+    ``target``.
 
     Both are (n, 2) points. Returns the (2, 3) matrix M with ``target ~ M[:, :2] @ source + M[:, 2]`` and the least sum
     of squared distances. That is what Umeyama (PAMI 1991) solves with an SVD in any dimension; in the plane a
-    similarity is ``w = a z + b`` over complex numbers, which makes it an ordinary linear regression. Where all source
+    similarity is ``w = a z + b`` over complex numbers, which makes it an ordinary linear regression. If all source
     points coincide, the scale is 0.
     """
     z = np.asarray(source, np.float64) @ (1, 1j)
@@ -42,7 +43,7 @@ def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> ND
 
 
 def aligned_crop(picture: Pixels, landmarks: NDArray[np.floating]) -> Pixels:
-    """The face with the given (5, 2) landmarks, warped so that they lie on ``TEMPLATE``.
+    """Cut out the face with the given (5, 2) landmarks, warped so that they lie on ``TEMPLATE``.
 
     Returns (112, 112, 3) uint8, RGB; black where the face reaches past the picture's edge. Sampling is bilinear, as in
     insightface's ``norm_crop``, whose crops these equal.

@@ -54,8 +54,9 @@ class Detector:
     """SCRFD over one session. Thread-safe."""
 
     def __init__(self, session: Session) -> None:
-        """Raises ``ModelUnavailable`` where the graph is no SCRFD with landmarks, which recognition cannot do
-        without.
+        """Take the graph of an SCRFD.
+
+        Raises ``ModelUnavailable`` if it is none with landmarks, which recognition cannot do without.
         """
         outputs = len(session.outputs)
         if outputs in _WITHOUT_LANDMARKS:
@@ -75,7 +76,7 @@ class Detector:
         return self._graph.batch
 
     def detect(self, pictures: Sequence[Pixels], min_scores: Sequence[float]) -> list[Detections]:
-        """The faces of each picture that score at least that picture's own ``min_scores``."""
+        """Return the faces of each picture that score at least that picture's own ``min_scores``."""
         if not pictures:
             return []
         canvases, scales = zip(*(letterbox(picture, self._graph.size) for picture in pictures), strict=True)
@@ -110,7 +111,7 @@ class Detector:
 
 
 def letterbox(picture: Pixels, size: tuple[int, int]) -> tuple[Pixels, float]:
-    """The picture, scaled to fit ``size`` (width, height), in the top left of a black canvas; and the scale.
+    """Scale a picture to fit ``size`` (width, height), in the top left of a black canvas; return both it and the scale.
 
     As in the reference, the side that does not fill the canvas is rounded down, and the scale is that of the height for
     both axes (for a 9000 x 1000 panorama, x is off by 0.15 %). A side never falls below one pixel, where the reference
@@ -141,10 +142,10 @@ def anchors(size: tuple[int, int], strides: Sequence[int], per_point: int) -> tu
 
 
 def non_maximum_suppression(boxes: Float32, scores: Float32, max_overlap: float) -> NDArray[np.intp]:
-    """Indices of the boxes that stay, best score first (equal scores: in the order given).
+    """Return the indices of the boxes that stay, best score first (equal scores: in the order given).
 
     ``boxes``: (n, 4) x1, y1, x2, y2 in whole pixels' corners: a box of one pixel has x1 == x2, hence the + 1 (the
-    convention of Fast R-CNN's code, which SCRFD keeps). A box goes where its intersection over union with a better one
+    convention of Fast R-CNN's code, which SCRFD keeps). A box goes if its intersection over union with a better one
     that stayed is above ``max_overlap``.
     """
     order = np.argsort(-scores, kind="stable")

@@ -45,8 +45,9 @@ class PictureGraph:
         """Pictures in one call, at most."""
 
     def run(self, pictures: Sequence[Pixels]) -> list[Float32]:
-        """Outputs for pictures of ``size``: one array per output of the graph, those of several calls joined along axis
-        0.
+        """Run the graph on pictures of ``size``.
+
+        Returns one array per output of the graph, those of several calls joined along axis 0.
         """
         chunks = (pictures[start : start + self.batch] for start in range(0, len(pictures), self.batch))
         answers = [self._session.run({self._input.name: self._normalised(chunk)}) for chunk in chunks]

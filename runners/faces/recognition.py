@@ -31,7 +31,10 @@ class Recognizer:
     """ArcFace over one session. Thread-safe."""
 
     def __init__(self, session: Session) -> None:
-        """Raises ``ModelUnavailable`` where the graph does not turn a 112 x 112 face into one vector."""
+        """Take the graph of a recogniser.
+
+        Raises ``ModelUnavailable`` if it does not turn a 112 x 112 face into one vector.
+        """
         if len(session.outputs) != 1:
             raise ModelUnavailable(f"the recognition graph should have one output, not {len(session.outputs)}")
         self._graph = PictureGraph(session, default_size=(CROP_SIZE, CROP_SIZE), std=_STD, at_most=_BATCH)

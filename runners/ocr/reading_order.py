@@ -63,7 +63,7 @@ class _Line:
 
 
 def reading_order(boxes: Float32, texts: Sequence[str]) -> list[int]:
-    """Indices of the lines in the order in which they are read.
+    """Return the indices of the lines in the order in which they are read.
 
     ``boxes``: (n, 4, 2), corners clockwise from the top left of each text, y downwards. ``texts``: what each says (n);
     tells figures from words. The result is a permutation of range(n); it depends on where the lines are, not on the

@@ -25,9 +25,9 @@ won.
 
 
 def decode_clean(data: bytes, size: tuple[int, int], at_least: int | None = None) -> NDArray[np.uint8] | None:
-    """The pixels of a JPEG, (h, w, 3) uint8 RGB, C-contiguous; or None where Pillow is to decode it.
+    """Decode a JPEG to (h, w, 3) uint8 RGB, C-contiguous; or return None if Pillow is to decode it.
 
-    That is where its colours are not YCbCr, libjpeg-turbo warns of anything (a file cut short, damaged data) or sees
+    That is so if its colours are not YCbCr, or libjpeg-turbo warns of anything (a file cut short, damaged data) or sees
     another size than ``size``, (width, height) in pixels, which the caller has judged. ``at_least``: as in
     ``runners.pictures.decode``; the scale is the one that Pillow's ``draft`` takes. Computes without the GIL.
     """
