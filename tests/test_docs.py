@@ -98,7 +98,6 @@ NOT_RUN = {
     "make bench-against": "it installs another commit; the tests run it against this one",
     "make train-tiny": "it takes two hours and npm; the tests train for seconds",
     "make image": "there is no container engine where the tests run",
-    "docker kill": "there is no container engine where the tests run",
     "docker run": "there is no container engine where the tests run",
     "pip install": "it needs the package index",
     "pytest": "it runs this test, or others",
