@@ -65,7 +65,7 @@ def test_a_worker_whose_watcher_ended_before_it_could_ask_ends_too(monkeypatch: 
 def test_a_process_that_is_no_worker_is_tied_to_nobody(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[object] = []
     monkeypatch.setattr(parent, "_ask_kernel", lambda: started.append("kernel"))
-    monkeypatch.setattr(parent.threading, "Thread", lambda **given: started.append(given))
+    monkeypatch.setattr("threading.Thread", lambda **given: started.append(given))
     monkeypatch.delenv(parent.ARBITER_PID, raising=False)
     if value is not None:
         monkeypatch.setenv(parent.ARBITER_PID, value)
