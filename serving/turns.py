@@ -27,13 +27,16 @@ from settings import Settings
 
 Costs: TypeAlias = Mapping[str, float]
 """Runner -> cost of a job there; 1 is that of an ordinary picture."""
+HEADERS = "headers"
+"""What reads headers of pictures, as a runner: one header at a time, of each client in turn."""
 _LOOKED_AT = 16
 """Jobs of one client that are looked at for one that can be sent: those of one runner hold up no other's for long."""
 
 
 def open_turns(settings: Settings) -> Turns:
-    """Return the turns at the runners of all tasks."""
-    return Turns({task.name: task.places(settings) for task in tasks_by_name(settings.extra_tasks).values()})
+    """Return the turns at the runners of all tasks, and at the thread that reads headers of pictures."""
+    tasks = tasks_by_name(settings.extra_tasks).values()
+    return Turns({HEADERS: 1.0, **{task.name: task.places(settings) for task in tasks}})
 
 
 @dataclass(slots=True, eq=False)

@@ -104,9 +104,11 @@ class ImmichServer:
         image, text = form.parts.get("image"), form.parts.get("text")
         if image is None and text is None:
             raise ServiceError(ErrorCode.MISSING_INPUT, "Either image or text must be provided.")
-        most = self.settings.max_picture_pixels
-        header = await header_of(image, max_pixels=most) if image is not None else None
-        given = _Input(client_address(request), image, header, text)
+        client, header = client_address(request), None
+        if image is not None:
+            most = self.settings.max_picture_pixels
+            header = await header_of(image, self.intake.turns, client, max_pixels=most)
+        given = _Input(client, image, header, text)
         work = [self._run_all(asked, given)]
         if routed.upstream:
             work.append(self._ask_upstream(routed, given, fields))

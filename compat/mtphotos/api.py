@@ -109,8 +109,9 @@ class MtPhotosServer:
             if picture is None:
                 raise ServiceError(ErrorCode.MISSING_INPUT, "The multipart body has no part `file`.")
             fields |= {"model": model, "bytes": len(picture)}
-            header = await _judge(picture, self.settings.max_picture_pixels)
-            cost, client = task.cost(header.width, header.height, options), client_address(request)
+            client = client_address(request)
+            header = await self._judge(picture, client)
+            cost = task.cost(header.width, header.height, options)
 
             async def work() -> R:
                 async with self.intake.turns.turn(client, {task.name: cost}):
@@ -120,16 +121,15 @@ class MtPhotosServer:
 
             return await unless_gone(request.receive, work()), model
 
+    async def _judge(self, picture: bytes, client: str) -> Header:
+        """Return the picture's header. Raises ``ServiceError``: UNREADABLE_PICTURE, PICTURE_TOO_LARGE.
 
-async def _judge(picture: bytes, max_pixels: int) -> Header:
-    """Return the picture's header. Raises ``ServiceError``: UNREADABLE_PICTURE, PICTURE_TOO_LARGE.
-
-    Clients know the words for a side that is too long.
-    """
-    header = await header_of(picture, max_pixels=sys.maxsize)
-    if max(header.width, header.height) > _MAX_SIDE:
-        raise ServiceError(ErrorCode.PICTURE_TOO_LARGE, "height or width out of range")
-    return await header_of(picture, max_pixels=max_pixels)
+        Clients know the words for a side that is too long.
+        """
+        header = await header_of(picture, self.intake.turns, client, max_pixels=sys.maxsize)
+        if max(header.width, header.height) > _MAX_SIDE:
+            raise ServiceError(ErrorCode.PICTURE_TOO_LARGE, "height or width out of range")
+        return await header_of(picture, self.intake.turns, client, max_pixels=self.settings.max_picture_pixels)
 
 
 def _text(body: bytes) -> str:
