@@ -9,7 +9,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,13 +90,19 @@ class Pings:
 
 @contextlib.contextmanager
 def attack(work: Callable[[], Any], threads: int) -> Iterator[None]:
-    """Repeat `work` in so many `threads` for the length of the block."""
+    """Repeat `work` in so many `threads` for the length of the block. Raises the first ``AssertionError`` of `work`."""
     stop = threading.Event()
+    failures: list[AssertionError] = []
 
     def repeat() -> None:
         while not stop.is_set():
-            with contextlib.suppress(httpx.HTTPError, OSError):
+            try:
                 work()
+            except (httpx.HTTPError, OSError):
+                pass  # the service may close a connection before all is sent
+            except AssertionError as failure:
+                failures.append(failure)
+                return
 
     running = [threading.Thread(target=repeat, daemon=True) for _ in range(threads)]
     for thread in running:
@@ -107,11 +113,14 @@ def attack(work: Callable[[], Any], threads: int) -> Iterator[None]:
         stop.set()
         for thread in running:
             thread.join(120)
+    if failures:
+        raise failures[0]
 
 
-def refused_requests(server: Server, chance: random.Random) -> dict[str, Callable[[], None]]:
+def refused_requests(
+    server: Server, clients: Sequence[httpx.Client], chance: random.Random
+) -> dict[str, Callable[[], None]]:
     """Return what sends one hostile request of each kind. None of them is answered with 200."""
-    clients = [client_at(f"127.0.0.{number}", server.url) for number in (7, 8, 9)]
 
     def post(body: bytes, *statuses: int, headers: dict[str, str] | None = None) -> None:
         with contextlib.suppress(httpx.WriteError, httpx.ReadError, httpx.RemoteProtocolError):
