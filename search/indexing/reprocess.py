@@ -8,8 +8,8 @@ writes them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, TypeAlias
@@ -32,12 +32,22 @@ from search.indexing.redo import Redone, RedoTask
 from search.store import index as store
 from search.store.database import Database
 from search.store.models_in_use import ModelsInUse
-from search.store.records import Asset, Text, Vector
+from search.store.records import Asset, Problem, Text, Vector
 from search.store.source import Source
 from settings import Settings
 
 Connection: TypeAlias = "AsyncConnection[dict[str, Any]]"
 
+_PICTURES_OWN = frozenset(
+    {
+        ErrorCode.UNREADABLE_PICTURE,
+        ErrorCode.PICTURE_TOO_LARGE,
+        ErrorCode.BODY_TOO_LARGE,
+        ErrorCode.TIMEOUT,
+        ErrorCode.INTERNAL,
+    }
+)
+"""Errors that are remembered with a picture: the next one need not meet them."""
 _MOST_ATTEMPTS = 3
 """How often a file is computed on that is indexed anew meanwhile."""
 
@@ -67,7 +77,26 @@ async def reprocess(
     ocr = models.ocr_or_refuse() if RedoTask.OCR in tasks else None
     job = _Job(database, asset_id, clip, ocr, RedoTask.FACES in tasks, recompute, models, config)
     async with _turns.setdefault(asset_id, asyncio.Lock()):
-        return await (_from_file(job) if standalone else _from_immich(job))
+        if standalone:
+            return await _from_file(job)
+        try:
+            return await _from_immich(job)
+        except ServiceError as error:
+            if error.code in _PICTURES_OWN:
+                await _remember(job, tasks, error)
+            raise
+
+
+async def _remember(job: _Job, tasks: Collection[RedoTask], error: ServiceError) -> None:
+    """Write why a picture of Immich could not be done, for ``search failed`` and ``reprocess --failed``."""
+    with suppress(psycopg.errors.InsufficientPrivilege):  # then only whoever asked is told
+        await _put_problems(job, [Problem(task.value, error.code.value, error.message) for task in tasks])
+
+
+async def _put_problems(job: _Job, problems: Sequence[Problem]) -> None:
+    async with job.database.connection() as connection:
+        for problem in problems:
+            await store.put_problem(connection, "", None, problem, job.asset_id)
 
 
 _turns: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
@@ -183,7 +212,11 @@ async def _from_immich(job: _Job) -> Redone:
                     await immich_rows.write_embedding(connection, job.asset_id, vector.numbers)
                 if text is not None:
                     await _write_text(connection, job.asset_id, text, job.database.source, size)
+                await connection.execute(_FORGET, (str(job.asset_id), [*job.redone(vector, text).models]))
     return job.redone(vector, text)
+
+
+_FORGET = "delete from immich_ai.failure where subject = %s and task = any(%s)"
 
 
 async def _check_visible(connection: Connection, asset_id: UUID) -> None:

@@ -111,9 +111,9 @@ async def move(connection: Connection, asset: Asset, *, uri: str, modified: date
 
 
 async def put_problem(
-    connection: Connection, owner: str, uri: str, problem: Problem, asset_id: UUID | None = None
+    connection: Connection, owner: str, uri: str | None, problem: Problem, asset_id: UUID | None = None
 ) -> None:
-    """Remember a problem; one more attempt if it is known."""
+    """Remember a problem; one more attempt if it is known. ``uri``: None for an asset of Immich."""
     values = {
         "owner": owner,
         "uri": uri,

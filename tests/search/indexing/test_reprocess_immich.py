@@ -15,7 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 from errors import ErrorCode, ServiceError
 from search.indexing.redo import Redone, RedoTask
-from search.indexing.reprocess import all_assets, reprocess
+from search.indexing.reprocess import all_assets, failed_assets, reprocess
 from search.store.database import Database, Facts
 from search.store.grants import grants
 from settings import Settings
@@ -325,3 +325,29 @@ def test_the_preview_is_computed_on_as_it_comes(immich_database: Database, immic
     recompute = FakeRecompute("字")
     redo(immich_database, immich, asset, recompute)
     assert set(recompute.pictures) == {file.getvalue()}
+
+
+def test_what_failed_is_remembered_until_it_is_done(immich_database: Database, immich: FakeImmich) -> None:
+    asset = upload(immich_database, "旧")
+    immich.previews[str(asset)] = b"no picture"
+    for attempts in (1, 2):
+        with pytest.raises(ServiceError):
+            redo(immich_database, immich, asset, FakeRecompute("新"))
+        remembered = rows(immich_database, "select task, code, attempts from immich_ai.failure order by task")
+        assert remembered == [("clip", "unreadable_picture", attempts), ("ocr", "unreadable_picture", attempts)]
+    assert asyncio.run(failed_assets(immich_database)) == [asset]
+    immich.previews[str(asset)] = picture()
+    redo(immich_database, immich, asset, FakeRecompute("新"), [RedoTask.OCR])
+    assert rows(immich_database, "select task from immich_ai.failure") == [("clip",)]
+    redo(immich_database, immich, asset, FakeRecompute("新"))
+    assert asyncio.run(failed_assets(immich_database)) == []
+
+
+def test_trouble_of_the_service_is_not_remembered_with_a_picture(immich_database: Database, immich: FakeImmich) -> None:
+    recompute = FakeRecompute("新")
+    recompute.error = BROKEN
+    with pytest.raises(ServiceError):
+        redo(immich_database, immich, upload(immich_database, "旧"), recompute)
+    with pytest.raises(ServiceError):
+        redo(immich_database, immich, uuid4(), FakeRecompute("新"))
+    assert rows(immich_database, "select * from immich_ai.failure") == []
