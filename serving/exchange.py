@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 import metrics
 from errors import ErrorCode, ServiceError, forget_frames
@@ -38,6 +39,13 @@ ErrorBody: TypeAlias = "Callable[[ServiceError], dict[str, Any]]"
 """The JSON by which a protocol tells of an error."""
 
 
+class _NoResponse(Response):
+    """Stands for the response to a client that has gone: has a status for log and metrics, and sends nothing."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send nothing: once the connection is closed, a server may take it for a second response."""
+
+
 async def answered(
     request: Request, work: Work, *, line: str, timeout: float, error_body: ErrorBody, task: str = "none"
 ) -> Response:
@@ -60,7 +68,7 @@ async def answered(
         response = _error_response(late, error_body, fields)
         forget_frames(error)
     except ClientDisconnect as error:
-        response = Response(status_code=_CLIENT_GONE)
+        response = _NoResponse(status_code=_CLIENT_GONE)
         forget_frames(error)
     except Exception as error:
         log.exception("A request failed.", extra={"fields": fields})
