@@ -62,3 +62,9 @@ class SearchSettings(BaseModel):
         validation_alias="IMMICH_API_KEY",
         description="Key for the API of Immich, to re-do one of its assets. No default.",
     )
+    immich_api_keys: SecretStr | None = Field(
+        None,
+        min_length=1,
+        validation_alias="IMMICH_API_KEYS",
+        description="Keys of further users of Immich, comma-separated: a re-do takes the one that may see the picture.",
+    )

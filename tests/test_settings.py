@@ -43,7 +43,10 @@ OTHER_VALUES: dict[str, tuple[str, Any]] = {
     "TRUSTED_PROXIES": ("10.0.0.1, 172.16.0.0/12", "10.0.0.1, 172.16.0.0/12"),
     "IMMICH_API": ("http://gpu-box:3003", "http://gpu-box:3003"),
     "UPSTREAM_HEADER": ("X-Key: secret", SecretStr("X-Key: secret")),
-    **{name: ("secret", SecretStr("secret")) for name in ("API_AUTH_KEY", "DATABASE_URL", "IMMICH_API_KEY")},
+    **{
+        name: ("secret", SecretStr("secret"))
+        for name in ("API_AUTH_KEY", "DATABASE_URL", "IMMICH_API_KEY", "IMMICH_API_KEYS")
+    },
     "SEARCH_SOURCE": ("immich", "immich"),
     "SEARCH_FUSION": ("weighted", "weighted"),
     **{f"ROUTE_{task}": ("upstream", "upstream") for task in ("CLIP", "FACES", "OCR")},

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import httpx
 
 from errors import ErrorCode, ServiceError
-from settings import Settings
+from settings import Settings, names
 from settings.addresses import shown_url
+
+T = TypeVar("T")
 
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 """Seconds: for the connection, and for each further silence."""
+
+
+class KeyRefused(ServiceError):
+    """IMMICH_UNAVAILABLE: the key is wrong, or lacks a permission."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ErrorCode.IMMICH_UNAVAILABLE, message)
+
+    def __reduce__(self) -> tuple[type[KeyRefused], tuple[str]]:
+        return type(self), (self.message,)
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,7 @@ class ImmichClient:
 
     def _check(self, response: httpx.Response, permission: str) -> None:
         if response.status_code in (401, 403):
-            raise _unavailable(
+            raise KeyRefused(
                 f"Immich at {shown_url(self.url)} refuses IMMICH_API_KEY (status {response.status_code}). Make a key "
                 f"in Immich under Account settings, API keys, with {permission}."
             )
@@ -98,15 +110,54 @@ class ImmichClient:
             ) from error
 
 
-def immich_client(config: Settings) -> ImmichClient:
-    """Immich as the settings name it. Raises ``ServiceError`` IMMICH_UNAVAILABLE where they do not."""
-    if not config.immich_url or config.immich_api_key is None:
+@dataclass(frozen=True)
+class ImmichUsers:
+    """Immich with the keys of several users: an asset is asked for by the key that its owner's assets came by before,
+    then by the others in order.
+    """
+
+    clients: Sequence[ImmichClient]
+    """At least one."""
+
+    async def preview(self, asset_id: UUID, owner: str) -> bytes:
+        """Fetch the preview as ``ImmichClient.preview`` does. ``owner``: the id of the asset's user."""
+        return await self._by_any(owner, lambda client: client.preview(asset_id))
+
+    async def refresh_faces(self, asset_id: UUID, owner: str) -> None:
+        """Queue the job as ``ImmichClient.refresh_faces`` does. ``owner``: the id of the asset's user."""
+        await self._by_any(owner, lambda client: client.refresh_faces(asset_id))
+
+    async def _by_any(self, owner: str, ask: Callable[[ImmichClient], Awaitable[T]]) -> T:
+        known = _KEYS_OF_OWNERS.get(owner)
+        refusal: ServiceError | None = None
+        for client in sorted(self.clients, key=lambda client: client.key != known):
+            try:
+                result = await ask(client)
+            except ServiceError as error:
+                if error.code is not ErrorCode.UNKNOWN_ASSET and not isinstance(error, KeyRefused):
+                    raise
+                refusal = refusal or error
+            else:
+                _KEYS_OF_OWNERS[owner] = client.key
+                return result
+        assert refusal is not None  # noqa: S101 - there is at least one client
+        raise refusal
+
+
+_KEYS_OF_OWNERS: dict[str, str] = {}
+"""By which key an owner's assets could be had."""
+
+
+def immich_users(config: Settings) -> ImmichUsers:
+    """Return Immich as the settings name it. Raises ``ServiceError`` IMMICH_UNAVAILABLE where they do not."""
+    secrets = [secret.get_secret_value() for secret in (config.immich_api_key, config.immich_api_keys) if secret]
+    keys = names(*secrets)
+    if not config.immich_url or not keys:
         raise _unavailable(
             "Re-doing an asset of Immich needs IMMICH_URL and IMMICH_API_KEY: set both and start the service again."
         )
-    return ImmichClient(
-        config.immich_url.rstrip("/"), config.immich_api_key.get_secret_value().strip(), config.max_body_bytes
-    )
+    url = config.immich_url.rstrip("/")
+    return ImmichUsers([ImmichClient(url, key, config.max_body_bytes) for key in keys])
 
 
 def _reason(error: Exception) -> str:

@@ -22,7 +22,7 @@ from psycopg import AsyncConnection, sql
 from errors import ErrorCode, ServiceError
 from runners.pictures.header import read_header
 from search.immich import rows as immich_rows
-from search.immich.client import immich_client
+from search.immich.client import immich_users
 from search.immich.sync import copy_document
 from search.indexing import file_contents
 from search.indexing.formats import Kind
@@ -193,20 +193,20 @@ def _read_file(asset: Asset, config: Settings) -> tuple[file_contents.Contents, 
 
 async def _from_immich(job: _Job) -> Redone:
     async with job.database.connection() as connection:
-        await _check_visible(connection, job.asset_id)
-    immich = immich_client(job.config)
+        owner = await _owner_of_visible(connection, job.asset_id)
+    immich = immich_users(job.config)
     vector, text = None, None
     size = (0, 0)
     if job.clip or job.ocr:
-        picture = await immich.preview(job.asset_id)
+        picture = await immich.preview(job.asset_id, owner)
         header = read_header(picture, max_pixels=job.config.max_picture_pixels)
         size = header.width, header.height
         vector, text = await job.compute(picture)
     if job.faces:  # first, since it may be refused, and a job in Immich's queue does no harm
-        await immich.refresh_faces(job.asset_id)
+        await immich.refresh_faces(job.asset_id, owner)
     if vector is not None or text is not None:
         async with _locked(job) as connection:
-            await _check_visible(connection, job.asset_id)
+            await _owner_of_visible(connection, job.asset_id)
             with _refusals_of_the_database(job):
                 if vector is not None:
                     await immich_rows.write_embedding(connection, job.asset_id, vector.numbers)
@@ -219,13 +219,16 @@ async def _from_immich(job: _Job) -> Redone:
 _FORGET = "delete from immich_ai.failure where subject = %s and task = any(%s)"
 
 
-async def _check_visible(connection: Connection, asset_id: UUID) -> None:
-    found = await connection.execute("select from immich_ai.source_asset where id = %s and visible", (asset_id,))
-    if not found.rowcount:
+async def _owner_of_visible(connection: Connection, asset_id: UUID) -> str:
+    """Return whose picture it is. Raises ``ServiceError`` UNKNOWN_ASSET unless it may be seen."""
+    found = await connection.execute("select owner from immich_ai.source_asset where id = %s and visible", (asset_id,))
+    row = await found.fetchone()
+    if row is None:
         raise ServiceError(
             ErrorCode.UNKNOWN_ASSET,
             f"Immich has no asset {asset_id} that is in the timeline or the archive, and not in the trash.",
         )
+    return str(row["owner"])
 
 
 async def _write_text(

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from errors import ErrorCode, ServiceError
-from search.immich.client import ImmichClient, immich_client
+from search.immich.client import ImmichClient, immich_users
 from settings import Settings
 from tests.fake_immich import FakeImmich
 from tools.harness.server import free_port
@@ -26,7 +26,8 @@ def immich() -> Iterator[FakeImmich]:
 
 def client(immich: FakeImmich, *, key: str = "immich-key", limit: int = 10_000) -> ImmichClient:
     settings = Settings(_env_file=None, immich_url=immich.url + "/", immich_api_key=key, max_body_bytes=limit)
-    return immich_client(settings)
+    (one,) = immich_users(settings).clients
+    return one
 
 
 def refused(api: ImmichClient, asset: UUID = ASSET) -> ServiceError:
@@ -89,9 +90,26 @@ def test_an_address_that_is_none_is_said_to_be_wrong(url: str) -> None:
 
 def test_without_an_address_and_a_key_both_settings_are_named() -> None:
     with pytest.raises(ServiceError, match="IMMICH_URL and IMMICH_API_KEY"):
-        immich_client(Settings(_env_file=None, immich_url="", immich_api_key=None))
+        immich_users(Settings(_env_file=None, immich_url="", immich_api_key=None))
 
 
 def test_faces_are_left_to_immichs_own_job(immich: FakeImmich) -> None:
     asyncio.run(client(immich).refresh_faces(ASSET))
     assert immich.jobs == [{"assetIds": [str(ASSET)], "name": "refresh-faces"}]
+
+
+def test_an_asset_is_asked_for_by_the_key_of_whoever_may_see_it(immich: FakeImmich) -> None:
+    config = Settings(_env_file=None, immich_url=immich.url, immich_api_key="ann", immich_api_keys="bob, immich-key")
+    users = immich_users(config)
+    owner = str(uuid4())
+    assert asyncio.run(users.preview(ASSET, owner)) == b"x" * 1000
+    assert len(immich.requests) == 3
+    asyncio.run(users.refresh_faces(ASSET, owner))
+    assert len(immich.requests) == 4
+    with pytest.raises(ServiceError) as unknown:
+        asyncio.run(users.preview(uuid4(), owner))
+    assert unknown.value.code is ErrorCode.UNKNOWN_ASSET
+    immich.status = 500
+    with pytest.raises(ServiceError, match="500"):
+        asyncio.run(users.preview(ASSET, owner))
+    assert len(immich.requests) == 8
