@@ -1,4 +1,4 @@
-"""Models loaded on first use, kept while they are used, unloaded when idle, and their memory given back."""
+"""Cache of models: loaded on first use, kept while in use, unloaded when idle, their memory given back."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class ModelCache(Generic[M]):
     """Loaded models by name. Thread-safe.
 
     A model is in memory at most once: it is neither loaded twice nor loaded while its predecessor is being closed.
-    Loading or closing one never blocks another. What is known of a name is kept for good, so names should be a
-    catalog's, not a client's.
+    Loading or closing one never blocks another. The state of a name is never forgotten, so names should come from a
+    catalog, not from clients.
     """
 
     def __init__(
@@ -38,8 +38,9 @@ class ModelCache(Generic[M]):
         retry_after: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``ttl``: seconds without use after which ``unload_idle`` unloads a model; 0 never does.
+        """Load models with ``load`` and close them with ``close``.
 
+        ``ttl``: seconds without use after which ``unload_idle`` unloads a model; 0 never does.
         ``retry_after``: seconds for which a failed load is remembered instead of tried again. ``close`` must free what
         ``load`` made; the last reference to the model goes right after it.
         """
@@ -55,7 +56,7 @@ class ModelCache(Generic[M]):
 
     @contextmanager
     def lease(self, name: str) -> Iterator[M]:
-        """Lease the model ``name``, loaded if it is not; it stays in memory at least until the ``with`` block ends.
+        """Lend the model ``name``, loaded if need be; it stays in memory at least until the ``with`` block ends.
 
         Raises whatever loading raises. A ``ServiceError`` of a load is remembered: for ``retry_after`` seconds it is
         raised again, as a new exception with the same code, without trying; and all who waited for the load that failed
@@ -68,16 +69,14 @@ class ModelCache(Generic[M]):
             self._leave(name, slot)
 
     def pin(self, name: str) -> None:
-        """Load ``name`` now, and never unload it for being idle. Raises as ``lease`` does; it is pinned all the same
-        then.
-        """
+        """Load ``name`` now, and never unload it for being idle. Raises as ``lease`` does, but pins it in any case."""
         with self._guard:
             self._slots.setdefault(name, _Slot()).pinned = True
         with self.lease(name):
             pass
 
     def unload_idle(self) -> list[str]:
-        """Unload what nobody has used for ``ttl`` seconds and is not pinned. Returns the names."""
+        """Unload the models that were not used for ``ttl`` seconds and are not pinned. Return their names."""
         if not self._ttl:
             return []
 
@@ -87,10 +86,9 @@ class ModelCache(Generic[M]):
         return self._unload(is_idle)
 
     def unload_all(self) -> list[str]:
-        """Unload everything that is not in use, pinned or not. Returns the names.
+        """Unload all models that are not in use, pinned or not. Return their names.
 
-        A model in use, or being loaded for somebody, is closed as soon as nobody uses it any more. Those who ask for it
-        until then share it.
+        A model in use, or being loaded, is closed as soon as its last lease ends. Leases until then share it.
         """
         with self._guard:
             for slot in self._slots.values():
@@ -98,7 +96,7 @@ class ModelCache(Generic[M]):
         return self._unload(lambda slot: True)
 
     def loaded(self) -> tuple[str, ...]:
-        """Names of the models in memory now."""
+        """Return the names of the models in memory."""
         with self._guard:
             return tuple(name for name, slot in self._slots.items() if slot.held is not None)
 
@@ -117,7 +115,7 @@ class ModelCache(Generic[M]):
             give_memory_back()
 
     def _model(self, name: str, slot: _Slot[M]) -> M:
-        """Return the model in ``slot``, loaded if need be. The caller counts as its user already."""
+        """Return the model in ``slot``, loaded if need be. The caller already counts as its user."""
         with self._guard:
             if slot.held is not None:
                 return slot.held.model
@@ -151,12 +149,10 @@ class ModelCache(Generic[M]):
         return unloaded
 
     def _unload_one(self, name: str, slot: _Slot[M], wanted: Callable[[_Slot[M]], bool]) -> bool:
-        """Close the model in ``slot`` if it is loaded, nobody uses it and it is retired or ``wanted``. Whether it
-        was.
-        """
+        """Close the model in ``slot`` if it is loaded, not in use, and retired or ``wanted``. Return whether it was."""
         with self._guard:
             if slot.users:
-                return False  # which spares waiting for the lock where the model is being loaded
+                return False  # without waiting for the lock while the model is being loaded
         with slot.lock:
             with self._guard:
                 if slot.users:
@@ -168,17 +164,16 @@ class ModelCache(Generic[M]):
                 slot.held = None
             try:
                 self._close(held.model)
-            except Exception:  # the model is let go of either way; others, and the lease just ended, go on
+            except Exception:  # the model counts as unloaded either way; others, and the lease just ended, go on
                 log.exception("Closing the model %s failed", name)
         return True
 
 
 def give_memory_back(*, cycles: bool = True) -> None:
-    """Return freed memory to the operating system: Python's cycles first (unless not ``cycles``), then glibc's free
-    lists.
+    """Return freed memory to the operating system.
 
-    glibc keeps what is freed between blocks still in use; ``malloc_trim`` hands whole free pages back (malloc_trim(3)).
-    Does only the first where the C library has no such call (musl, macOS, Windows).
+    ``cycles``: collect Python's reference cycles first. Then glibc's ``malloc_trim`` gives back whole free pages
+    between blocks in use (malloc_trim(3)); other C libraries (musl, macOS, Windows) have no such call.
     """
     if cycles:
         gc.collect()
@@ -200,21 +195,21 @@ def _malloc_trim() -> Callable[[int], int] | None:
 
 @dataclass(slots=True)
 class _Held(Generic[M]):
-    """A loaded model, whatever it is (None too)."""
+    """A loaded model, which may be any value, None too."""
 
     model: M
 
 
 @dataclass(frozen=True, slots=True)
 class _Failed:
-    """Why a load failed, without the exception: its traceback would keep what was half loaded in memory."""
+    """Reason of a failed load. The exception is not kept, as its traceback would keep a half-loaded model in memory."""
 
     code: ErrorCode
     message: str
     at: float
 
     def again(self, now: float, retry_after: float) -> ServiceError:
-        """Return a new exception that says the same, and when."""
+        """Return a new exception with the same code and message, and the times."""
         elapsed = now - self.at
         remaining = max(0, math.ceil(retry_after - elapsed))
         message = f"{self.message} (Tried {elapsed:.0f} s ago; tried again in {remaining} s.)"
@@ -225,7 +220,7 @@ class _Failed:
 
 @dataclass(slots=True)
 class _Slot(Generic[M]):
-    """What is known of one name. All fields but ``lock`` are guarded by the cache's guard."""
+    """The state of one name. All fields but ``lock`` are guarded by the cache's guard."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Held while the model is loaded or closed, never while it is used."""

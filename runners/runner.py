@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -20,6 +19,7 @@ from runners.contract import Failure, ImageJob, PictureJob, Result, TextJob
 from runners.engine.lanes import working
 from runners.model_cache import ModelCache
 from runners.pictures.shared import shared_pixels
+from runners.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class RunnerLimits:
     """Seconds without use after which a model is unloaded; 0: never."""
     retry_after: float
     """Seconds after which a model that could not be loaded is tried again."""
-    turns: threading.Semaphore
+    turns: Turns
     """Shared by the runners of a process: how many of their batches may compute at the same time."""
 
 

@@ -1,6 +1,4 @@
-"""Inference engines behind one ``Session`` protocol. Device, engine, precision, threads and memory options live here
-and nowhere else.
-"""
+"""Inference engines behind one ``Session`` protocol, and all options of device, precision, threads and memory."""
 
 from __future__ import annotations
 
@@ -38,21 +36,19 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 Exactness = Literal["as planned", "start", "all"]
-"""What of a graph is computed in fp32 at least: nothing in particular, its first convolutions, or all."""
+"""Part of a graph that is computed in fp32 whatever the plan's precision: none, its first convolutions, or all."""
 
 QUANTIZED = "model.int8.xml"
 """The int8 twin of a ``model.onnx``, beside it; ``python -m tools.quantize`` makes it."""
 
 
 class DeviceUnusable(Exception):
-    """What DEVICE, ENGINE or PRECISION names cannot be used on this machine. The service must not start."""
+    """DEVICE, ENGINE or PRECISION names something that cannot be used on this machine. The service must not start."""
 
 
 @dataclass(frozen=True, slots=True)
 class EnginePlan:
-    """Which engine a process uses, and with what. As it stands by default: ONNX Runtime in fp32, the reference of all
-    others.
-    """
+    """The engine of a process and its options. The defaults are ONNX Runtime in fp32, the reference of all others."""
 
     device: Literal["cpu", "cuda", "openvino"]
     """``openvino``: OpenVINO, on an Intel GPU if there is one, else on the CPU."""
@@ -65,14 +61,14 @@ class EnginePlan:
     """On the CPU. ``auto`` is decided when the first model is loaded: looking costs an import of 25 MB."""
     precision: Literal["auto"] | Precision = "fp32"
     compiled: Path | None = None
-    """Folder for models as the engine compiled them; None keeps none."""
+    """Folder for compiled models; None keeps none."""
 
 
 def plan_engine(settings: Settings, *, position: int = 0) -> EnginePlan:
     """Return the engine that the settings ask for.
 
-    ``position``: number of the runner process; GPUs are dealt out in turn. Raises ``DeviceUnusable`` if ``DEVICE``
-    names a device that does not work here: the CPU never takes its place silently.
+    ``position``: number of the runner process; GPUs are assigned in turn. Raises ``DeviceUnusable`` where ``DEVICE``
+    names a device that does not work here; it never falls back to the CPU silently.
     """
     threads, inter_op = settings.intra_op_threads or available_cores(), settings.inter_op_threads
     on_cpu = EnginePlan(
@@ -104,7 +100,7 @@ def plan_engine(settings: Settings, *, position: int = 0) -> EnginePlan:
 def check_engine(plan: EnginePlan) -> Choice | None:
     """Return what ``auto`` comes to on this machine; None on a GPU.
 
-    Raises ``DeviceUnusable`` if what is asked for cannot be had.
+    Raises ``DeviceUnusable`` where the engine or precision asked for cannot be used.
     """
     if plan.device != "cpu":
         return None
@@ -157,15 +153,14 @@ def _require_openvino() -> None:
 def open_session(
     path: Path, plan: EnginePlan, *, exact: Exactness = "as planned", laned: bool = False, best_class: bool = False
 ) -> Session:
-    """Load the graph at ``path``. Raises ``ModelUnavailable`` if the file is no graph that the engine can run.
+    """Load the graph at ``path``.
 
-    ``laned``: a small graph, which gets one thread where several batches are in work (``runners.engine.lanes``).
+    ``laned``: a small graph, which gets one thread where several batches run (``runners.engine.lanes``).
+    ``best_class``: reduce the graph's one output (..., classes) to the value and number of the best class
+    (``BestClassSession``). ``exact``: the part of the graph that is computed in fp32, whatever the plan says.
 
-    ``best_class``: reduce the graph's one output (..., classes) to the best class's value and number
-    (``BestClassSession``).
-
-    ``exact``: what of the graph does not bear less than fp32, whatever the plan says. Where the plan leaves the engine
-    open and OpenVINO cannot load the graph, ONNX Runtime does; the log says so.
+    Where the plan leaves the engine open and OpenVINO cannot load the graph, ONNX Runtime does; the log says so.
+    Raises ``ModelUnavailable`` if the file is no graph that the engine can run.
     """
     choice = _fitting(_choice(plan), path, exact, plan.compiled)
     if laned and choice.engine == "openvino" and plan.device == "cpu" and plan.threads > 1:
@@ -220,7 +215,7 @@ def _open_or_unavailable(
 
 
 def _open(path: Path, plan: EnginePlan, choice: Choice, exact: Exactness, best_class: bool) -> tuple[Session, str]:
-    """Open a session; return it, and how it came about, as the end of a sentence."""
+    """Open the session; return it and how it was loaded, as the end of a sentence."""
     if choice.engine == "openvino":
         from runners.engine.openvino import OpenVinoSession
 
@@ -244,7 +239,7 @@ def _open(path: Path, plan: EnginePlan, choice: Choice, exact: Exactness, best_c
 
 
 def _fitting(choice: Choice, path: Path, exact: Exactness, kept: Path | None) -> Choice:
-    """Return the choice for one model: fp32 if it bears nothing less, bf16 if there is no int8 of it."""
+    """Return the choice for one model: fp32 where it must be exact, ``auto``'s where there is no int8 file of it."""
     if choice.precision == "fp32":
         return choice
     if exact == "all":

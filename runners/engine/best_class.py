@@ -1,4 +1,4 @@
-"""Graphs that tell classes apart, reduced to the best class: its value and its number, in place of a value for each.
+"""Sessions of classifying graphs that return only the value and number of the best class.
 
 PP-OCR's recogniser knows 18,710 characters: its whole answer to four short lines is 12 MB, of which 1 kB is used.
 """
@@ -14,32 +14,31 @@ from numpy.typing import NDArray
 from runners.engine.session import Session, TensorSpec
 
 CLASSES = "classes"
-"""Name under which a reduced session's metadata says how many classes there were, where the graph has a fixed
-number.
-"""
+"""Key of a reduced session's metadata: the number of classes, where the graph has a fixed one."""
 VALUE, CLASS = "best value", "best class"
 """Names of a reduced session's outputs."""
 
 
 def reduced_metadata(metadata: Mapping[str, str], classes: int | None) -> dict[str, str]:
-    """``metadata`` of the graph, with the number of its classes."""
+    """Return ``metadata`` of the graph with the number of its classes added."""
     return {**metadata, **({CLASSES: str(classes)} if classes is not None else {})}
 
 
 def no_best_class(outputs: int) -> ValueError:
-    """Return the error of a graph with ``outputs`` outputs that cannot be reduced."""
+    """Return the error for a graph with ``outputs`` outputs that cannot be reduced."""
     return ValueError(
         f"The graph has {outputs} outputs; to find its best class it must have one, with an axis of classes."
     )
 
 
 class BestClassSession:
-    """A session whose one output (..., classes) is reduced to ``VALUE``, of its dtype, and ``CLASS``, int32, both
-    (...).
+    """A session whose one output (..., classes) is reduced to ``VALUE``, of its dtype, and ``CLASS``, int32.
+
+    Both have the shape (...).
     """
 
     def __init__(self, whole: Session) -> None:
-        """Take over ``whole``. Raises ``ValueError`` if it has several outputs or no axis of classes."""
+        """Take over ``whole``. Raises ``ValueError`` where it has several outputs or no axis of classes."""
         if len(whole.outputs) != 1 or not whole.outputs[0].shape:
             raise no_best_class(len(whole.outputs))
         (answer,) = whole.outputs

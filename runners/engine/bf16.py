@@ -1,8 +1,8 @@
-"""Whether bf16 is faster than fp32 on this machine: measured, since what a CPU says of itself does not tell.
+"""Measurement of how much faster than fp32 this machine computes in bf16. CPU flags do not tell.
 
-AVX512-BF16 doubles what an AMD Zen 4 multiplies in fp32. Intel's Xeons since Sapphire Rapids have the same
-instructions, at half the speed of fp32: theirs are meant to be computed by AMX, which many virtual machines do not
-show. Seen on one of those, CLIP's ViT-B-16 took 442 ms a picture in bf16 and 270 in fp32.
+AVX512-BF16 doubles the speed of an AMD Zen 4. Intel's Xeons since Sapphire Rapids have the same instructions at half
+the speed of fp32: they are fast in bf16 with AMX, which many virtual machines hide. On one of those, CLIP's ViT-B-16
+took 442 ms a picture in bf16 and 270 in fp32.
 """
 
 from __future__ import annotations
@@ -31,18 +31,15 @@ from runners.engine.openvino_core import core, cpu_facts
 log = logging.getLogger(__name__)
 
 _ROWS, _WIDTH, _LAYERS = 200, 768, 2
-"""Of the multiplications that are timed: those of a transformer as wide as ViT-B over one picture. 0.5 GFLOP, 2 to 5
-ms.
-"""
+"""Size of the timed multiplications: a transformer as wide as ViT-B over one picture; 0.5 GFLOP, 2 to 5 ms."""
 _TURNS = 5
 
 
 def bf16_speedup(folder: Path | None) -> float:
-    """How many times as fast as in fp32 this machine multiplies in bf16, on one thread; 0 where OpenVINO does not offer
-    it.
+    """Return how many times as fast as in fp32 one thread multiplies in bf16; 0 where OpenVINO does not offer it.
 
-    Measured once, in a quarter of a second; kept in ``folder`` (None: nowhere) for as long as CPU and OpenVINO stay the
-    same.
+    It is measured once, in a quarter of a second, and kept in ``folder`` (None: nowhere) for as long as CPU and
+    OpenVINO stay the same.
     """
     if "BF16" not in cpu_facts()["computes"].split(","):
         return 0.0
@@ -67,7 +64,7 @@ def _file_name() -> str:
 
 
 def _keep(path: Path, content: dict[str, Any]) -> None:
-    """Write ``content`` whole or not at all. Where it cannot be written it is measured again next time."""
+    """Write ``content`` atomically. Where it cannot be written, the next process measures again."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
@@ -80,7 +77,7 @@ def _keep(path: Path, content: dict[str, Any]) -> None:
 
 
 def _measured() -> float:
-    """Best of a few turns each, in turns; of the calling thread's CPU time, which other processes hardly change."""
+    """Measure the speed-up as the ratio of the shortest CPU times, which other processes hardly change."""
     numbers = np.random.default_rng(0)
     value = given = ops.parameter([_ROWS, _WIDTH], np.float32)
     for _ in range(_LAYERS):

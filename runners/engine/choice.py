@@ -1,10 +1,9 @@
-"""Which engine computes a model, and in which precision: what the settings ask for, held against what this machine has.
+"""Choice of engine and precision, from the settings and from what this machine offers.
 
-Measured on 2 cores of an AMD EPYC with AVX512-BF16, CPU time a picture (docs/performance.md): OpenVINO needs less than
-ONNX Runtime for every model here already in fp32 (CLIP image 0.84, OCR detection 0.63, face vectors 0.54 of it), and in
-bf16 less than half (0.41, 0.34, 0.21). So ``auto`` is OpenVINO wherever it can be imported on x86-64, in bf16 where
-that was measured to be faster on the machine itself (``runners.engine.bf16``). On other processors nothing was
-measured: ONNX Runtime.
+Measured on 2 cores of an AMD EPYC with AVX512-BF16, in CPU time a picture (docs/performance.md), OpenVINO takes less
+than ONNX Runtime for every model, in fp32 (CLIP image 0.84, OCR detection 0.63, face vectors 0.54 of it) and more so in
+bf16 (0.41, 0.34, 0.21). So ``auto`` is OpenVINO wherever it can be imported on x86-64, in bf16 where that is measured
+to be faster on the machine itself (``runners.engine.bf16``). Other processors were not measured: ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ EngineName = Literal["onnxruntime", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]
 
 WORTH_IT = 1.15
-"""Times as fast as fp32 from which on bf16 is worth what it leaves out: it keeps three digits."""
+"""Speed-up from which on bf16 is chosen, although it keeps only three digits."""
 _X86 = ("x86_64", "amd64", "AMD64")
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """An engine, what it computes in, and why, as the end of a sentence."""
+    """An engine, a precision, and why they were chosen, as the end of a sentence."""
 
     engine: EngineName
     precision: Precision
@@ -33,17 +32,16 @@ class Choice:
 
 
 class EngineUnusable(Exception):
-    """What ENGINE or PRECISION asks for cannot be had on this machine; the message says what can."""
+    """ENGINE or PRECISION asks for something that this machine cannot do; the message says what it can."""
 
 
 def choose(
     engine: Literal["auto"] | EngineName, precision: Literal["auto"] | Precision, *, kept: Path | None = None
 ) -> Choice:
-    """Return the engine and the precision of models on this machine's CPU.
+    """Choose engine and precision of models on this machine's CPU. Imports OpenVINO unless ``engine`` excludes it.
 
-    Imports OpenVINO unless ``engine`` rules it out. ``kept``: the folder for what is measured to choose by; None keeps
-    nothing. Raises ``EngineUnusable`` if the two contradict each other, or OpenVINO is asked for and cannot be
-    imported.
+    ``kept``: folder for the measurement that decides; None keeps nothing. Raises ``EngineUnusable`` where engine and
+    precision contradict each other, or OpenVINO is asked for and cannot be imported.
     """
     if engine == "onnxruntime":
         if precision not in ("auto", "fp32"):
@@ -80,7 +78,7 @@ def _in_words(speedup: float) -> str:
 
 
 def bf16_speedup(kept: Path | None) -> float:
-    """``runners.engine.bf16.bf16_speedup``, imported only when it is asked for."""
+    """Call ``runners.engine.bf16.bf16_speedup``, which is imported only now."""
     from runners.engine import bf16
 
     return bf16.bf16_speedup(kept)
@@ -88,9 +86,9 @@ def bf16_speedup(kept: Path | None) -> float:
 
 @lru_cache(maxsize=1)
 def openvino_problem() -> str | None:
-    """Why OpenVINO cannot be used in this process; None where it can."""
+    """Return why OpenVINO cannot be used in this process; None where it can."""
     try:
         from runners.engine.openvino_core import is_usable
-    except (ImportError, OSError) as error:  # OSError: a library of it that does not load
+    except (ImportError, OSError) as error:  # OSError: one of its libraries does not load
         return " ".join(str(error).split())
     return None if is_usable() else "it finds no device"

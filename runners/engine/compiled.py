@@ -1,8 +1,8 @@
-"""Compiled models on disk: what an engine made of a model file, so that the next start need not make it again.
+"""Cache of compiled models on disk, so that the next start need not compile again.
 
 One file per entry, ``<key>.blob``: a line of JSON (``Entry``), padding, then the engine's own bytes, which are mapped
-and not read. An entry gets its name only when it is whole. Nothing in here is needed: whatever is missing, damaged or
-of another version is made anew.
+and not read. An entry gets its name only when it is complete. The cache may be deleted at any time: whatever is
+missing, damaged or of another version is compiled again.
 """
 
 from __future__ import annotations
@@ -24,59 +24,53 @@ log = logging.getLogger(__name__)
 
 _SUFFIX = ".blob"
 _PAGE = 1 << 16
-"""Bytes: a multiple of every system's page size. The engine's part begins at a multiple of it, so that its weights stay
+"""Bytes: a multiple of every system's page size. The engine's part begins at a multiple of it, which keeps its weights
 aligned.
 """
 _UNUSED_DAYS = 30.0
 _ROOM = 8 * 2**30
-"""Bytes that all entries may have together; the one that was used least recently goes first."""
+"""Bytes of all entries together, at most; those used least recently are removed first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What an entry was made of."""
+    """What an entry was compiled from."""
 
     source: str
     """The model file."""
     facts: Mapping[str, str]
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """The graph's own, which an engine's bytes do not keep."""
+    """Metadata of the graph, which the engine's bytes do not keep."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """An entry in memory: pages are read from the file when they are touched, and may be dropped and read again."""
+    """An entry mapped into memory: pages are read from the file when they are used, and may be dropped."""
 
     entry: Entry
     mapping: mmap.mmap
     start: int
 
     def drop_pages(self) -> None:
-        """Let go of the pages in memory. Who touches one again gets it from the file."""
+        """Release the pages in memory. They are read from the file again when they are used."""
         if hasattr(mmap, "MADV_DONTNEED"):
             self.mapping.madvise(mmap.MADV_DONTNEED)
 
 
 class CompiledModels:
-    """The entries of one folder. Any number of processes may use it at once; none of them is made to wait, or fails for
-    its sake.
-    """
+    """The cache in one folder. Any number of processes may use it at once; none waits or fails because of it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def open(self, source: Path, facts: Mapping[str, str]) -> Mapped | None:
-        """Open the entry made of ``source`` as it is now, under the same ``facts``.
-
-        None if there is none that can be read.
-        """
+        """Open the entry compiled from ``source`` as it is now under the same ``facts``; None where there is none."""
         path = self._path(source, facts)
         try:
             with path.open("rb") as file:
                 header = file.readline()
                 entry = Entry(**json.loads(header))
-                # A private mapping: numpy and OpenVINO want one that could be written to, and nothing of it reaches the
-                # file.
+                # A private mapping: numpy and OpenVINO want a writable one, and nothing written reaches the file.
                 mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
             if len(mapping) <= _padded(header) or entry.facts != dict(facts):
                 return None
@@ -93,8 +87,9 @@ class CompiledModels:
         metadata: Mapping[str, str],
         write: Callable[[io.BufferedIOBase], None],
     ) -> bool:
-        """Make an entry of what ``write`` writes. False, and a line in the log, where the folder cannot be written
-        to.
+        """Add an entry with what ``write`` writes.
+
+        Returns False, after a line in the log, where the folder cannot be written to.
         """
         header = json.dumps(asdict(Entry(str(source), dict(facts), dict(metadata)))).encode() + b"\n"
         path, temporary = self._path(source, facts), None
@@ -116,7 +111,7 @@ class CompiledModels:
         return True
 
     def remove(self, source: Path, facts: Mapping[str, str]) -> None:
-        """Forget an entry that turned out to be of no use."""
+        """Remove an entry that could not be used."""
         with contextlib.suppress(OSError):
             self._path(source, facts).unlink(missing_ok=True)
 
@@ -126,7 +121,7 @@ class CompiledModels:
         )
 
     def _tidy(self, *, keep: Path) -> None:
-        """Remove entries that nobody used for long, what broke off, and the least recently used beyond ``_ROOM``."""
+        """Remove entries not used for ``_UNUSED_DAYS``, partial files, and the least recently used beyond ``_ROOM``."""
         room, now = _ROOM, time.time()
         for path, size, used in sorted(self._files(), key=lambda file: (file[0] != keep, -file[2])):
             room -= size
@@ -147,9 +142,9 @@ def _padded(header: bytes) -> int:
 
 
 def _identity(source: Path) -> list[object]:
-    """Return what changes when a model changes: path, size and time of its file.
+    """Return what changes when a model changes: path, size and time of its file and of its files of weights.
 
-    Those of files that hold its weights (``model.onnx.data``) count too.
+    Weights may lie beside it, as ``model.onnx.data``.
     """
     parts = sorted(
         path for path in source.parent.iterdir() if path == source or path.name.startswith(source.stem + ".")

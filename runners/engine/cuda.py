@@ -1,6 +1,4 @@
-"""Whether this machine computes with CUDA, found out without loading ONNX Runtime where it cannot: that is 20 MB in
-every process.
-"""
+"""Detection of CUDA, without loading ONNX Runtime (20 MB in every process) where its build has no CUDA."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ import numpy as np
 
 
 def cuda_is_usable() -> bool:
-    """Whether this build of ONNX Runtime has CUDA and a device answers."""
+    """Return whether this build of ONNX Runtime has CUDA and a device answers."""
     if not _has_cuda_build():
         return False
     import onnxruntime as ort
@@ -26,9 +24,7 @@ def cuda_is_usable() -> bool:
 
 
 def _has_cuda_build() -> bool:
-    """Whether the installed package holds ONNX Runtime's library for CUDA (libonnxruntime_providers_cuda.so or the
-    like).
-    """
+    """Return whether the installed package has ONNX Runtime's library for CUDA (libonnxruntime_providers_cuda.so)."""
     spec = importlib.util.find_spec("onnxruntime")
     if spec is None or spec.origin is None:
         return False

@@ -31,7 +31,7 @@ _setting_pool = threading.Lock()
 
 
 def _share_threads(threads: int, inter_op_threads: int) -> None:
-    """One thread pool for all sessions of this process: sessions with a pool each would fight over the cores.
+    """Give all sessions of this process one thread pool, as pools of their own would compete for the cores.
 
     The first call decides; ONNX Runtime refuses another once a session exists.
     """

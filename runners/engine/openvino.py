@@ -1,22 +1,20 @@
 """``Session`` over OpenVINO, on the CPU or an Intel GPU.
 
-Memory, of CN-CLIP ViT-B-16's image half in bf16 (172 MB of weights): 701 MB as OpenVINO loads it from ONNX, 225 MB
-here. What OpenVINO packs for the CPU is needed; the copy that it packs from is a file (``compiled``) whose pages are
-let go of once packed.
+Memory of CN-CLIP ViT-B-16's image half in bf16 (172 MB of weights): 701 MB as OpenVINO loads it from ONNX, 225 MB
+here. The weights that OpenVINO packs for the CPU are needed; those that it packs from are a mapped file
+(``runners.engine.compiled``), whose pages are released once packed.
 """
 
 from __future__ import annotations
 
 import io
 import logging
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +28,7 @@ from runners.engine.best_class import reduced_metadata
 from runners.engine.bf16 import bf16_speedup
 from runners.engine.choice import WORTH_IT, Precision
 from runners.engine.compiled import CompiledModels, Mapped
+from runners.engine.half_weights import with_half_weights
 from runners.engine.idle import register
 from runners.engine.openvino_core import core, cpu_capabilities, cpu_facts, has_gpu
 from runners.engine.rewriting import REWRITING, end_with_best_class, rewrite
@@ -38,21 +37,17 @@ from runners.engine.session import TensorSpec
 log = logging.getLogger(__name__)
 
 _PREPARED_SHAPES = "64"
-"""Prepared operations that OpenVINO keeps per model; of its own 5000, OCR with 73 shapes took 498 MB, with 64 some
-350.
+"""Prepared operations that OpenVINO keeps per model. OCR with 73 shapes took 498 MB with OpenVINO's own 5000, 350 MB
+with 64.
 """
 _QUICK_TO_IMPORT = 64 * 2**20
-"""Bytes of a compiled model that is not kept open at rest: importing takes 40 to 90 ms for each of OCR's and faces'
-graphs.
-"""
-_EXACT_START = 5
-"""Convolutions in fp32 at the start of a graph that wants it. MobileFaceNet on 85 faces: least cosine to fp32 0.9997,
-without it 0.9987.
+"""Bytes of a compiled model up to which it is closed when idle: importing each of OCR's and faces' graphs takes 40 to
+90 ms.
 """
 
 
 class OpenVinoSession:
-    """A graph in OpenVINO. Thread-safe: calls take turns, as OpenVINO's one stream would make them do anyway."""
+    """A graph in OpenVINO. Thread-safe: calls run one after another, as they would in OpenVINO's one stream anyway."""
 
     def __init__(
         self,
@@ -65,12 +60,11 @@ class OpenVinoSession:
         compiled: CompiledModels | None = None,
         gpu: bool = False,
     ) -> None:
-        """Load ``path``, an ONNX file or OpenVINO's own ``.xml``. ``compiled``: where to keep what is made of it.
+        """Load ``path``, an ONNX file or OpenVINO's own ``.xml``. ``compiled``: the cache of compiled models.
 
-        ``precision``: of the CPU's multiplications; int8 is a matter of the file, and what is not int8 in it is
-        computed in bf16 where that is faster. ``exact_start``: under bf16, compute the first convolutions in fp32.
-        ``best_class``: answer as ``BestClassSession`` would, reduced in the graph. ``gpu``: on an Intel GPU if there is
-        one, in fp32.
+        ``precision``: of the CPU's multiplications; int8 needs a quantized file, whose other parts are computed in bf16
+        where that is faster. ``exact_start``: under bf16, compute the first convolutions in fp32. ``best_class``:
+        return what ``BestClassSession`` does, reduced in the graph. ``gpu``: use an Intel GPU if there is one, in fp32.
         """
         self._device = "GPU" if gpu and has_gpu() else "CPU"
         bf16 = self._device == "CPU" and _computes_in_bf16(precision, compiled)
@@ -94,25 +88,26 @@ class OpenVinoSession:
             result = self._request.infer(dict(feeds), share_inputs=True, share_outputs=False)
             answers = [np.asarray(result[index]) for index in range(len(self.outputs))]
             self._last_run, self._is_trimmed = time.monotonic(), False
-            self._let_go_of_pages(feeds)
+            self._release_pages(feeds)
             return answers
 
     def _open(self) -> ov.CompiledModel:
-        """Return the graph; import it again from its mapped file if it was closed to rest."""
+        """Return the graph, imported again from its mapped file if it was closed while idle."""
         if self._compiled is None:
             if self._mapped is None:
                 raise RuntimeError("The session is closed.")
             self._compiled = _import(self._mapped, self._config)
         return self._compiled
 
-    def _let_go_of_pages(self, feeds: Mapping[str, NDArray[Any]]) -> None:
-        """Weights are packed when a shape is first met; their pages in the file are of no use after that."""
+    def _release_pages(self, feeds: Mapping[str, NDArray[Any]]) -> None:
+        """Release the pages of the mapped file after each new shape, for which weights were packed from them."""
         shapes = tuple(array.shape for array in feeds.values())
         if self._mapped is not None and shapes not in self._shapes and len(self._shapes) < 64:
             self._shapes.add(shapes)
             self._mapped.drop_pages()
 
     def trim(self, idle_for: float) -> bool:
+        """Release memory as ``runners.engine.idle.Trimmable`` says: close a small graph, shrink a large one."""
         if not self._turn.acquire(blocking=False):
             return False
         try:
@@ -120,8 +115,7 @@ class OpenVinoSession:
                 return False
             self._request = None  # it holds the last call's arrays
             if self._mapped is not None and len(self._mapped.mapping) <= _QUICK_TO_IMPORT:
-                # What was prepared for the shapes that it met goes with it; OpenVINO has no other way to give that
-                # back.
+                # OpenVINO has no other way to release what it prepared for each shape.
                 self._compiled = None
                 self._shapes.clear()
             else:
@@ -161,10 +155,10 @@ class OpenVinoSession:
         if precision != "int8":
             rewrite(model)
         if precision == "bf16":
-            model = _halved(model, exact_start=exact_start)
+            model = with_half_weights(model, exact_start=exact_start)
         graph = core().compile_model(model, "CPU", self._config)
         if folder is not None and folder.write(path, facts, metadata, lambda file: _export(graph, file)):
-            # What was just written is mapped, as at any later start; what it was made from can go.
+            # Use the mapped file, as any later start does, and free what it was made from.
             graph = self._from_disk(path, facts, folder) or graph
         return graph, metadata
 
@@ -210,9 +204,9 @@ def _config(device: str, bf16: bool, threads: int) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _bounded_shapes() -> Mapping[str, str]:
-    """Return the option that bounds prepared operations, if this release of OpenVINO still knows it.
+    """Return the option that bounds prepared operations; nothing where this release of OpenVINO does not know it.
 
-    It is not among the options that OpenVINO promises.
+    It is not among the documented options.
     """
     option = {"CPU_RUNTIME_CACHE_CAPACITY": _PREPARED_SHAPES}
     try:
@@ -226,46 +220,10 @@ def _bounded_shapes() -> Mapping[str, str]:
     return option
 
 
-def _halved(model: ov.Model, *, exact_start: bool) -> ov.Model:
-    """Return the model with its weights in fp16: half the file, and no second copy when packed.
+class _Appended(io.BytesIO):
+    """The rest of an open file, from its position on, as the BytesIO that OpenVINO's export insists on.
 
-    fp16 keeps three bits more than bf16 will. Two casts, from fp32 to fp16 and on to bf16, differ from one by half a
-    unit in bf16's last place at the very most.
-    """
-    try:
-        with tempfile.TemporaryDirectory(prefix="immich-bento-") as folder:
-            path = Path(folder, "model.xml")
-            ov.save_model(model, str(path), compress_to_fp16=True)
-            if exact_start:
-                _mark_exact(path)
-            return core().read_model(str(path))  # maps the weights: they stay readable when the folder is gone
-    except (OSError, RuntimeError) as error:
-        log.info("Weights stay in fp32 in memory: %s", " ".join(str(error).split())[:200])
-        return model
-
-
-def _mark_exact(path: Path) -> None:
-    """Have the first convolutions of the ``.xml`` at ``path`` computed in fp32 whatever the rest is in.
-
-    The attribute is OpenVINO's own (``DisableFP16Compression``, written "precise"); a release that does not know it
-    ignores it.
-    """
-    document = ElementTree.parse(path)  # noqa: S314 - written by OpenVINO a moment ago
-    convolutions = [
-        layer for layer in document.iter("layer") if layer.get("type") in ("Convolution", "GroupConvolution")
-    ]
-    for layer in convolutions[:_EXACT_START]:
-        info = layer.find("rt_info")
-        if info is None:
-            info = ElementTree.Element("rt_info")
-            layer.insert(0 if layer.find("data") is None else 1, info)
-        ElementTree.SubElement(info, "attribute", {"name": "precise", "version": "0"})
-    document.write(path)
-
-
-class _FromHere(io.BytesIO):
-    """What is left of an open file, for OpenVINO to write to: it insists on a BytesIO, which would hold the whole model
-    in memory.
+    A real BytesIO would hold the whole model in memory.
     """
 
     def __init__(self, file: io.BufferedIOBase) -> None:
@@ -287,7 +245,7 @@ class _FromHere(io.BytesIO):
 
 def _export(graph: ov.CompiledModel, file: io.BufferedIOBase) -> None:
     start = file.tell()
-    graph.export_model(_FromHere(file))
+    graph.export_model(_Appended(file))
     if file.seek(0, io.SEEK_END) == start:
         raise OSError("OpenVINO wrote nothing")
 

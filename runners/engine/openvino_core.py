@@ -1,4 +1,4 @@
-"""OpenVINO itself, one for the process, and what it says of this machine."""
+"""The process's one ``ov.Core``, and what it says of this machine."""
 
 from __future__ import annotations
 
@@ -24,16 +24,13 @@ def core() -> ov.Core:
 
 
 def is_usable() -> bool:
-    """Whether OpenVINO can compute on this machine, on the CPU or on an Intel GPU."""
+    """Return whether OpenVINO can compute on this machine, on the CPU or on an Intel GPU."""
     return bool(cpu_capabilities()) or has_gpu()
 
 
 @lru_cache(maxsize=1)
 def cpu_capabilities() -> tuple[str, ...]:
-    """Return what the CPU computes in, in OpenVINO's words: FP32, BF16, INT8 and others.
-
-    Empty if OpenVINO does not know the CPU.
-    """
+    """Return OpenVINO's names for what the CPU computes in: FP32, BF16, INT8, …; empty if it does not know the CPU."""
     try:
         return tuple(core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
     except RuntimeError:
@@ -42,16 +39,15 @@ def cpu_capabilities() -> tuple[str, ...]:
 
 @lru_cache(maxsize=1)
 def has_gpu() -> bool:
-    """Whether there is an Intel GPU. Asked only where a GPU is wanted: the answer loads the plugins of every kind of
-    device, 20 MB.
-    """
+    """Return whether there is an Intel GPU. Loads the plugins of all devices, 20 MB: call it only if needed."""
     return "GPU" in core().available_devices
 
 
 @lru_cache(maxsize=1)
 def cpu_facts() -> Mapping[str, str]:
-    """All of this machine and this OpenVINO that decides what becomes of a model, and how fast it is. The CPU must be
-    usable.
+    """Return what decides how a model is compiled and how fast it is: OpenVINO's version, the CPU and its flags.
+
+    The CPU must be usable.
     """
     return {
         "openvino": ov.get_version(),
@@ -62,10 +58,7 @@ def cpu_facts() -> Mapping[str, str]:
 
 
 def _cpu_features() -> str:
-    """Return a digest of the CPU's flags.
-
-    Virtual machines have names that say nothing, and show more or less of the CPU below.
-    """
+    """Return a digest of the CPU's flags, as the name of a virtual machine's CPU does not tell its features."""
     with contextlib.suppress(OSError):
         for line in _CPUINFO.read_text().splitlines():
             if line.startswith("flags"):

@@ -1,7 +1,6 @@
-"""Graphs rewritten before OpenVINO compiles them: the same numbers up to rounding, in operations that it computes fast.
+"""Rewriting of graphs before OpenVINO compiles them: the same numbers up to rounding, in faster operations.
 
-What is rewritten was found in profiles of PP-OCRv6's detector, which takes 0.85 of the time afterwards
-(docs/performance.md).
+The patterns come from profiles of PP-OCRv6's detector, which takes 0.85 of the time afterwards (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from runners.contract import Float32
 from runners.engine.best_class import CLASS, VALUE, no_best_class
 
 REWRITING = "1"
-"""Which rewriting this is, for what is kept of rewritten graphs. Count it up whenever ``rewrite`` makes something else
-of a graph.
+"""Version of the rewriting, part of the key of compiled models. Increase it whenever the result of ``rewrite``
+changes.
 """
 _MOST_CHANNELS = 4
-"""Channels that a second transposed convolution may make to be computed in the grain of the first: it costs the square
-of its scale.
+"""Output channels up to which a second transposed convolution is computed at the resolution of the first's input, which
+costs the square of its scale.
 """
 
 Node: TypeAlias = Any
@@ -36,8 +35,9 @@ Node: TypeAlias = Any
 
 
 def rewrite(model: ov.Model) -> int:
-    """Rewrite the fp32 parts of ``model`` in place; returns how many places were. Inputs and outputs keep names, shapes
-    and order.
+    """Rewrite the fp32 parts of ``model`` in place and return the number of places.
+
+    Inputs and outputs keep names, shapes and order.
     """
     _without_identities(model)
     folding = Manager()
@@ -54,7 +54,7 @@ def rewrite(model: ov.Model) -> int:
 
 
 def end_with_best_class(model: ov.Model) -> ov.Model:
-    """``model`` with its one output (..., classes) reduced as by ``BestClassSession``, which says what comes out.
+    """Return ``model`` with its one output (..., classes) reduced to the outputs of ``BestClassSession``.
 
     Raises ``ValueError`` where it has several outputs or no axis of classes.
     """
@@ -74,7 +74,7 @@ def end_with_best_class(model: ov.Model) -> ov.Model:
 
 
 def _without_identities(model: ov.Model) -> None:
-    """PaddlePaddle's exporter strews them everywhere, and patterns would have to look through them."""
+    """Remove identities, which PaddlePaddle's exporter adds everywhere and which would hide patterns."""
     for node in model.get_ordered_ops():
         if node.get_type_name() == "Identity" and not any(
             user.get_node().get_type_name() == "Result" for user in node.output(0).get_target_inputs()
@@ -83,8 +83,9 @@ def _without_identities(model: ov.Model) -> None:
 
 
 def _gate(node: Node) -> bool:
-    """``x + x * s`` with one s a channel, a gate with a shortcut: ``x * (s + 1)``, one pass over the large x instead of
-    two.
+    """Rewrite ``x + x * s``, with one s a channel, to ``x * (s + 1)``: one pass over the large x instead of two.
+
+    Returns whether ``node``, an addition, was such a gate with a shortcut.
     """
     for place in (0, 1):
         whole, gated = node.input_value(place), node.input_value(1 - place)
@@ -113,9 +114,9 @@ def _is_per_channel(shape: Any) -> bool:
 
 
 def _is_upsampling(node: Node) -> bool:
-    """Return whether ``node`` is a transposed convolution whose kernel just fills its stride.
+    """Return whether ``node`` is a transposed convolution whose kernel equals its stride.
 
-    Then each input pixel makes a block of pixels of its own.
+    Each input pixel then makes a block of output pixels of its own.
     """
     if node.get_type_name() != "ConvolutionBackpropData" or node.get_input_size() != 2 or not _is_fp32(node):
         return False
@@ -139,11 +140,10 @@ def _pads(node: Node) -> bool:
 
 
 def _upsample(first: Node) -> list[Node]:
-    """Compute ``first`` and what follows it pixel by pixel at its input's size, and lay the blocks out at the end. What
-    it stood for.
+    """Replace ``first`` and the pixelwise operations after it by ones at its input's size; return the replaced nodes.
 
-    A block of b x b pixels is b * b groups of channels, row by row. A convolution over such channels is one of 1 x 1
-    pixels whose weights are zero between groups.
+    Blocks of pixels are laid out at the end. A block of b x b pixels is b * b groups of channels, row by row. A
+    convolution over such channels is one of 1 x 1 pixels whose weights are zero between groups.
     """
     replaced: list[Node] = []
     value, block = first.input_value(0), 1
@@ -161,9 +161,7 @@ def _upsample(first: Node) -> list[Node]:
 
 
 def _pixelwise(first: Node) -> Iterator[Node]:
-    """``first`` and the operations after it, one after the other, that may as well be computed before its pixels are
-    laid out.
-    """
+    """Yield ``first`` and the operations after it that can be computed before its pixels are laid out."""
     node = first
     while True:
         yield node
@@ -189,7 +187,7 @@ def _is_bias(node: Node) -> bool:
 
 
 def _addend(node: Node) -> Float32:
-    """One number for each channel that comes in."""
+    """Return the addend of each input channel."""
     channels = node.input_value(0).get_partial_shape()[1].get_length()
     return np.broadcast_to(_as_float(node.input_value(1)).reshape(-1), (channels,))
 
@@ -199,10 +197,9 @@ def _weights(node: Node) -> Float32:
 
 
 def _block_weights(weights: Float32, block: int) -> tuple[Float32, int]:
-    """Weights (c, d, k, k) of a transposed convolution, for channels that are blocks of ``block`` x ``block`` pixels;
-    the new block.
+    """Convert weights (c, d, k, k) of a transposed convolution to those for channels that are blocks of pixels.
 
-    Returns (n * n * d, block * block * c, 1, 1) with n = k * block.
+    ``block``: side of a block, in pixels. Returns (n * n * d, block * block * c, 1, 1) with n = k * block, and n.
     """
     before, after, scale, _ = weights.shape
     sparse = np.zeros((block, scale, block, scale, after, block, block, before), np.float32)

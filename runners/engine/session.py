@@ -1,4 +1,4 @@
-"""What every inference engine offers: named arrays in, arrays out."""
+"""The protocol of all inference engines: named arrays in, arrays out."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Session(Protocol):
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """The graph's own key-value metadata (PP-OCR keeps its alphabet there)."""
+        """Return the graph's own key-value metadata (PP-OCR keeps its alphabet there)."""
         ...
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """One array per output, in the order of ``outputs``."""
+        """Compute the graph; return one array per output, in the order of ``outputs``."""
         ...
 
     def close(self) -> None:

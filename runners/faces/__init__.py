@@ -1,8 +1,7 @@
-"""Faces in pictures: where they are (SCRFD) and whose they are (ArcFace). numpy and OpenCV over our own engine
-sessions.
+"""Faces: detection (SCRFD) and recognition (ArcFace), in numpy and OpenCV over our own engine sessions.
 
-insightface itself is not imported: it brings scipy, scikit-image and onnx (118 MB) and a second OpenCV. The tests hold
-this package to its numbers.
+insightface itself is not imported: it brings scipy, scikit-image and onnx (118 MB) and a second OpenCV. Tests compare
+this package's numbers with its.
 """
 
 from __future__ import annotations
@@ -28,20 +27,20 @@ DETECTION_FILE = "detection/model.onnx"
 RECOGNITION_FILE = "recognition/model.onnx"
 
 _MAX_DECODED_PIXELS = 32_000_000
-# Decoded pictures are let go of as soon as their faces are cut out; no new one joins where these many (96 MB) are held.
+# Faces are located, and the pictures freed, once so many pixels (96 MB) are decoded.
 
 
 class FaceModel:
     """One detector and one recogniser. Thread-safe."""
 
     def __init__(self, detector: Detector, recognizer: Recognizer, *, max_pixels: int) -> None:
-        """``max_pixels``: pictures that say they are larger are answered with a ``Failure``."""
+        """Take over both graphs. ``max_pixels``: larger pictures are answered with a ``Failure``."""
         self._detector = detector
         self._recognizer = recognizer
         self._max_pixels = max_pixels
 
     def run(self, jobs: Sequence[ImageJob]) -> list[Faces | Failure]:
-        """One answer per job, in order: its faces by its own ``FaceOptions``, or why its picture could not be read."""
+        """Return one result per job, in order: faces by its own ``FaceOptions``, or a ``Failure`` of its picture."""
         answers: list[_Located | Failure] = []
         waiting: list[_Decoded | Failure] = []
         for job in jobs:
@@ -93,7 +92,7 @@ class FaceModel:
 
 
 def load_faces(files: Mapping[str, Path], open_session: Callable[[Path], Session], *, max_pixels: int) -> FaceModel:
-    """Load the face model whose graphs are ``files``: ``detection/model.onnx`` and ``recognition/model.onnx``.
+    """Load a face model. ``files``: ``detection/model.onnx`` and ``recognition/model.onnx``.
 
     Raises ``ModelUnavailable`` if a file is no graph that the engine runs, or not one of these two kinds.
     """

@@ -1,4 +1,4 @@
-"""Faces cut out of their picture and turned upright, the way ArcFace networks were trained to see them."""
+"""Alignment of faces: cut out of their picture and turned upright, as ArcFace networks were trained."""
 
 from __future__ import annotations
 
@@ -25,13 +25,12 @@ _LONGEST_SIDE = 2**15 - 2
 
 
 def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the similarity (rotation, uniform scale, shift; no reflection) that brings ``source`` closest to
-    ``target``.
+    """Return the similarity (rotation, uniform scale, shift) that brings ``source`` closest to ``target``.
 
     Both are (n, 2) points. Returns the (2, 3) matrix M with ``target ~ M[:, :2] @ source + M[:, 2]`` and the least sum
-    of squared distances. That is what Umeyama (PAMI 1991) solves with an SVD in any dimension; in the plane a
-    similarity is ``w = a z + b`` over complex numbers, which makes it an ordinary linear regression. If all source
-    points coincide, the scale is 0.
+    of squared distances. Umeyama (PAMI 1991) solves this with an SVD in any dimension; in the plane a similarity is
+    ``w = a z + b`` over complex numbers, which makes it an ordinary linear regression. Where all source points
+    coincide, the scale is 0.
     """
     z = np.asarray(source, np.float64) @ (1, 1j)
     w = np.asarray(target, np.float64) @ (1, 1j)
@@ -58,8 +57,9 @@ def aligned_crop(picture: Pixels, landmarks: NDArray[np.floating]) -> Pixels:
 
 
 def _sampled_region(matrix: NDArray[np.float64], *, width: int, height: int) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of the part of a picture that the warp by ``matrix`` looks at, short enough for
-    OpenCV.
+    """Return left, top, right, bottom of the part of a picture that the warp by ``matrix`` reads.
+
+    Its sides are short enough for OpenCV.
     """
     end = CROP_SIZE - 1
     corners = np.array([[0, end, 0, end], [0, 0, end, end], [1, 1, 1, 1]], np.float64)

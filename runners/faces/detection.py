@@ -1,5 +1,4 @@
-"""Faces in a picture with SCRFD (Guo et al., "Sample and Computation Redistribution for Efficient Face Detection",
-2021).
+"""Face detection with SCRFD (Guo et al., "Sample and Computation Redistribution for Efficient Face Detection", 2021).
 
 Own code; numbers agree with insightface 2.1 (``model_zoo/scrfd.py``), whose rounding is followed where it shows.
 """
@@ -23,9 +22,7 @@ MAX_OVERLAP = 0.4
 """Of two boxes whose intersection over union is larger, the one with the lower score is dropped."""
 
 MAX_FACES = 1000
-"""Faces in one picture, the best. More do not fit on the canvas; but below a score of about 0.01 every anchor is a
-"face".
-"""
+"""Faces in one picture, at most; the best are kept. Below a score of about 0.01 every anchor counts as a face."""
 
 _DEFAULT_SIZE = (640, 640)
 _STD = 128.0
@@ -54,9 +51,9 @@ class Detector:
     """SCRFD over one session. Thread-safe."""
 
     def __init__(self, session: Session) -> None:
-        """Take the graph of an SCRFD.
+        """Take over ``session``.
 
-        Raises ``ModelUnavailable`` if it is none with landmarks, which recognition cannot do without.
+        Raises ``ModelUnavailable`` where the graph is no SCRFD with landmarks, which recognition needs.
         """
         outputs = len(session.outputs)
         if outputs in _WITHOUT_LANDMARKS:
@@ -72,11 +69,11 @@ class Detector:
 
     @property
     def batch(self) -> int:
-        """Pictures that are looked at in one call of the graph, at most."""
+        """Return the number of pictures in one call of the graph, at most."""
         return self._graph.batch
 
     def detect(self, pictures: Sequence[Pixels], min_scores: Sequence[float]) -> list[Detections]:
-        """Return the faces of each picture that score at least that picture's own ``min_scores``."""
+        """Return the faces of each picture that score at least that picture's value in ``min_scores``."""
         if not pictures:
             return []
         canvases, scales = zip(*(letterbox(picture, self._graph.size) for picture in pictures), strict=True)
@@ -98,8 +95,10 @@ class Detector:
     def _faces(
         self, scores: Float32, distances: Float32, offsets: Float32, *, min_score: float, scale: float
     ) -> Detections:
-        """One picture's faces, from (anchors,) scores, (anchors, 4) distances to the box's sides, (anchors, 10)
-        offsets.
+        """Decode one picture's faces.
+
+        ``scores``: (anchors,). ``distances``: (anchors, 4), to the sides of the box. ``offsets``: (anchors, 10), to the
+        landmarks. Both are in strides.
         """
         near = np.flatnonzero(scores >= min_score)
         points, strides, shrunk = self._points[near], self._strides[near, np.newaxis], np.float32(scale)
@@ -111,7 +110,7 @@ class Detector:
 
 
 def letterbox(picture: Pixels, size: tuple[int, int]) -> tuple[Pixels, float]:
-    """Scale a picture to fit ``size`` (width, height), in the top left of a black canvas; return both it and the scale.
+    """Scale a picture to fit ``size`` (width, height), in the top left of a black canvas; return canvas and scale.
 
     As in the reference, the side that does not fill the canvas is rounded down, and the scale is that of the height for
     both axes (for a 9000 x 1000 panorama, x is off by 0.15 %). A side never falls below one pixel, where the reference
@@ -129,7 +128,7 @@ def letterbox(picture: Pixels, size: tuple[int, int]) -> tuple[Pixels, float]:
 
 
 def anchors(size: tuple[int, int], strides: Sequence[int], per_point: int) -> tuple[Float32, Float32]:
-    """Where the anchors of a canvas of ``size`` (width, height) lie, in the order of the graph's outputs.
+    """Return the anchors of a canvas of ``size`` (width, height), in the order of the graph's outputs.
 
     Returns (n, 2) float32 x, y in pixels of the canvas, and (n,) float32, the stride of each.
     """
@@ -142,11 +141,11 @@ def anchors(size: tuple[int, int], strides: Sequence[int], per_point: int) -> tu
 
 
 def non_maximum_suppression(boxes: Float32, scores: Float32, max_overlap: float) -> NDArray[np.intp]:
-    """Return the indices of the boxes that stay, best score first (equal scores: in the order given).
+    """Return the indices of the boxes that are kept, best score first (equal scores: in the order given).
 
     ``boxes``: (n, 4) x1, y1, x2, y2 in whole pixels' corners: a box of one pixel has x1 == x2, hence the + 1 (the
-    convention of Fast R-CNN's code, which SCRFD keeps). A box goes if its intersection over union with a better one
-    that stayed is above ``max_overlap``.
+    convention of Fast R-CNN's code, which SCRFD keeps). A box is dropped where its intersection over union with a
+    better one that was kept is above ``max_overlap``.
     """
     order = np.argsort(-scores, kind="stable")
     left, top, right, bottom = boxes[order].T

@@ -1,4 +1,4 @@
-"""A graph that takes pictures of one size, and as many of them in one call as it can be trusted with."""
+"""A graph that takes pictures of one size, several in one call where it answers them as it would singly."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ _PROBE_SIDE = 64  # the least size with an anchor on every level up to stride 32
 
 
 class PictureGraph:
-    """Pictures in, arrays out; normalised to ``(x - 127.5) / std`` on the way. Thread-safe."""
+    """A session that takes pictures, normalised to ``(x - 127.5) / std``. Thread-safe."""
 
     def __init__(self, session: Session, *, default_size: tuple[int, int], std: float, at_most: int) -> None:
-        """``default_size``: width and height in pixels, where the graph leaves them open. ``at_most``: pictures per
-        call.
+        """Take over ``session``.
+
+        ``default_size``: width and height in pixels, where the graph leaves them open. ``at_most``: pictures per call.
 
         Raises ``ModelUnavailable`` where the graph takes no single (n, 3, height, width) input.
         """
@@ -45,10 +46,7 @@ class PictureGraph:
         """Pictures in one call, at most."""
 
     def run(self, pictures: Sequence[Pixels]) -> list[Float32]:
-        """Run the graph on pictures of ``size``.
-
-        Returns one array per output of the graph, those of several calls joined along axis 0.
-        """
+        """Return one array per output of the graph, for pictures of ``size``; several calls are joined along axis 0."""
         chunks = (pictures[start : start + self.batch] for start in range(0, len(pictures), self.batch))
         answers = [self._session.run({self._input.name: self._normalised(chunk)}) for chunk in chunks]
         return [np.concatenate(arrays, axis=0).astype(np.float32, copy=False) for arrays in zip(*answers, strict=True)]
@@ -63,7 +61,7 @@ class PictureGraph:
 
 
 def _takes_batches(session: Session) -> bool:
-    """Whether a call with two pictures answers both as two calls would, along the first axis of every output.
+    """Return whether a call with two pictures answers both as two calls would, along the first axis of every output.
 
     A graph's declared shapes do not tell: SCRFD graphs exported without a batch axis in their outputs answer (n, k),
     which mixes the anchors of two pictures; ArcFace's ``w600k_*`` declare (1, 512) and answer (n, 512). So it is tried.
@@ -85,10 +83,9 @@ def _takes_batches(session: Session) -> bool:
 
 
 def _agree(first: NDArray[Any], second: NDArray[Any], both: NDArray[Any]) -> bool:
-    """Whether ``both`` is ``first`` above ``second``, up to rounding (which engines do differently for other batch
-    sizes).
+    """Return whether ``both`` is ``first`` followed by ``second``, up to rounding, which depends on the batch size.
 
-    Rounding is told from a mix-up by how far the two pictures' own answers lie apart.
+    The tolerance is a share of the difference between the two pictures' own answers.
     """
     if first.shape[0] != 1 or both.shape != (2, *first.shape[1:]):
         return False

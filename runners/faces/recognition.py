@@ -1,7 +1,6 @@
-"""Whose face it is, as a vector: ArcFace (Deng et al., CVPR 2019) over aligned crops.
+"""Face recognition: vectors of aligned faces by ArcFace (Deng et al., CVPR 2019).
 
-Own code; numbers agree with insightface 2.1 (``model_zoo/arcface_onnx.py``), up to the L2 norm: vectors here have norm
-1.
+Own code; numbers agree with insightface 2.1 (``model_zoo/arcface_onnx.py``), but for the L2 norm, which is 1 here.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from runners.faces.graph import PictureGraph
 _STD = 127.5
 # Every pack of insightface's model zoo in the catalog (buffalo_*, antelopev2) takes (x - 127.5) / 127.5. insightface
 # looks into a graph for "Sub" and "Mul" among its first nodes, the mark of its MXNet exports of 2018, which normalise
-# pixels themselves; such a graph is not served here, and nothing that an engine tells about a graph would give it away.
+# pixels themselves; such a graph is not served here, and cannot be recognised by what an engine tells of it.
 
 _BATCH = 8
 # CPU per face with w600k_mbf on one thread, in ms, for 1, 4, 8, 16, 32 at once: 5.9, 4.6, 4.4, 4.4, 4.7 in OpenVINO
@@ -31,10 +30,7 @@ class Recognizer:
     """ArcFace over one session. Thread-safe."""
 
     def __init__(self, session: Session) -> None:
-        """Take the graph of a recogniser.
-
-        Raises ``ModelUnavailable`` if it does not turn a 112 x 112 face into one vector.
-        """
+        """Take over ``session``. Raises ``ModelUnavailable`` unless it turns a 112 x 112 face into one vector."""
         if len(session.outputs) != 1:
             raise ModelUnavailable(f"the recognition graph should have one output, not {len(session.outputs)}")
         self._graph = PictureGraph(session, default_size=(CROP_SIZE, CROP_SIZE), std=_STD, at_most=_BATCH)
@@ -53,7 +49,7 @@ class Recognizer:
         """Numbers in an embedding."""
 
     def embed(self, crops: Sequence[Pixels]) -> Float32:
-        """(n, dimensions) float32, rows of L2 norm 1, for n aligned faces of (112, 112, 3) uint8, RGB."""
+        """Return (n, dimensions) float32, rows of L2 norm 1, for n aligned faces of (112, 112, 3) uint8 RGB."""
         if not crops:
             return np.zeros((0, self.dimensions), np.float32)
         (vectors,) = self._graph.run(crops)

@@ -1,17 +1,16 @@
-"""In which order people read the lines of a page: top to bottom, left to right, column by column.
+"""Reading order of the lines of a page: top to bottom, left to right, column by column.
 
 A recursive cut of the page into rows and columns after Nagy and Seth's XY-cut (1984), on boxes of whole lines rather
 than on pixels:
 
 1. The page is turned upright by the typical slope of its lines.
 2. Lines that share a height form a *row*.
-3. A run of rows with a white gutter through all of them is two *columns*, if it looks like running text on both sides;
-each side is
-   ordered on its own (so three columns work too). Any other row is read from left to right.
+3. A run of rows with a white gutter through all of them is two *columns*, if both sides look like running text. Each
+   side is ordered on its own, so that three columns work too. Any other row is read from left to right.
 
-What looks like running text. Where the lines left and right of the gutter do not stand on common rows, nothing else
-explains them. Where they do, it may as well be a table or a receipt, to be read row by row: so it is, if either side is
-of short lines, or mostly of figures (amounts, dates), or the left side mostly ends in colons.
+Sides look like running text where their lines do not share rows. Where they do, it may be a table or a receipt, to be
+read row by row: it counts as one if a side consists of short lines or mostly of figures (amounts, dates), or if the
+left side mostly ends in colons.
 
 Limits: a table of long words without figures is read by columns, a two-column list of very short words by rows.
 Vertical Chinese is ordered from left to right, as everything else. Text that flows around a picture counts as a column
@@ -63,7 +62,7 @@ class _Line:
 
 
 def reading_order(boxes: Float32, texts: Sequence[str]) -> list[int]:
-    """Return the indices of the lines in the order in which they are read.
+    """Return the indices of the lines in reading order.
 
     ``boxes``: (n, 4, 2), corners clockwise from the top left of each text, y downwards. ``texts``: what each says (n);
     tells figures from words. The result is a permutation of range(n); it depends on where the lines are, not on the
@@ -82,9 +81,7 @@ def reading_order(boxes: Float32, texts: Sequence[str]) -> list[int]:
 
 
 def _turn_upright(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn the page by the median slope of its lines, longer lines counting more. Lines that stand upright have no
-    say.
-    """
+    """Turn the page by the median slope of its lines, weighted by length; upright lines are not counted."""
     along, down = boxes[:, 1] - boxes[:, 0], boxes[:, 3] - boxes[:, 0]
     lengths = np.hypot(along[:, 0], along[:, 1])
     slopes = np.arctan2(along[:, 1], along[:, 0])
@@ -117,7 +114,7 @@ def _order(lines: list[_Line]) -> list[_Line]:
 
 
 def _rows(lines: Sequence[_Line]) -> list[list[_Line]]:
-    """Rows from top to bottom, each from left to right."""
+    """Return the rows from top to bottom, each from left to right."""
     rows: list[list[_Line]] = []
     for line in sorted(lines, key=lambda line: (line.centre, line.left, line.top, line.right, line.text)):
         if rows and _same_row(rows[-1][-1], line) and _same_row(rows[-1][0], line):
@@ -132,13 +129,12 @@ def _same_row(one: _Line, other: _Line) -> bool:
 
 
 def _shared(one: _Line, other: _Line) -> float:
-    """Height that two lines have in common; negative where one is below the other."""
+    """Return the height that two lines have in common; negative where one is below the other."""
     return min(one.bottom, other.bottom) - max(one.top, other.top)
 
 
 def _longest_run(rows: Sequence[Sequence[_Line]], start: int, typical: float) -> tuple[int, float]:
-    """End of the longest run of rows from ``start`` on with one gutter through all of them, and that gutter's left
-    edge.
+    """Return the end of the longest run of rows from ``start`` on with a common gutter, and the gutter's left edge.
 
     A gutter is at least as wide as lines are high (``typical``); where several remain, it is the widest. Where there is
     none the run is one row, and the edge is infinite.

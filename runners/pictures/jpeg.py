@@ -1,8 +1,8 @@
-"""JPEG files to RGB in one pass of libjpeg-turbo, wherever that gives exactly the pixels that Pillow gives.
+"""Decoding of JPEGs in one pass of libjpeg-turbo, where that gives exactly the pixels that Pillow gives.
 
-Pillow decodes through a buffer of 4 bytes a pixel and hands a copy of a copy to numpy; simplejpeg writes into the array
-itself. Both do the same arithmetic (libjpeg-turbo, accurate integer DCT, smooth upsampling). What is not plain, or not
-clean, is left to Pillow, so that what is refused, and how, does not depend on which of the two decodes.
+Pillow decodes through a buffer of 4 bytes a pixel, which is copied twice on the way to numpy; simplejpeg writes into
+the array. Both do the same arithmetic (libjpeg-turbo, accurate integer DCT, smooth upsampling). Unusual and damaged
+files are left to Pillow, so that it alone decides which are refused, and how.
 """
 
 from __future__ import annotations
@@ -19,16 +19,14 @@ except ImportError:  # no wheel for this platform: Pillow decodes all
 
 _SCALES = (8, 4, 2)
 _SMALLEST_SIDE = 64
-"""Pixels. Below it two scales may lead to the same size, of which libjpeg-turbo takes the smaller; and nothing is to be
-won.
-"""
+"""Pixels. Below it two scales may give the same size, of which libjpeg-turbo takes the smaller."""
 
 
 def decode_clean(data: bytes, size: tuple[int, int], at_least: int | None = None) -> NDArray[np.uint8] | None:
-    """Decode a JPEG to (h, w, 3) uint8 RGB, C-contiguous; or return None if Pillow is to decode it.
+    """Return the pixels of a JPEG, (h, w, 3) uint8 RGB, C-contiguous; None where Pillow must decode it.
 
-    That is so if its colours are not YCbCr, or libjpeg-turbo warns of anything (a file cut short, damaged data) or sees
-    another size than ``size``, (width, height) in pixels, which the caller has judged. ``at_least``: as in
+    That is where its colours are not YCbCr, libjpeg-turbo warns (a file cut short, damaged data) or sees a size other
+    than ``size``, (width, height) in pixels, which the caller has judged. ``at_least``: as in
     ``runners.pictures.decode``; the scale is the one that Pillow's ``draft`` takes. Computes without the GIL.
     """
     if simplejpeg is None or min(size) < _SMALLEST_SIDE:
