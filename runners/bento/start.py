@@ -90,9 +90,6 @@ def prepare(config: Settings) -> None:
     Raises ``StartError``.
     """
     logs.configure(config)
-    log.info("immich-bento %s starts.", VERSION)
-    for sentence in warnings_of(os.environ, names_in_file(Path(".env")), setting_names(Settings)):
-        log.warning("%s", sentence)
     flags = click.get_current_context(silent=True)
     given = flags.params if flags is not None else {}
     problem = (
@@ -100,6 +97,9 @@ def prepare(config: Settings) -> None:
     ) or address_problem(given.get("host") or config.host, given.get("port") or config.listen_port)
     if problem is not None:
         raise StartError(problem)
+    log.info("immich-bento %s starts.", VERSION)
+    for sentence in warnings_of(os.environ, names_in_file(Path(".env")), setting_names(Settings)):
+        log.warning("%s", sentence)
     # Workers read .env anew: what decides which of them there are must stay as it is now.
     os.environ["RUNNER_PROCESSES"] = "shared" if shares_process(config) else "split"
     name_arbiter()
