@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 
 from search.http.api import SearchApi, openapi_json, routes
 from search.http.life import SearchLife
+from search.query import find as find_module
 from search.store.database import Database
 from settings import Settings
 from tests.compat.fake_runners import FakeRunners
@@ -299,3 +300,22 @@ def test_no_query_is_ever_an_internal_error(database: Database, tmp_path: Path, 
         assert response.status_code in (200, 422), json.dumps(response.json())
 
     ask()
+
+
+def test_an_empty_vector_table_of_another_size_is_told(immich_database: Database) -> None:
+    rows(immich_database, "truncate public.smart_search")
+    rows(immich_database, "drop index public.clip_index")
+    rows(immich_database, "alter table public.smart_search alter column embedding set data type vector(768)")
+    api = Api(immich_database)
+    assert code(api.find(q="一只狗", mode="clip")) == (409, "stored_model_differs")
+    assert [note["code"] for note in api.find(q="一只狗").json()["notes"]] == ["stored_model_differs"]
+
+
+def test_a_search_that_takes_too_long_is_unavailable_and_says_so(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find_module, "STATEMENT_SECONDS", 0.1)
+    monkeypatch.setattr(find_module, "_PAGE", "SELECT pg_sleep(30), %(start)s::integer")
+    response = Api(database).find(q="ocr:票")
+    assert code(response) == (503, "search_unavailable")
+    assert "took longer than" in response.json()["detail"]
