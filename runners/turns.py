@@ -15,7 +15,7 @@ class Turns:
     """
 
     def __init__(self, number: int) -> None:
-        """``number``: turns at the same time."""
+        """Take the ``number`` of turns at the same time."""
         self._free = number
         self._waiting: deque[threading.Event] = deque()
         self._lock = threading.Lock()
