@@ -43,6 +43,7 @@ torch's CPU build.
 NEVER_SERVED = NEVER_INSTALLED | {"torch", "insightface", "scipy", "scikit-image"}
 
 NOT_IMPORTED = {
+    "rapidocr": "its weights and its table of models are read, its code is not",
     "cn-clip": "its vocabulary is read, its code is not",
     "httptools": "uvicorn takes it when it is there",
     "uvloop": "uvicorn takes it when it is there",
