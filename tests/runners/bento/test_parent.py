@@ -61,7 +61,7 @@ def test_a_worker_whose_watcher_ended_before_it_could_ask_ends_too(monkeypatch: 
     assert told == [(os.getpid(), 15)]
 
 
-@pytest.mark.parametrize("value", [None, "", "no number", str(os.getpid())])
+@pytest.mark.parametrize("value", [None, "", "no number", pytest.param(str(os.getpid()), id="its own")])
 def test_a_process_that_is_no_worker_is_tied_to_nobody(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[object] = []
     monkeypatch.setattr(parent, "_ask_kernel", lambda: started.append("kernel"))
