@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from models.entry import HubFile, ModelEntry, ModelFile, PackageFile, RapidOcrFile, Source, Task, UrlFile
+from models.entry import Checkpoint, HubFile, ModelEntry, ModelFile, PackageFile, RapidOcrFile, Source, Task, UrlFile
 from models.paths import UnsafeName, checked_name
 
 if sys.version_info >= (3, 11):
@@ -32,6 +32,7 @@ class Family:
     optional: tuple[str, ...]
     licence: str
     without_download: str
+    vocabulary: ModelFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +96,14 @@ def _family(name: str, table: _Table) -> Family:
         optional=table.texts("optional"),
         licence=table.text("licence"),
         without_download=table.text("without_download"),
+        vocabulary=_vocabulary(table) if "vocabulary" in table.data else None,
     )
     table.end()
     return family
+
+
+def _vocabulary(table: _Table) -> ModelFile:
+    return ModelFile("vocab.txt", True, tuple(_source(source, "vocab.txt") for source in table.tables("vocabulary")))
 
 
 def _read_model(
@@ -135,10 +141,12 @@ def _read_model(
         advice=table.text("advice"),
         without_download=family.without_download,
         folder=_folder(table, folder, files),
+        checkpoint=_checkpoint(table, family) if "checkpoint" in table.data else None,
+        vocabulary=family.vocabulary,
         aliases=table.texts("aliases") if "aliases" in table.data else (),
     )
-    if sum([hub is not None, folder is not None, common.has_digests]) > 1:
-        raise table.error("`hub`, `folder` and `files` exclude each other")
+    if sum([hub is not None, folder is not None, common.has_digests, common.checkpoint is not None]) > 1:
+        raise table.error("`hub`, `folder`, `files` and `checkpoint` exclude each other")
     table.end()
     entries.extend(_named(common, name, hub, table) for name in names)
 
@@ -149,6 +157,23 @@ def _named(entry: ModelEntry, name: str, hub: str | None, table: _Table) -> Mode
         if not _REPO.fullmatch(hub):
             raise table.error(f"hub {hub!r} is not of the form owner/name")
     return replace(entry, name=name, hub=hub)
+
+
+def _checkpoint(table: _Table, family: Family) -> Checkpoint:
+    given = table.table("checkpoint")
+    if family.vocabulary is None:
+        raise given.error(f"models of the family {family.name} are not converted")
+    checkpoint = Checkpoint(
+        file=given.relative_path("file"),
+        huggingface=given.optional_text("huggingface"),
+        modelscope=given.optional_text("modelscope"),
+        bytes=given.optional_size("bytes"),
+    )
+    repositories = [repo for repo in (checkpoint.huggingface, checkpoint.modelscope) if repo is not None]
+    if not repositories or not all(_REPO.fullmatch(repo) for repo in repositories):
+        raise given.error("`huggingface`, `modelscope` or both are expected, of the form owner/name")
+    given.end()
+    return checkpoint
 
 
 def _folder(table: _Table, folder: str | None, files: tuple[ModelFile, ...]) -> Path | None:

@@ -22,6 +22,7 @@ from errors import ServiceError
 from models.catalog import Catalog, CatalogError, ModelEntry, Task, load_catalog
 from models.packages import RapidOcrListError
 from models.paths import UnsafeName
+from models.progress import Progress
 from models.store import NotStored
 from settings import Settings
 
@@ -144,14 +145,13 @@ def _list(options: argparse.Namespace, catalog: Catalog, settings: Settings) -> 
 
 
 def _pull(options: argparse.Namespace, catalog: Catalog, settings: Settings) -> int:
-    from models.progress import shown
     from models.pull import pull
 
     code = OK
+    listener = _show if sys.stderr.isatty() and not options.quiet else None
     for entry in [find(catalog, name, options.task) for name in options.names]:
         try:
-            with shown() as progress:
-                pulled = pull(entry, settings, carried=options.carried, progress=None if options.quiet else progress)
+            pulled = pull(entry, settings, carried=options.carried, listener=listener)
         except (ServiceError, NotStored) as error:
             code = _say(str(error), FAILED)
             continue
@@ -234,6 +234,11 @@ def _warn_of_shadows(entry: ModelEntry, folder: Path, settings: Settings) -> Non
         logging.getLogger(__name__).warning(
             "%s: the service takes it from %s, which comes first.", entry.name, first.folder
         )
+
+
+def _show(progress: Progress) -> None:
+    """Write how far a model is over the line that says how far it was."""
+    print(f"\r\x1b[2K{progress}", end="\r", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _tell(options: argparse.Namespace, line: str) -> None:

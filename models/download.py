@@ -42,7 +42,7 @@ def download(remote: RemoteFile, target: Path, *, title: str, limits: Limits, pr
     Raises ``TransferFailed``; ``OSError`` where the disk refuses.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.{remote.digest.value[:12]}.partial")
+    partial = partial_of(target, remote.digest)
     resumed = _size(partial) > 0
     with http_client(limits) as client:
         fetch = _Fetch(
@@ -74,6 +74,23 @@ def download_lock(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Return whether some thread or process holds ``download_lock`` of `folder` now. Raises ``OSError``."""
+    try:
+        with (folder / ".lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def partial_of(target: Path, digest: Digest) -> Path:
+    """Return the file in which the bytes of `target` arrive, if they must have `digest`."""
+    return target.with_name(f"{target.name}.{digest.value[:12]}.partial")
 
 
 class _Fetch:

@@ -58,6 +58,20 @@ Source: TypeAlias = "PackageFile | HubFile | UrlFile | RapidOcrFile"
 
 
 @dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint of CN-CLIP's form, which becomes the model's files by conversion."""
+
+    file: str
+    """Its name in the repositories."""
+    huggingface: str | None
+    """Repository on the Hugging Face hub, whose own digest of the file is trusted."""
+    modelscope: str | None
+    """Repository on ModelScope, likewise."""
+    bytes: int | None
+    """About, for what is said before it is fetched."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelFile:
     """One file of a model."""
 
@@ -89,6 +103,9 @@ class ModelEntry:
     """Hugging Face repository whose own list of files and digests is trusted."""
     folder: Path | None = None
     """The user's folder that holds the files."""
+    checkpoint: Checkpoint | None = None
+    vocabulary: ModelFile | None = None
+    """What the conversion of ``checkpoint`` needs besides."""
     aliases: tuple[str, ...] = ()
 
     @property

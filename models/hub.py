@@ -1,12 +1,16 @@
-"""The files of a repository of the Hugging Face hub, with the hub's own digests, and a record of them on disk."""
+"""The files of a repository of a hub, with the hub's own digests, and a record of them on disk."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, Queue
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -18,8 +22,10 @@ from models.transfer import (
     Limits,
     NoAnswer,
     TransferFailed,
+    answer_to,
     basic_authorization,
     host_of,
+    http_client,
     judge,
     retrying,
     within,
@@ -29,6 +35,11 @@ from models.transfer import (
 if TYPE_CHECKING:  # imported where it is used: it costs 10 MB and 0.2 s, for downloads alone
     from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
+log = logging.getLogger(__name__)
+
+_MODELSCOPE_BRANCH = "master"
+_LARGEST_LIST = 2**24
+_PROBE = 2**16
 _MANIFEST = ".manifest.json"
 # Forms of the same weights for other engines, which Immich keeps beside the ONNX files.
 _OTHER_ENGINES = (".armnn", ".rknn")
@@ -41,10 +52,11 @@ def file_url(endpoint: str, repo: str, path: str, revision: str = "main") -> str
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The files of one revision of a repository."""
+    """The files of one revision of a repository, or those that were made of a checkpoint."""
 
     repo: str
     commit: str
+    """The revision; of a model that was converted, the checkpoint's sha256."""
     files: Mapping[str, tuple[Digest, int]]
     """Digest and bytes by path."""
 
@@ -97,6 +109,72 @@ def _model_info(endpoint: str, repo: str, revision: str, limits: Limits) -> Mode
         raise Interrupted(f"{host_of(bare)}: no connection ({error})", answered=False) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _no_list(bare, error) from error
+
+
+def list_modelscope(endpoint: str, repo: str, *, limits: Limits) -> Manifest:
+    """Ask ModelScope (or a mirror) for the files of `repo` and their digests. Raises ``TransferFailed``."""
+    url = f"{endpoint.rstrip('/')}/api/v1/models/{repo}/repo/files?Revision={_MODELSCOPE_BRANCH}&Recursive=true"
+
+    def attempt() -> bytes:
+        with http_client(limits) as client, answer_to(client, url, limits) as response:
+            body = b""
+            for chunk in response.iter_bytes():
+                body += chunk
+                if len(body) > _LARGEST_LIST:
+                    raise TransferFailed(f"{host_of(url)} answered with more than a list of files")
+            return body
+
+    try:
+        items = json.loads(retrying(attempt, limits))["Data"]["Files"]
+        files = {
+            item["Path"]: (Digest.parse(f"sha256:{item['Sha256']}"), int(item["Size"]))
+            for item in items
+            if item["Type"] == "blob" and _is_wanted(item["Path"])
+        }
+        return Manifest(repo, _MODELSCOPE_BRANCH, files)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _no_list(url, error) from error
+
+
+def modelscope_url(endpoint: str, repo: str, path: str) -> str:
+    """Return the address of one file on ModelScope."""
+    return f"{endpoint.rstrip('/')}/models/{repo}/resolve/{_MODELSCOPE_BRANCH}/{quote(path)}"
+
+
+def by_speed(urls: Sequence[str], limits: Limits, *, wait: float = 6.0) -> list[str]:
+    """Ask all `urls` at once, and return them with that one first which is the first to send 64 kB.
+
+    The others stay in their order, as do all where none answers within `wait` seconds.
+    """
+    answers: Queue[tuple[str, bool]] = Queue()
+    began = time.monotonic()
+    for url in urls:
+        threading.Thread(target=lambda url=url: answers.put((url, _answers(url, limits))), daemon=True).start()
+    for _ in urls:
+        try:
+            url, answered = answers.get(timeout=max(0.0, began + wait - time.monotonic()))
+        except Empty:
+            break
+        if answered:
+            log.info("%s answers first, after %.2f s.", host_of(url), time.monotonic() - began)
+            return [url, *(other for other in urls if other != url)]
+    return list(urls)
+
+
+def _answers(url: str, limits: Limits) -> bool:
+    try:
+        with (
+            http_client(limits) as client,
+            answer_to(client, url, limits, {"Range": f"bytes=0-{_PROBE - 1}"}) as response,
+        ):
+            read = 0
+            for chunk in response.iter_raw():
+                read += len(chunk)
+                if read >= _PROBE:
+                    break
+            return read > 0
+    except (Interrupted, TransferFailed):
+        return False
 
 
 def _no_list(endpoint: str, error: Exception) -> TransferFailed:

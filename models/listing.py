@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from models.entry import HubFile, ModelEntry, PackageFile, UrlFile
 from models.places import Place, places
+from models.progress import Progress, on_its_way
 from settings import Settings
 
 
@@ -18,6 +19,8 @@ class Row:
     entry: ModelEntry
     places: tuple[Place, ...]
     """Those that hold all of it."""
+    on_its_way: Progress | None
+    """How far it is, where some process is fetching or converting it now."""
     bytes: int | None
     """On disk if it is here, else what the catalog says; None where nobody knows before a download."""
 
@@ -32,6 +35,8 @@ def as_table(rows: Iterable[Row]) -> str:
     cells = [("NAME", "TASK", "SIZE", "HERE", "LICENCE")]
     for row in rows:
         here = ", ".join(dict.fromkeys(place.kind for place in row.places)) or "-"
+        if row.on_its_way is not None:
+            here = f"{row.on_its_way.state} {row.on_its_way.percent or 0} %"
         cells.append((row.entry.name, row.entry.task.value, _size(row.bytes), here, row.entry.licence))
     widths = [max(len(line[column]) for line in cells) for column in range(4)]
     return "\n".join(
@@ -54,17 +59,34 @@ def _object(row: Row) -> dict[str, object]:
         "embedding_size": entry.embedding_size,
         "bytes": row.bytes,
         "here": [{"kind": place.kind, "folder": str(place.folder), "bytes": place.bytes} for place in row.places],
+        "on_its_way": _on_its_way(row.on_its_way),
         "licence": entry.licence,
         "advice": entry.advice,
     }
 
 
+def _on_its_way(progress: Progress | None) -> dict[str, object] | None:
+    if progress is None:
+        return None
+    return {
+        "state": progress.state,
+        "step": progress.step,
+        "bytes": progress.bytes,
+        "total": progress.total,
+        "percent": progress.percent,
+        "seconds_left": progress.seconds_left,
+    }
+
+
 def _row(entry: ModelEntry, settings: Settings) -> Row:
     whole = tuple(place for place in places(entry, settings) if place.whole)
-    return Row(entry, whole, whole[0].bytes if whole else _known_size(entry))
+    progress = on_its_way(entry.task, entry.name, settings)
+    return Row(entry, whole, progress, whole[0].bytes if whole else _known_size(entry))
 
 
 def _known_size(entry: ModelEntry) -> int | None:
+    if entry.checkpoint is not None:
+        return entry.checkpoint.bytes
     total = 0
     for file in entry.files:
         sizes = [

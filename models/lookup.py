@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 from errors import ModelUnavailable
+from models.capacity import NotEnough
+from models.conversion import ConversionFailed
 from models.digest import Digest
 from models.entry import HubFile, ModelEntry
 from models.packages import RapidOcrListError
@@ -49,11 +52,15 @@ class Lookup:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turn errors of the disk, of names and of rapidocr's list into ``ModelUnavailable``."""
+        """Turn every error that looking, fetching and converting raise into ``ModelUnavailable``."""
         try:
             yield
         except OSError as error:
-            self.tried("the disk", f"refused ({error})")
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            self.tried("the disk", "is full" if full else f"refused ({error})")
+            raise ModelUnavailable(self.message()) from error
+        except (NotEnough, ConversionFailed) as error:
+            self.tried("this machine" if isinstance(error, NotEnough) else "the checkpoint", str(error).rstrip("."))
             raise ModelUnavailable(self.message()) from error
         except (UnsafeName, RapidOcrListError) as error:
             self.tried("the rapidocr package" if isinstance(error, RapidOcrListError) else "the names", str(error))
@@ -75,9 +82,8 @@ class Lookup:
         required = ", ".join(file.name for file in entry.files if file.required)
         folder = self.settings.cache_folder / entry.task.value / entry.name
         advice = [f"place {required} at {folder}/"]
-        on_hub = entry.hub is not None or any(
-            isinstance(source, HubFile) for file in entry.files for source in file.sources
-        )
+        in_repository = entry.hub is not None or entry.checkpoint is not None
+        on_hub = in_repository or any(isinstance(source, HubFile) for file in entry.files for source in file.sources)
         if on_hub and self.settings.offline:
             advice.append("unset OFFLINE")
         elif on_hub:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from models import store
+from models.checkpoint import convert_file
 from models.digest import Digest, digest_of
-from models.download import Progress
+from models.download import download_lock
 from models.entry import ModelEntry, ModelFile, UrlFile
+from models.fetch import Destination
 from models.hub import read_manifest
 from models.lookup import Lookup
 from models.places import cache_folder, expected_digests, known_sources, packaged_files, places, take_folder
+from models.progress import Progress, Reporter
 from models.resolve import resolve
 from models.transfer import Limits
 from settings import Settings
@@ -36,7 +39,7 @@ def pull(
     *,
     carried: Path | None = None,
     limits: Limits | None = None,
-    progress: Progress | None = None,
+    listener: Callable[[Progress], None] | None = None,
 ) -> Pulled:
     """Have all of `entry` in the store. What is elsewhere on this machine is linked, not copied, where the disk allows.
 
@@ -49,7 +52,7 @@ def pull(
     if entry.folder is not None:
         resolve(entry, settings)
         return Pulled("in your folder", entry.folder)
-    lookup = Lookup(entry, settings)
+    lookup = Lookup(entry, settings if carried is None else settings.model_copy(update={"offline": True}))
     downloads = _downloads(entry)
     with lookup.errors():
         shipped = packaged_files(lookup)
@@ -60,10 +63,10 @@ def pull(
             if there is not None:
                 return Pulled("already stored", there.folder, there.tag)
             if carried is not None:
-                files = {**shipped, **_carried_files(carried, lookup, shipped)}
+                files = {**shipped, **_carried_files(carried, lookup, shipped, listener)}
                 source = str(carried.resolve())
             else:
-                files = resolve(entry, settings, downloads=downloads, limits=limits, progress=progress)
+                files = resolve(entry, settings, downloads=downloads, limits=limits, listener=listener)
                 source = _source(entry, downloads)
             folder = store.save(entry, files, {"source": source})
             shutil.rmtree(downloads, ignore_errors=True)
@@ -132,12 +135,15 @@ def _source(entry: ModelEntry, downloads: Path) -> str:
     return "this machine" if entry.hub is None and not entry.has_digests else "the catalog's sources"
 
 
-def _carried_files(folder: Path, lookup: Lookup, have: Collection[str]) -> dict[str, Path]:
+def _carried_files(
+    folder: Path, lookup: Lookup, have: Collection[str], listener: Callable[[Progress], None] | None
+) -> dict[str, Path]:
     """Return all required files below `folder`, but for those in `have`, and optional ones where they are there.
 
     Files whose digests the catalog knows are found by them, whatever they are called. Of other models the folder, or
     one below it that is called like the model, holds the layout; a hub's own cache (``models--owner--name``) and
-    BentoML's store will do. Raises ``ModelUnavailable``, ``OSError``.
+    BentoML's store will do, and so will the model's checkpoint, which is converted. Raises ``ModelUnavailable``,
+    ``OSError``.
     """
     if not folder.is_dir():
         lookup.tried(folder, "no such folder")
@@ -148,9 +154,20 @@ def _carried_files(folder: Path, lookup: Lookup, have: Collection[str]) -> dict[
         found = take_folder(candidate, None, lookup)
         if found is not None and _stay_within(found, folder, lookup):
             return found
+    checkpoint = lookup.entry.checkpoint
+    if checkpoint is not None and (paths := sorted(folder.rglob(checkpoint.file))):
+        return _converted(paths[0], lookup, listener)
     if lookup.entry.family == "cn-clip" and any(folder.rglob("clip_cn_*.pt")):
-        lookup.tried(f"the checkpoints in {folder}", "have to be converted first")
+        lookup.tried(f"the checkpoints in {folder}", "are called otherwise, and have to be converted first")
     return lookup.give_up()
+
+
+def _converted(path: Path, lookup: Lookup, listener: Callable[[Progress], None] | None) -> dict[str, Path]:
+    folder = _downloads(lookup.entry)
+    with download_lock(folder), Reporter(lookup.entry, lookup.settings, folder, listener) as reporter:
+        convert_file(path, lookup, Destination(folder, Limits(), reporter))
+        found = take_folder(folder, None, lookup)
+    return found if found is not None else lookup.give_up()
 
 
 def _layouts(entry: ModelEntry, folder: Path) -> Iterator[Path]:

@@ -57,6 +57,7 @@ class Settings(ImmichNames, FollowedNames, ServingSettings, GatewaySettings, Sea
     @field_validator(
         "log_level",
         "log_format",
+        "model_hub",
         "device",
         "engine",
         "precision",

@@ -127,3 +127,17 @@ class ServingSettings(BaseModel):
     hf_endpoint: str = Field(
         "https://huggingface.co", validation_alias="HF_ENDPOINT", description="The Hugging Face hub, or a mirror of it."
     )
+    modelscope_endpoint: str = Field(
+        "https://modelscope.cn", validation_alias="MODELSCOPE_ENDPOINT", description="ModelScope, or a mirror of it."
+    )
+    model_hub: Literal["auto", "huggingface", "modelscope"] = Field(
+        "auto",
+        validation_alias="MODEL_HUB",
+        description="Which hub is asked first for what both have (CN-CLIP's checkpoints); `auto`: the one whose first "
+        "bytes come first.",
+    )
+    keep_checkpoints: bool = Field(
+        False,
+        validation_alias="KEEP_CHECKPOINTS",
+        description="Keep a checkpoint after its model was made of it; otherwise it is deleted.",
+    )

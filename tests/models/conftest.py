@@ -25,6 +25,10 @@ QUICK = Limits(connect=1.0, answer=1.0, read=0.4, attempts=3, backoff=0.01, unre
 """The ordinary limits, a hundred times as short."""
 
 
+NOWHERE = {"hf_endpoint": "http://127.0.0.1:9", "modelscope_endpoint": "http://127.0.0.1:9/ms"}
+"""Settings that lead to no hub."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """What is wrong with one answer."""
@@ -64,12 +68,21 @@ class Web:
             self.files[f"/{repo}/resolve/{commit}/{path}"] = data
             item: dict[str, Any] = {"rfilename": path, "size": len(data)}
             item["blobId"] = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-            if path.endswith((".onnx", ".data")):
+            if path.endswith((".onnx", ".data", ".pt")):
                 item["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
             siblings.append(item)
         listing = json.dumps({"id": repo, "sha": commit, "siblings": siblings}).encode()
         for revision in ("main", commit):
             self.files[f"/api/models/{repo}/revision/{revision}"] = listing
+
+    def add_modelscope(self, repo: str, files: dict[str, bytes]) -> None:
+        """A repository as ModelScope shows one, below ``/ms``."""
+        items = [{"Path": "folder", "Type": "tree", "Sha256": "", "Size": 0}]
+        for path, data in files.items():
+            self.files[f"/ms/models/{repo}/resolve/master/{path}"] = data
+            items.append({"Path": path, "Type": "blob", "Sha256": hashlib.sha256(data).hexdigest(), "Size": len(data)})
+        listing = json.dumps({"Code": 200, "Data": {"Files": items}}).encode()
+        self.files[f"/ms/api/v1/models/{repo}/repo/files"] = listing
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -92,7 +105,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         start = 0
         if ranges and not fault.no_ranges:
-            start = int(ranges.removeprefix("bytes=").removesuffix("-"))
+            first, _, last = ranges.removeprefix("bytes=").partition("-")
+            start = int(first)
+            data = data[: int(last) + 1] if last else data
             if start >= len(data):
                 self.send_response(416)
                 self.send_header("Content-Range", f"bytes */{len(data)}")
@@ -141,12 +156,13 @@ def _own_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "bentoml"))
+    monkeypatch.setenv("MODELSCOPE_ENDPOINT", "http://127.0.0.1:9/ms")
 
 
 @pytest.fixture
 def make_settings(tmp_path: Path) -> Callable[..., Settings]:
     def make(**changes: Any) -> Settings:
-        return Settings(**{"cache_folder": tmp_path / "cache", "hf_endpoint": "http://127.0.0.1:9", **changes})
+        return Settings(**{"cache_folder": tmp_path / "cache", **NOWHERE, **changes})
 
     return make
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from itertools import chain
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from errors import ErrorCode, ServiceError
 from models.catalog import Catalog, CatalogError, Task, load_catalog, normalise_clip_name
-from models.packages import RapidOcrListError, rapidocr_sources
+from models.packages import RapidOcrListError, package_folder, rapidocr_sources
 
 CATALOG = load_catalog()
 
@@ -46,6 +47,7 @@ CN_CLIP = {
     "ViT-L-14-336": (768, 336),
     "ViT-H-14": (1024, 224),
 }
+QA_CLIP = {"QA-CLIP-RN50": (1024, 224), "QA-CLIP-ViT-B-16": (512, 224), "QA-CLIP-ViT-L-14": (768, 224)}
 OCR = """PP-OCRv6_small PP-OCRv6_tiny PP-OCRv6_medium PP-OCRv5_mobile PP-OCRv5_server PP-OCRv4_mobile PP-OCRv4_server
     EN__PP-OCRv5_mobile EL__PP-OCRv5_mobile KOREAN__PP-OCRv5_mobile LATIN__PP-OCRv5_mobile ESLAV__PP-OCRv5_mobile
     TH__PP-OCRv5_mobile"""
@@ -54,20 +56,36 @@ OCR = """PP-OCRv6_small PP-OCRv6_tiny PP-OCRv6_medium PP-OCRv5_mobile PP-OCRv5_s
 def test_every_clip_name_of_immich_is_known_with_its_size_and_no_other() -> None:
     expected = {name: size for size, names in IMMICH_NAMES.items() for name in names.split()}
     found = {entry.name: entry.embedding_size for entry in CATALOG.of_task(Task.CLIP) if entry.family == "immich-clip"}
-    assert found == expected
+    assert found == expected | {"fg-clip2-base": 768}  # in Immich's layout, but not of Immich's list
 
 
 def test_immich_models_come_from_the_repository_of_their_name() -> None:
-    entries = [entry for entry in CATALOG.entries if entry.family == "immich-clip"]
+    entries = [entry for entry in CATALOG.entries if entry.family == "immich-clip" and entry.name != "fg-clip2-base"]
     assert {entry.hub for entry in entries} == {f"immich-app/{entry.name}" for entry in entries}
 
 
-def test_the_cn_clip_models_have_their_sizes() -> None:
-    entries = [entry for entry in CATALOG.entries if entry.family == "cn-clip"]
-    assert {entry.name: (entry.embedding_size, entry.input_size) for entry in entries} == CN_CLIP | {
-        "cn-clip-tiny": (512, 64)
-    }
-    assert all("MIT" in entry.licence for entry in entries)
+def test_the_cn_clip_models_have_their_sizes_and_the_official_checkpoints() -> None:
+    entries = {entry.name: entry for entry in CATALOG.entries if entry.family == "cn-clip"}
+    sizes = {name: (entry.embedding_size, entry.input_size) for name, entry in entries.items()}
+    assert sizes == CN_CLIP | QA_CLIP | {"cn-clip-tiny": (512, 64)}
+    assert all("MIT" in entry.licence for name, entry in entries.items() if name not in QA_CLIP)
+    assert all("Apache-2.0" in entries[name].licence and "Not verified" in entries[name].advice for name in QA_CLIP)
+    for name, (repo, file) in _cn_clips_own_downloads().items():
+        checkpoint = entries[name].checkpoint
+        assert checkpoint is not None
+        assert checkpoint.file == file
+        assert (checkpoint.huggingface, checkpoint.modelscope) == (f"OFA-Sys/{repo}", f"AI-ModelScope/{repo}")
+
+
+def _cn_clips_own_downloads() -> dict[str, tuple[str, str]]:
+    """Repository and file by name, out of cn_clip's code, which is not imported: it wants torchvision."""
+    folder = package_folder("cn_clip")
+    assert folder is not None
+    tree = ast.parse((folder / "clip/utils.py").read_text(encoding="utf-8"))
+    assigned = {node.targets[0].id: node.value for node in tree.body if isinstance(node, ast.Assign)}  # type: ignore[attr-defined]
+    models: dict[str, tuple[str, str]] = ast.literal_eval(assigned["_MODELS"])
+    assert set(models) == set(CN_CLIP)
+    return models
 
 
 def test_the_five_face_packs_say_that_they_are_for_research_only() -> None:
@@ -118,7 +136,7 @@ def test_a_normalised_name_has_no_slash_or_colon_and_stays_as_it_is(raw: str) ->
         (Task.OCR, "pp-ocrv5_mobile", "PP-OCRv5_mobile"),  # case counts, and the message says how it is written
         (Task.OCR, "???", "PP-OCRv6_small"),
         (Task.CLIP, "ViT-B-32", "ViT-B-32__"),
-        (Task.CLIP, "buffalo_l", "Known are 64"),
+        (Task.CLIP, "buffalo_l", "Known are 68"),
         (Task.CLIP, "", "models/catalog.toml"),
     ],
 )

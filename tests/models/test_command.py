@@ -47,7 +47,7 @@ def test_list_names_every_model_with_size_place_and_licence(run: Run) -> None:
     assert lines[0].split() == ["NAME", "TASK", "SIZE", "HERE", "LICENCE"]
     assert len(lines) == 1 + len(load_catalog().entries)
     rows = {line.split()[0]: line for line in lines}
-    assert "191 MB  -        non-commercial research only" in rows["buffalo_l"]
+    assert "191 MB   -        non-commercial research only" in rows["buffalo_l"]
     assert "  package  non-commercial" in rows["buffalo_s"]
 
 
@@ -56,7 +56,8 @@ def test_list_as_json_is_for_scripts(run: Run, cn_clip: Path) -> None:
     assert {model["task"] for model in models.values()} == {"clip"}
     assert [(place["kind"], place["folder"]) for place in models["ViT-B-16"]["here"]] == [("cache", str(cn_clip))]
     assert models["ViT-L-14"]["here"] == []
-    assert (models["ViT-L-14"]["bytes"], models["ViT-L-14"]["embedding_size"]) == (None, 768)
+    assert (models["ViT-L-14"]["bytes"], models["ViT-L-14"]["embedding_size"]) == (1_626_000_000, 768)
+    assert models["ViT-L-14"]["on_its_way"] is None
 
 
 def test_a_folder_that_lacks_a_file_is_not_listed_as_here(run: Run, cn_clip: Path) -> None:

@@ -157,10 +157,15 @@ def test_with_the_network_unplugged_pull_says_so_and_names_the_ways_out(
     assert "OFFLINE is set" in run("pull", "own-faces").err
 
 
-def test_a_cn_clip_that_nobody_offers_is_an_order_to_convert(run: Run) -> None:
+def test_a_cn_clip_that_no_hub_has_is_an_order_to_convert(run: Run, web: Web) -> None:
     ran = run("pull", "ViT-B-16")
     assert ran.code == 1
-    assert "python -m models convert CHECKPOINT --as NAME" in ran.err
+    for part in (
+        "python -m models convert CHECKPOINT --as NAME",
+        f"{web.url}/OFA-Sys/chinese-clip-vit-base-patch16/resolve/main/clip_cn_vit-b-16.pt: 127.0.0.1",
+        "http://127.0.0.1:9/ms/models/AI-ModelScope/chinese-clip-vit-base-patch16/resolve/master/clip_cn_vit-b-16.pt",
+    ):
+        assert part in ran.err
 
 
 def test_a_model_that_a_package_ships_is_not_stored_twice(run: Run) -> None:
@@ -304,6 +309,14 @@ def test_a_stored_model_is_carried_to_another_machine_with_its_digests(
     assert "wrong bytes" in run("pull", "ViT-B-16", "--from", tmp_path / "other").err
 
 
-def test_a_checkpoint_in_the_folder_is_pointed_out(run: Run, tmp_path: Path) -> None:
-    write_files(tmp_path / "disk", ["clip_cn_vit-b-16.pt"])
+def test_a_checkpoint_of_another_name_in_the_folder_is_pointed_out(run: Run, tmp_path: Path) -> None:
+    write_files(tmp_path / "disk", ["clip_cn_finetuned.pt"])
     assert "have to be converted first" in run("pull", "ViT-B-16", "--from", tmp_path / "disk").err
+
+
+def test_a_file_that_is_no_checkpoint_in_spite_of_its_name_is_refused(run: Run, tmp_path: Path) -> None:
+    write_files(tmp_path / "disk", ["clip_cn_vit-b-16.pt"])
+    ran = run("pull", "ViT-B-16", "--from", tmp_path / "disk")
+    assert ran.code == 1
+    assert "the checkpoint: " in ran.err
+    assert stored("ViT-B-16") is None

@@ -1,0 +1,69 @@
+"""Whether the disk and the memory of this machine suffice for a model, asked before it is fetched."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+_SERVICE_BYTES = 400 * 10**6
+"""Memory that the service takes beside the weights of its models, at least."""
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
+
+
+class NotEnough(Exception):
+    """The machine lacks disk or memory for a model; the message says how much, and where."""
+
+
+def require_disk(folder: Path, needed: int, what: str) -> None:
+    """Raise ``NotEnough`` if less than `needed` bytes are free on the disk of `folder`; `what` needs them."""
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise NotEnough(
+            f"{what} needs {_size(needed)} on the disk of {folder}, where {_size(free)} are free: "
+            f"{_size(needed - free)} are missing. Make room there, or name a folder on another disk"
+        )
+
+
+def require_memory(weights: int, what: str) -> None:
+    """Raise ``NotEnough`` if this machine or container cannot hold `weights` bytes of fp32 even in half precision."""
+    needed, usable = weights // 2 + _SERVICE_BYTES, usable_memory()
+    if usable < needed:
+        raise NotEnough(
+            f"{what} needs at least {_size(needed)} of memory; this machine or container has {_size(usable)}: "
+            f"{_size(needed - usable)} are missing. Choose a smaller model, or raise the limit"
+        )
+
+
+def usable_memory() -> int:
+    """Return the bytes of memory that this process may use: the machine's, or the least limit of its control groups."""
+    return min([int(psutil.virtual_memory().total), *_limits()])
+
+
+def _limits() -> Iterator[int]:
+    """Yield the limits of all control groups that this process is in (v1 and v2), outer ones included."""
+    try:
+        lines = _OWN_CGROUP.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory") and "memory" not in controllers.split(","):
+            continue
+        root, name = (_CGROUPS, "memory.max") if not controllers else (_CGROUPS / "memory", "memory.limit_in_bytes")
+        group = root / path.lstrip("/")
+        for folder in (group, *group.parents):
+            if not folder.is_relative_to(root):
+                break
+            try:
+                yield int((folder / name).read_text(encoding="ascii"))
+            except (OSError, ValueError):  # no such group in this namespace, or `max`
+                continue
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 10**9 else f"{max(1, count // 10**6)} MB"

@@ -1,0 +1,189 @@
+"""CN-CLIP models: their authors' checkpoint is fetched from a hub and converted on this machine.
+
+All of it happens in ``<folder>/.checkpoint``: the checkpoint, and below ``model/`` what is made of it. The files get
+their names in the folder when they are whole and checked, the record of their digests first. A process that is killed
+at any point leaves what the next one goes on with.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from models.capacity import require_disk, require_memory
+from models.conversion import run_conversion
+from models.digest import DigestCache, digest_of
+from models.download import RemoteFile
+from models.entry import Checkpoint
+from models.fetch import Destination, bytes_here, download_file, fetch_file
+from models.hub import (
+    Manifest,
+    by_speed,
+    file_url,
+    list_modelscope,
+    list_repository,
+    modelscope_url,
+    read_manifest,
+    write_manifest,
+)
+from models.lookup import Lookup
+from models.paths import path_below
+from models.places import VERIFIED, digest_cache, take_file
+from models.transfer import TransferFailed
+from settings.addresses import shown_url
+
+log = logging.getLogger(__name__)
+
+WORK = ".checkpoint"
+"""The folder in which a model is made, below the one that it is for."""
+_MODEL_SHARE = 1.05
+"""Bytes of the converted files for each byte of the checkpoint, and room to spare."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Where a checkpoint can be had."""
+
+    repo: str
+    url: str
+    modelscope: bool
+
+
+def fetch_and_convert(checkpoint: Checkpoint, lookup: Lookup, to: Destination) -> None:
+    """Have the model's files, with a record of their digests, in the folder of `to`.
+
+    Raises ``ModelUnavailable``, ``NotEnough``, ``ConversionFailed``, ``OSError``.
+    """
+    work = replace(to, folder=to.folder / WORK)
+    if not _finish(work.folder / "model", to.folder):  # a process was killed between conversion and the last rename
+        repo, path = _fetch(checkpoint, lookup, work, pinned=_pinned(to.folder))
+        _convert(path, repo, lookup, work)
+        _finish(work.folder / "model", to.folder)
+    if not lookup.settings.keep_checkpoints:
+        shutil.rmtree(work.folder)
+
+
+def convert_file(path: Path, lookup: Lookup, to: Destination) -> None:
+    """Have the files that are made of the checkpoint at `path` in the folder of `to`, with a record of their digests.
+
+    Raises as ``fetch_and_convert`` does.
+    """
+    work = replace(to, folder=to.folder / WORK)
+    require_disk(to.folder, int(path.stat().st_size * _MODEL_SHARE), lookup.entry.name)
+    _convert(path, path.name, lookup, work)
+    _finish(work.folder / "model", to.folder)
+    shutil.rmtree(work.folder)
+
+
+def _fetch(checkpoint: Checkpoint, lookup: Lookup, work: Destination, *, pinned: str | None) -> tuple[str, Path]:
+    """Return the checkpoint and the repository that it came from."""
+    path = work.folder / checkpoint.file
+    for origin in _origins(checkpoint, lookup, work):
+        try:
+            remote = _listed(origin, checkpoint, lookup, work)
+            if pinned is not None and remote.digest.value != pinned:
+                raise TransferFailed(
+                    f"{checkpoint.file} is another file there now: it has {remote.digest} instead of sha256:{pinned}, "
+                    f"which was fetched before. `python -m models rm {lookup.entry.name}` forgets that one"
+                )
+            _require_room(path, remote, lookup, work.folder)
+            digests = digest_cache(work.folder, lookup.entry, lookup.settings)
+            if not (path.is_file() and digests.digest(path, "sha256") == remote.digest):
+                work.reporter.expect(remote.bytes)
+                download_file(checkpoint.file, remote, lookup, work)
+            return origin.repo, path
+        except TransferFailed as error:
+            lookup.tried(shown_url(origin.url), str(error))
+    return lookup.give_up()
+
+
+def _origins(checkpoint: Checkpoint, lookup: Lookup, work: Destination) -> Iterator[_Origin]:
+    """Yield where the checkpoint can be had: MODEL_HUB's hub first, or the one that is the first to answer."""
+    settings = lookup.settings
+    origins = []
+    if checkpoint.huggingface is not None:
+        url = file_url(settings.hf_endpoint, checkpoint.huggingface, checkpoint.file)
+        origins.append(_Origin(checkpoint.huggingface, url, modelscope=False))
+    if checkpoint.modelscope is not None:
+        url = modelscope_url(settings.modelscope_endpoint, checkpoint.modelscope, checkpoint.file)
+        origins.append(_Origin(checkpoint.modelscope, url, modelscope=True))
+    if settings.model_hub == "auto" and len(origins) > 1:
+        order = by_speed([origin.url for origin in origins], work.limits)
+        origins.sort(key=lambda origin: order.index(origin.url))
+    elif settings.model_hub == "modelscope":
+        origins.reverse()
+    yield from origins
+
+
+def _listed(origin: _Origin, checkpoint: Checkpoint, lookup: Lookup, work: Destination) -> RemoteFile:
+    """Return where the file is and what it must be, by the hub's own list. Raises ``TransferFailed``."""
+    if origin.modelscope:
+        manifest = list_modelscope(lookup.settings.modelscope_endpoint, origin.repo, limits=work.limits)
+    else:
+        manifest = list_repository(lookup.settings.hf_endpoint, origin.repo, limits=work.limits)
+    digest, size = manifest.files.get(checkpoint.file, (None, 0))
+    if digest is None or digest.algorithm != "sha256":
+        raise TransferFailed(f"the repository {origin.repo} lists no {checkpoint.file} with its sha256")
+    return RemoteFile(origin.url, digest, size)
+
+
+def _require_room(path: Path, remote: RemoteFile, lookup: Lookup, folder: Path) -> None:
+    size = remote.bytes or 0
+    here = path.stat().st_size if path.is_file() else bytes_here(path, remote.digest)
+    what = f"{lookup.entry.name} ({size / 1e6:.0f} MB to download, then as much again for the model made of it)"
+    require_disk(folder, max(0, size - here) + int(size * _MODEL_SHARE), what)
+    require_memory(size, lookup.entry.name)
+
+
+def _convert(path: Path, repo: str, lookup: Lookup, work: Destination) -> None:
+    """Write the model to ``<work>/model`` with a record of its digests."""
+    model = work.folder / "model"
+    shutil.rmtree(model, ignore_errors=True)
+    vocabulary = _vocabulary(path.parent, lookup, work)
+    log.info("Converting %s to %s (%s).", path.name, lookup.entry.name, lookup.entry.task.value)
+    cosines = run_conversion(path, model, vocabulary, lookup.entry, work.reporter.converts)
+    log.info("%s is converted; least cosine to its checkpoint: pictures %.7f, texts %.7f.", lookup.entry.name, *cosines)
+    digests = digest_cache(work.folder, lookup.entry, lookup.settings)
+    files = {file.relative_to(model).as_posix(): file for file in sorted(model.rglob("*")) if file.is_file()}
+    made = {name: (digest_of(file, "sha256"), file.stat().st_size) for name, file in files.items()}
+    write_manifest(model, Manifest(repo, digests.digest(path, "sha256").value, made))
+
+
+def _vocabulary(beside: Path, lookup: Lookup, work: Destination) -> Path:
+    file = lookup.entry.vocabulary
+    if file is None:
+        raise ValueError(f"{lookup.entry.name} is of a family that is not converted.")
+    found = take_file(file, [work.folder, beside], lookup)
+    if found is not None:
+        return found
+    lookup.require_network()
+    return fetch_file(file, lookup, work)
+
+
+def _finish(model: Path, folder: Path) -> bool:
+    """Move what was made to `folder`, and return whether there was any. Goes on where a killed process stopped."""
+    manifest = read_manifest(model)
+    if manifest is None:
+        return False
+    made = {name: digest for name, (digest, _) in manifest.files.items() if (model / name).is_file()}
+    write_manifest(folder, manifest)
+    digests = DigestCache(folder / VERIFIED)
+    for name, digest in made.items():
+        target = path_below(folder, name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():  # it may be the user's
+            os.replace(target, target.with_name(target.name + ".rejected"))
+        os.replace(model / name, target)
+        digests.remember(target, digest)
+    shutil.rmtree(model)
+    return bool(made)
+
+
+def _pinned(folder: Path) -> str | None:
+    """Return the sha256 of the checkpoint that the model in `folder` was made of before; None where there was none."""
+    manifest = read_manifest(folder)
+    return manifest.commit if manifest is not None else None

@@ -1,0 +1,128 @@
+"""Downloads what a model lacks: files whose digests the catalog knows, or a part of a repository that a hub lists."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.capacity import require_disk, require_memory
+from models.digest import Digest, DigestCache
+from models.download import RemoteFile, download, partial_of
+from models.entry import HubFile, ModelFile, PackageFile, UrlFile
+from models.hub import Manifest, file_url, list_repository, read_manifest, write_manifest
+from models.lookup import Lookup
+from models.paths import path_below
+from models.places import VERIFIED, digest_cache, known_sources, names_of
+from models.progress import Reporter
+from models.transfer import Limits, TransferFailed
+from settings.addresses import shown_url
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where downloads of a model go, within which limits, and who is told how far they are."""
+
+    folder: Path
+    """The caller holds its lock."""
+    limits: Limits
+    reporter: Reporter
+
+
+def fetch_file(file: ModelFile, lookup: Lookup, to: Destination) -> Path:
+    """Download `file`, whose digests the catalog knows, from the first of its sources that has it.
+
+    Raises ``ModelUnavailable``, ``OSError``.
+    """
+    for source in known_sources(file):
+        if isinstance(source, PackageFile):
+            continue
+        remote = _remote(source, lookup.settings.hf_endpoint)
+        if remote.bytes is not None:
+            have = bytes_here(to.folder / file.name, remote.digest)
+            require_disk(to.folder, remote.bytes - have, f"{file.name} of {lookup.entry.name}")
+        try:
+            return download_file(file.name, remote, lookup, to)
+        except TransferFailed as error:
+            lookup.tried(shown_url(remote.url), str(error))
+    return lookup.give_up()
+
+
+def fetch_repository(part: str | None, repo: str, lookup: Lookup, to: Destination) -> dict[str, Path]:
+    """Download a part of a repository, keep the hub's own digests beside the files, and return these by name.
+
+    Raises ``ModelUnavailable``, ``NotEnough``, ``OSError``.
+    """
+    files = lookup.entry.part_files(part)
+    endpoint = lookup.settings.hf_endpoint
+    try:
+        manifest = _manifest(repo, endpoint, to)
+        missing = [file.name for file in files if file.required and file.name not in manifest.files]
+        if missing:
+            raise TransferFailed(f"the repository has no {', '.join(missing)}")
+        # Before the files: whatever is found beside it later must be what it says.
+        write_manifest(to.folder, manifest)
+        names = names_of(manifest.files, files, part)
+        wanted = [name for name in names if not _is_right(name, manifest, lookup, to.folder)]
+        _require_room([manifest.files[name] for name in wanted], wanted, lookup, to)
+        for name in wanted:
+            download_file(name, manifest.remote(endpoint, name), lookup, to)
+        return {name: to.folder / name for name in names}
+    except TransferFailed as error:
+        lookup.tried(shown_url(f"{endpoint.rstrip('/')}/{repo}"), str(error))
+        return lookup.give_up()
+
+
+def download_file(name: str, remote: RemoteFile, lookup: Lookup, to: Destination) -> Path:
+    """Download one file to its name below the folder, and remember that its bytes are right.
+
+    Raises ``TransferFailed``, ``UnsafeName``, ``OSError``.
+    """
+    entry = lookup.entry
+    target = path_below(to.folder, name)
+    title = f"{name} of {entry.name} ({entry.task.value}) to {to.folder}"
+    download(remote, target, title=title, limits=to.limits, progress=to.reporter.received)
+    DigestCache(to.folder / VERIFIED).remember(target, remote.digest)
+    log.info("%s of %s is here and its digest is right.", name, entry.name)
+    return target
+
+
+def bytes_here(target: Path, digest: Digest) -> int:
+    """Return how many bytes an earlier, broken download of `target` left."""
+    partial = partial_of(target, digest)
+    return partial.stat().st_size if partial.is_file() else 0
+
+
+def _require_room(files: Iterable[tuple[Digest, int]], names: list[str], lookup: Lookup, to: Destination) -> None:
+    sizes = {name: size for name, (_, size) in zip(names, files, strict=True)}
+    have = sum(bytes_here(to.folder / name, digest) for name, (digest, _) in zip(names, files, strict=True))
+    what = f"{lookup.entry.name} ({lookup.entry.task.value})"
+    require_disk(to.folder, sum(sizes.values()) - have, what)
+    require_memory(sum(sizes.values()), what)
+    to.reporter.expect(sum(sizes.values()))
+
+
+def _manifest(repo: str, endpoint: str, to: Destination) -> Manifest:
+    """Return the list of the revision that the other part came from, so that both fit; else of the newest one."""
+    known = read_manifest(to.folder)
+    if known is not None and known.repo == repo:
+        try:
+            return list_repository(endpoint, repo, known.commit, limits=to.limits)
+        except TransferFailed as error:
+            if error.status != 404:  # the hub has that revision no more
+                raise
+    return list_repository(endpoint, repo, limits=to.limits)
+
+
+def _is_right(name: str, manifest: Manifest, lookup: Lookup, folder: Path) -> bool:
+    expected, _ = manifest.files[name]
+    digests = digest_cache(folder, lookup.entry, lookup.settings)
+    return (folder / name).is_file() and digests.digest(folder / name, expected.algorithm) == expected
+
+
+def _remote(source: HubFile | UrlFile, endpoint: str) -> RemoteFile:
+    url = file_url(endpoint, source.repo, source.path) if isinstance(source, HubFile) else source.url
+    return RemoteFile(url, Digest("sha256", source.sha256), source.bytes)

@@ -1,0 +1,69 @@
+"""How much disk and memory there is, nested limits included, and the sentence where it does not suffice."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from pathlib import Path
+
+import psutil
+import pytest
+
+from models import capacity
+from models.capacity import NotEnough, require_disk, require_memory, usable_memory
+
+GB = 10**9
+
+
+@pytest.fixture
+def cgroups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tree of control groups, and this process in none."""
+    monkeypatch.setattr(capacity, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(capacity, "_OWN_CGROUP", tmp_path / "own")
+    return tmp_path
+
+
+def _limit(folder: Path, name: str, value: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(value + "\n")
+
+
+def test_without_a_limit_it_is_the_machines_memory(cgroups: Path) -> None:
+    assert usable_memory() == psutil.virtual_memory().total
+    (cgroups / "own").write_text("0::/a\n")
+    _limit(cgroups / "a", "memory.max", "max")
+    assert usable_memory() == psutil.virtual_memory().total
+
+
+@pytest.mark.parametrize(("inner", "outer"), [("200000000", "100000000"), ("100000000", "max"), ("max", "100000000")])
+def test_the_least_limit_of_nested_groups_counts(cgroups: Path, inner: str, outer: str) -> None:
+    (cgroups / "own").write_text("0::/outer/inner\n")
+    _limit(cgroups / "outer", "memory.max", outer)
+    _limit(cgroups / "outer/inner", "memory.max", inner)
+    assert usable_memory() == 100_000_000
+
+
+def test_limits_of_the_first_version_count_too(cgroups: Path) -> None:
+    (cgroups / "own").write_text("12:cpu,cpuacct:/x\n4:memory:/docker/c\n0::/docker/c\n")
+    _limit(cgroups / "memory/docker/c", "memory.limit_in_bytes", "300000000")
+    assert usable_memory() == 300_000_000
+
+
+def test_what_is_missing_of_the_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity, "usable_memory", lambda: 2 * GB)
+    require_memory(754 * 10**6, "ViT-B-16")
+    with pytest.raises(
+        NotEnough, match=r"ViT-H-14 needs at least 2\.3 GB of memory; .* has 2\.0 GB: 3\d\d MB are missing"
+    ):
+        require_memory(3833 * 10**6, "ViT-H-14")
+
+
+def test_what_is_missing_of_the_disk_is_said_and_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("models.capacity.shutil.disk_usage", lambda path: usage(10 * GB, 9 * GB, GB))
+    folder = tmp_path / "not/there/yet"
+    require_disk(folder, GB, "A model")
+    with pytest.raises(NotEnough) as caught:
+        require_disk(folder, 3 * GB, "A model")
+    assert f"A model needs 3.0 GB on the disk of {folder}, where 1.0 GB are free: 2.0 GB are missing" in str(
+        caught.value
+    )
