@@ -40,8 +40,8 @@ log = logging.getLogger(__name__)
 
 WORK = ".checkpoint"
 """The folder in which a model is made, below the one that it is for."""
-_MODEL_SHARE = 1.05
-"""Bytes of the converted files for each byte of the checkpoint, and room to spare."""
+_LARGEST_MODEL = 2
+"""Bytes of the model, in fp32, for each byte of a checkpoint in fp16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def convert_file(path: Path, lookup: Lookup, to: Destination) -> None:
     Raises as ``fetch_and_convert`` does.
     """
     work = replace(to, folder=to.folder / WORK)
-    require_disk(to.folder, int(path.stat().st_size * _MODEL_SHARE), lookup.entry.name)
+    require_disk(to.folder, _model_bytes(lookup, path.stat().st_size), lookup.entry.name)
     _convert(path, path.name, lookup, work)
     _finish(work.folder / "model", to.folder)
     shutil.rmtree(work.folder)
@@ -132,11 +132,19 @@ def _listed(origin: _Origin, checkpoint: Checkpoint, lookup: Lookup, work: Desti
 
 
 def _require_room(path: Path, remote: RemoteFile, lookup: Lookup, folder: Path) -> None:
+    """Raise ``NotEnough`` unless the checkpoint and the model have room on the disk, and the model in memory."""
     size = remote.bytes or 0
     here = path.stat().st_size if path.is_file() else bytes_here(path, remote.digest)
-    what = f"{lookup.entry.name} ({size / 1e6:.0f} MB to download, then as much again for the model made of it)"
-    require_disk(folder, max(0, size - here) + int(size * _MODEL_SHARE), what)
-    require_memory(size, lookup.entry.name)
+    model = _model_bytes(lookup, size)
+    what = f"{lookup.entry.name} ({size / 1e6:.0f} MB to download, {model / 1e6:.0f} MB for the model made of it)"
+    require_disk(folder, max(0, size - here) + model, what)
+    require_memory(model, lookup.entry.name)
+
+
+def _model_bytes(lookup: Lookup, checkpoint: int) -> int:
+    """Return the bytes of the model that is made of a checkpoint of so many: the catalog's figure, else the most."""
+    known = lookup.entry.checkpoint.bytes if lookup.entry.checkpoint is not None else None
+    return known or checkpoint * _LARGEST_MODEL
 
 
 def _convert(path: Path, repo: str, lookup: Lookup, work: Destination) -> None:
