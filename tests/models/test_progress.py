@@ -55,7 +55,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (
             Progress(Task.CLIP, "x", "checking", "checking the image half", share=0.6),
-            "x (clip): checking, checking the image half (60 %)",
+            "x (clip): checking the image half (60 %)",
         ),
     ],
 )

@@ -109,9 +109,10 @@ def test_a_model_that_was_damaged_is_made_anew_of_the_same_checkpoint(
 ) -> None:
     path = resolve(entry, settings, limits=QUICK)["textual/model.onnx"]
     path.write_bytes(b"damaged")
-    assert resolve(entry, settings, limits=QUICK)["textual/model.onnx"].read_bytes() == contents(converted)[
-        "textual/model.onnx"
-    ]
+    assert (
+        resolve(entry, settings, limits=QUICK)["textual/model.onnx"].read_bytes()
+        == contents(converted)["textual/model.onnx"]
+    )
     assert len(conversion.digests) == 2
     assert len(set(conversion.digests)) == 1
 
@@ -141,7 +142,7 @@ def test_the_checkpoint_is_kept_if_that_is_set_and_used_again(
     assert len(conversion.digests) == 2
 
 
-# --- which hub ---------------------------------------------------------------------------------------------------------
+# --- which hub ---
 
 
 @pytest.mark.parametrize(("hub", "asked"), [("huggingface", HUGGINGFACE_FILE), ("modelscope", MODELSCOPE_FILE)])
@@ -183,7 +184,9 @@ def test_wrong_bytes_are_thrown_away_and_the_other_hub_is_asked(
     assert not list(cache_folder(entry, settings).rglob("*.p*"))
 
 
-@pytest.mark.parametrize("listing", [b"{}", b'{"Data": {"Files": [{"Path": "x"}]}}', b"<html>", b'{"Data": {"Files": []}}'])
+@pytest.mark.parametrize(
+    "listing", [b"{}", b'{"Data": {"Files": [{"Path": "x"}]}}', b"<html>", b'{"Data": {"Files": []}}']
+)
 def test_a_hub_that_does_not_say_what_the_file_is_is_not_trusted(
     web: Web, entry: ModelEntry, settings: Settings, listing: bytes
 ) -> None:
@@ -216,7 +219,7 @@ def test_without_the_package_that_has_it_the_vocabulary_comes_from_the_hub(
     assert len(conversion.digests) == 1
 
 
-# --- what is in the way ------------------------------------------------------------------------------------------------
+# --- what is in the way ---
 
 
 def test_a_disk_that_is_too_small_is_said_before_anything_is_fetched(
@@ -236,7 +239,9 @@ def test_too_little_memory_is_said_before_anything_is_fetched(
     web: Web, entry: ModelEntry, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("models.capacity.usable_memory", lambda: 256 * 10**6)
-    with pytest.raises(ModelUnavailable, match=r"needs at least 4\d\d MB of memory; this machine or container has 256 MB"):
+    with pytest.raises(
+        ModelUnavailable, match=r"needs at least 4\d\d MB of memory; this machine or container has 256 MB"
+    ):
         resolve(entry, settings, limits=QUICK)
     assert not web.gets(HUGGINGFACE_FILE)
 
@@ -278,7 +283,7 @@ def test_files_of_the_users_that_are_in_the_way_are_kept(
     assert found["visual/model.onnx"].with_name("model.onnx.rejected").read_text() == "visual/model.onnx"
 
 
-# --- several at once, and killed ---------------------------------------------------------------------------------------
+# --- several at once, and killed ---
 
 
 def test_eight_threads_fetch_and_convert_once(
@@ -400,7 +405,9 @@ def test_a_process_killed_during_the_conversion_takes_the_conversion_with_it(
     assert web.gets(HUGGINGFACE_FILE) == [None]  # the checkpoint was there
 
 
-@pytest.mark.parametrize("renames", [pytest.param(0, marks=pytest.mark.slow), 1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "renames", [pytest.param(0, marks=pytest.mark.slow), 1, pytest.param(3, marks=pytest.mark.slow)]
+)
 def test_a_process_killed_while_files_get_their_names_is_gone_on_with(
     web: Web,
     entry: ModelEntry,
@@ -421,7 +428,7 @@ def test_a_process_killed_while_files_get_their_names_is_gone_on_with(
     assert web.gets(HUGGINGFACE_FILE) == [None]
 
 
-# --- pull --------------------------------------------------------------------------------------------------------------
+# --- pull ---
 
 
 def test_a_pulled_model_is_converted_into_the_store(
