@@ -2,6 +2,7 @@
 
 ``ServiceError``                      anything that this service answers on purpose
  +-- ``ModelUnavailable``             the weights of a known model cannot be had right now
+ +-- ``ModelOnItsWay``                they are being fetched or converted; ask again when they are here
 
 Raise ``ServiceError(code, message)`` with a message that says what happened, to which input, and what to do.
 """
@@ -25,6 +26,7 @@ class ErrorCode(str, Enum):
     PICTURE_TOO_LARGE = "picture_too_large"
     UNREADABLE_PICTURE = "unreadable_picture"
     MODEL_UNAVAILABLE = "model_unavailable"
+    MODEL_ON_ITS_WAY = "model_on_its_way"
     RUNNER_UNAVAILABLE = "runner_unavailable"
     QUEUE_FULL = "queue_full"
     TIMEOUT = "timeout"
@@ -63,6 +65,7 @@ _STATUS = {
     ErrorCode.PICTURE_TOO_LARGE: 413,
     ErrorCode.UNREADABLE_PICTURE: 415,
     ErrorCode.MODEL_UNAVAILABLE: 503,
+    ErrorCode.MODEL_ON_ITS_WAY: 503,
     ErrorCode.RUNNER_UNAVAILABLE: 503,
     ErrorCode.QUEUE_FULL: 503,
     ErrorCode.TIMEOUT: 504,
@@ -81,6 +84,7 @@ _STATUS = {
 
 _RETRY_AFTER = {
     ErrorCode.MODEL_UNAVAILABLE: 30,
+    ErrorCode.MODEL_ON_ITS_WAY: 30,
     ErrorCode.RUNNER_UNAVAILABLE: 5,
     ErrorCode.QUEUE_FULL: 5,
     ErrorCode.SEARCH_UNAVAILABLE: 5,
@@ -107,6 +111,18 @@ class ModelUnavailable(ServiceError):
 
     def __reduce__(self) -> tuple[type[ModelUnavailable], tuple[str]]:
         return type(self), (self.message,)
+
+
+class ModelOnItsWay(ServiceError):
+    """A model whose files are being fetched, converted or checked now."""
+
+    def __init__(self, task: str, model: str, message: str) -> None:
+        """`task`: a runner's name. `model`: the catalog's name."""
+        super().__init__(ErrorCode.MODEL_ON_ITS_WAY, message)
+        self.task, self.model = task, model
+
+    def __reduce__(self) -> tuple[type[ModelOnItsWay], tuple[str, str, str]]:
+        return type(self), (self.task, self.model, self.message)
 
 
 def forget_frames(error: BaseException) -> None:

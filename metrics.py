@@ -29,6 +29,18 @@ QUEUE_WAITING = Gauge(
     "immich_bento_queue_waiting", "Requests that wait, unread, for room in the queue.", multiprocess_mode="livesum"
 )
 MODELS_LOADED = Gauge("immich_bento_models_loaded", "Models in memory.", ["runner"], multiprocess_mode="livesum")
+MODEL_READY = Gauge(
+    "immich_bento_model_ready",
+    "1 while the files of a model that was named or asked for are here, 0 while they are fetched or cannot be had.",
+    ["task", "model"],
+    multiprocess_mode="livemax",
+)
+MODEL_FETCH_PERCENT = Gauge(
+    "immich_bento_model_fetch_percent",
+    "How much of a model's download, then of its conversion, is done; 100 once it is here.",
+    ["task", "model"],
+    multiprocess_mode="livemax",
+)
 UPSTREAM_UP = Gauge(
     "immich_bento_upstream_up",
     "1 while an upstream is asked, 0 while it is down.",
@@ -58,6 +70,13 @@ SEARCH_SYNCED = Gauge(
 SEARCH_SYNC_FAILURES = Counter(
     "immich_bento_search_sync_failures", "Rounds of bringing the searched texts up to date that failed."
 )
+
+
+def tell_model(task: str, model: str, state: str, percent: int | None) -> None:
+    """Note whether a model's files are here. `state`: as of ``runners.contract.ModelState``. `percent`: 0 to 100."""
+    here = state == "here"
+    MODEL_READY.labels(task, model).set(1 if here else 0)
+    MODEL_FETCH_PERCENT.labels(task, model).set(100 if here else percent or 0)
 
 
 def forget_dead_processes() -> None:

@@ -18,6 +18,7 @@ from search.http.api import SearchApi
 from search.http.api import routes as search_routes
 from search.http.life import SearchLife
 from serving.body import open_intake
+from serving.late_response import EARLY_HEAD
 
 config = read_settings()
 catalog = read_catalog(config)
@@ -27,7 +28,7 @@ mtphotos = MtPhotosServer(catalog=catalog, settings=config, intake=immich.intake
 search = SearchApi(catalog=catalog, settings=config, life=SearchLife(config))
 
 
-@bentoml.service(**entry_options(config))
+@bentoml.service(**entry_options(config, head_after=EARLY_HEAD.after))
 @bentoml.asgi_app(CloseWhenRetired(create_app(immich, [*routes(mtphotos), *search_routes(search)])), path="/")
 @depends_on(services)
 class ImmichBento:

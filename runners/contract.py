@@ -8,9 +8,9 @@ cross process borders.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,12 +158,30 @@ class Failure:
         raise ServiceError(self.code, self.message)
 
 
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """Whether the files of one model are on this machine. It need not be in memory."""
+
+    task: str
+    """A runner's name: ``clip_image``."""
+    model: str
+    """The catalog's name."""
+    state: Literal["here", "on its way", "unavailable"]
+    named: bool
+    """Whether a setting names it, and it was to be fetched at the start."""
+    detail: str = ""
+    """For a person: how far it is, with rate and time left, or why it cannot be had."""
+    percent: int | None = None
+    """How much of what is done now (the download, the conversion) is done, 0 to 100; None where nobody knows."""
+
+
 Result: TypeAlias = Any
 """A frozen dataclass as the task's ``result`` says: ``Embedding``, ``Faces``, ``TextLines``, …"""
 
 
 class Runners(Protocol):
-    """Everything that computes, as its callers see it. A job of which a task failed raises its ``ServiceError``.
+    """Everything that computes, as its callers see it. A job of which a task failed raises its ``ServiceError``;
+    one whose model is being fetched ``ModelOnItsWay``.
 
     For a single task see also ``runners.tasks.Task.of_picture`` and ``of_text``.
     """
@@ -174,6 +192,14 @@ class Runners(Protocol):
 
     async def text(self, task: str, job: TextJob) -> Result:
         """Run the task named ``task`` on one text."""
+        ...
+
+    async def arrival(self, task: str, model: str) -> None:
+        """Return once the files of ``model`` are not on their way any more: they are here, or cannot be had."""
+        ...
+
+    async def models(self) -> Sequence[ModelState]:
+        """Return the models that settings name or that were asked for, with whether their files are here."""
         ...
 
     async def loaded_models(self) -> Mapping[str, tuple[str, ...]]:

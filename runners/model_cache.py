@@ -133,7 +133,7 @@ class ModelCache(Generic[M]):
                 held = _Held(self._load(name))
             except ServiceError as error:
                 with self._guard:
-                    slot.failure = _Failed(error.code, error.message, at=self._clock())
+                    slot.failure = FailedLoad(error.code, error.message, at=self._clock())
                     slot.failures += 1
                 raise
             with self._guard:
@@ -201,7 +201,7 @@ class _Held(Generic[M]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Failed:
+class FailedLoad:
     """Reason of a failed load. The exception is not kept, as its traceback would keep a half-loaded model in memory."""
 
     code: ErrorCode
@@ -231,6 +231,6 @@ class _Slot(Generic[M]):
     pinned: bool = False
     retired: bool = False
     """To be closed when the last user leaves."""
-    failure: _Failed | None = None
+    failure: FailedLoad | None = None
     failures: int = 0
     """Failed loads so far; tells those who waited that the load they waited for failed."""

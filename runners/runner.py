@@ -14,8 +14,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import metrics
 from errors import ErrorCode, ServiceError
+from runners.arrivals import Arrivals
 from runners.batching import Batcher
-from runners.contract import Failure, ImageJob, PictureJob, Result, TextJob
+from runners.contract import Failure, ImageJob, ModelState, PictureJob, Result, TextJob
 from runners.engine.lanes import working
 from runners.model_cache import ModelCache
 from runners.pictures.shared import shared_pixels
@@ -63,13 +64,16 @@ class Runner(Generic[J, R]):
         *,
         lanes: int = 1,
         decodes_whole: bool = True,
+        arrivals: Arrivals | None = None,
     ) -> None:
         """``name``: for logs and metrics. ``load``: a model by its catalog name; raises ``ServiceError``.
 
         ``lanes``: batches of one model that compute at the same time. ``decodes_whole``: as of ``runners.tasks.Task``.
+        ``arrivals``: of the files that ``load`` needs; None where it fetches whatever it does.
         """
         self.name = name
         self.decodes_whole = decodes_whole
+        self.arrivals = arrivals
         self._lanes = lanes
         self._limits = limits
         self._cache: ModelCache[Model[J, R]] = ModelCache(
@@ -80,6 +84,9 @@ class Runner(Generic[J, R]):
 
     async def submit(self, job: J) -> R | Failure:
         """Return what becomes of one job. Never raises for the job's sake: all that goes wrong is a ``Failure``."""
+        lack = await self.lack(job.model)
+        if lack is not None:
+            return lack
         try:
             return await self._batcher(job.model).submit(job)
         except ServiceError as error:
@@ -91,6 +98,12 @@ class Runner(Generic[J, R]):
                 f"{self.name} failed on this input under {job.model}. This is a fault of the service; its log has the "
                 "details.",
             )
+
+    async def lack(self, model: str) -> Failure | None:
+        """Return None if jobs of ``model`` can be run as far as its files go, else why not (``Arrivals.lack``)."""
+        if self.arrivals is None or model in self._cache.loaded():
+            return None
+        return await self.arrivals.lack(model)
 
     def _batcher(self, model: str) -> Batcher[J, R | Failure]:
         batcher = self._batchers.get(model)
@@ -117,9 +130,16 @@ class Runner(Generic[J, R]):
             with self._limits.turns, working():
                 return model.run(jobs)
 
-    async def preload(self, name: str) -> None:
-        """Load ``name`` now and keep it however idle it is. A failure is logged; the next request tries again."""
+    async def bring(self, name: str) -> None:
+        """Have the files of ``name``, which a setting names, on this machine, however long that takes."""
+        if self.arrivals is not None:
+            await self.arrivals.bring(name)
 
+    async def preload(self, name: str) -> None:
+        """Load ``name`` once its files are here, and keep it however idle it is. A failure is logged; the next request
+        tries again.
+        """
+        await self.bring(name)
         try:
             await asyncio.get_running_loop().run_in_executor(None, self._cache.pin, name)
             log.info("%s: %s is loaded.", self.name, name)
@@ -128,6 +148,10 @@ class Runner(Generic[J, R]):
         except Exception:  # a fault of ours; it must end neither the start nor, later, the stop of the other runners
             log.exception("%s: %s could not be loaded at start", self.name, name)
         self._count()
+
+    def states(self) -> list[ModelState]:
+        """Return the models that were named or asked for, with whether their files are here."""
+        return self.arrivals.states() if self.arrivals is not None else []
 
     def loaded(self) -> tuple[str, ...]:
         """Names of the models in memory."""
@@ -160,9 +184,18 @@ class Runner(Generic[J, R]):
 async def run_picture(runners: Mapping[str, Runner[ImageJob, Any]], job: PictureJob) -> dict[str, Result | Failure]:
     """Run all tasks of ``job`` at the same time on the runners of their names, which share one decoded picture.
 
-    Returns what became of each, by the name of its task. Cancelled, it runs no task whose batch has not begun.
+    Returns what became of each, by the name of its task. Where models of some are on their way, none is run, and only
+    those are returned. Cancelled, it runs no task whose batch has not begun.
     """
     asked = [runners[ask.task] for ask in job.asks]
+    lacks = await asyncio.gather(*(runner.lack(ask.model) for runner, ask in zip(asked, job.asks, strict=True)))
+    missing = {
+        runner.name: lack
+        for runner, lack in zip(asked, lacks, strict=True)
+        if lack is not None and lack.code is ErrorCode.MODEL_ON_ITS_WAY
+    }
+    if missing:
+        return missing
     readers = sum(runner.decodes_whole for runner in asked)
     with shared_pixels(job.data, upright=job.upright, readers=readers) as shared:
         jobs = [ImageJob(job.data, ask.model, ask.options, job.upright, shared, ask.cost) for ask in job.asks]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from models.catalog import Catalog, ModelEntry
 from models.catalog import Task as CatalogTask
+from runners.arrivals import Source
 from runners.contract import (
     Ask,
     Embedding,
@@ -33,6 +34,7 @@ from settings import Settings, names
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from models.progress import Progress
     from runners.engine import EnginePlan, Exactness, Session
     from runners.runner import Model
     from settings.gateway import Route
@@ -79,6 +81,11 @@ class Task(Generic[R]):
     find: Callable[[Catalog, str], str]
     """The name under which a model is kept in memory, of a name or alias that was asked for. Raises ``ServiceError``
     UNKNOWN_MODEL."""
+    kind: CatalogTask | None = None
+    """Of its models in the catalog, whose files are then fetched before ``load`` is called; None: ``load`` gets them
+    from wherever it likes."""
+    part: str | None = None
+    """Of a model's files, those that it needs (``visual``); None: all."""
     input: Literal["picture", "text"] = "picture"
     options: type[Any] | None = None
     """A frozen dataclass of numbers and strings: ``runners.contract.OcrOptions``, …"""
@@ -91,9 +98,22 @@ class Task(Generic[R]):
     override: Callable[[Settings], str] = lambda settings: ""
     """The model that answers whatever is asked for (``CLIP_MODEL``); empty: the one asked for."""
     preload: Callable[[Settings], tuple[str, ...]] = lambda settings: ()
-    """Models loaded at start."""
+    """Models loaded at start, and before that fetched, as the one of ``override`` is."""
     route: Callable[[Settings], Route] = lambda settings: "local"
     """Who answers (``ROUTE_CLIP``)."""
+
+    def source(self, using: Loading) -> Source | None:
+        """Return where its models' files come from; None where ``load`` knows alone."""
+        kind = self.kind
+        if kind is None:
+            return None
+
+        def progress(name: str) -> Progress | None:
+            from models.progress import on_its_way
+
+            return on_its_way(kind, name, using.settings)
+
+        return Source(lambda name: _files(using.catalog.find(kind, name), using, self.part), progress)
 
     def places(self, settings: Settings) -> float:
         """Return how much work, as a sum of costs, its runner is sent at the same time: enough to be always busy, and
@@ -177,6 +197,8 @@ CLIP_IMAGE = Task(
     Embedding,
     _load_clip_image,
     _in_catalog(CatalogTask.CLIP),
+    kind=CatalogTask.CLIP,
+    part="visual",
     decodes_whole=False,
     cost=clip_cost,
     override=lambda settings: settings.clip_model,
@@ -190,6 +212,7 @@ FACES = Task(
     Faces,
     _load_faces,
     _in_catalog(CatalogTask.FACES),
+    kind=CatalogTask.FACES,
     options=FaceOptions,
     laned=True,
     override=lambda settings: settings.recognition_model,
@@ -205,6 +228,7 @@ OCR = Task(
     TextLines,
     _load_ocr,
     _in_catalog(CatalogTask.OCR),
+    kind=CatalogTask.OCR,
     options=OcrOptions,
     laned=True,
     cost=ocr_cost,
@@ -219,6 +243,8 @@ CLIP_TEXT = Task(
     Embedding,
     _load_clip_text,
     _in_catalog(CatalogTask.CLIP),
+    kind=CatalogTask.CLIP,
+    part="textual",
     input="text",
     cost=text_cost,
     override=lambda settings: settings.clip_model,

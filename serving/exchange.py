@@ -18,7 +18,8 @@ from starlette.types import Receive, Scope, Send
 
 import metrics
 from errors import ErrorCode, ServiceError, forget_frames
-from serving.deadline import timeout as time_limit
+from serving.deadline import Deadline
+from serving.late_response import EarlyHead, LateResponse
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,8 @@ P = TypeVar("P")
 
 _CLIENT_GONE = 499
 """Status in logs and metrics of a request whose sender went away; nobody receives it."""
+_LOOK_EVERY = 1.0
+"""Seconds between looks at whether a request that takes long waits for a model."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 """Request ids that are taken over from a client: anything else could pass for something else in a log."""
 
@@ -47,18 +50,63 @@ class _NoResponse(Response):
 
 
 async def answered(
-    request: Request, work: Work, *, line: str, timeout: float, error_body: ErrorBody, task: str = "none"
+    request: Request,
+    work: Work,
+    *,
+    line: str,
+    timeout: float,
+    error_body: ErrorBody,
+    task: str = "none",
+    early_head: EarlyHead | None = None,
 ) -> Response:
     """Run `work` and return its response, or the one that its error stands for; log the request once. Never raises.
 
-    ``line``: what the log line is called (``POST /predict``; never the path as sent). ``timeout``: seconds. ``task``:
-    the task as long as ``work`` has not noted another. Once this returns, nothing that ``work`` held is held by an
-    error.
+    ``line``: what the log line is called (``POST /predict``; never the path as sent). ``timeout``: seconds, without
+    those spent in ``serving.deadline.deadline_paused``. ``task``: the task as long as ``work`` has not noted another.
+    ``early_head``: for answers in JSON; when the head of one that waits for a model is sent before it is known, which
+    needs HTTP/1.1. Once this returns an ordinary response, nothing that ``work`` held is held by an error.
     """
     began = time.perf_counter()
     fields: Fields = {"request_id": request_id(request), "task": task}
+    limit = Deadline(timeout)
+    outcome = _outcome(request, work, limit, timeout, error_body, fields)
+    if early_head is None or request.scope.get("http_version") == "1.0":
+        response = await outcome
+    else:
+        working = asyncio.ensure_future(outcome)
+        if await _waits_long(working, limit, early_head.after):
+            return LateResponse(
+                working,
+                blank_every=early_head.blank_every,
+                headers={"x-request-id": fields["request_id"]},
+                then=lambda response: _report_late(response, time.perf_counter() - began, line, fields),
+            )
+        response = working.result()
+        del working
+    _report(response, time.perf_counter() - began, line, fields)
+    return response
+
+
+async def _waits_long(working: asyncio.Future[Response], limit: Deadline, after: float) -> bool:
+    """Wait until the work is done, or is not done `after` seconds later and waits for a model; return whether that is
+    so. Cancelled, cancel it.
+    """
     try:
-        async with time_limit(timeout):
+        await asyncio.wait((working,), timeout=after)
+        while not working.done() and not limit.is_paused:
+            await asyncio.wait((working,), timeout=_LOOK_EVERY)
+        return not working.done()
+    except asyncio.CancelledError:
+        working.cancel()
+        await asyncio.wait((working,))
+        raise
+
+
+async def _outcome(
+    request: Request, work: Work, limit: Deadline, timeout: float, error_body: ErrorBody, fields: Fields
+) -> Response:
+    try:
+        async with limit:
             response = await work(request, fields)
     except ServiceError as error:
         response = _error_response(error, error_body, fields)
@@ -76,7 +124,6 @@ async def answered(
         response = _error_response(ours, error_body, fields)
         forget_frames(error)
     response.headers["x-request-id"] = fields["request_id"]
-    _report(response, time.perf_counter() - began, line, fields)
     return response
 
 
@@ -107,6 +154,13 @@ def _error_response(error: ServiceError, body: ErrorBody, fields: Fields) -> Res
     if error.code is ErrorCode.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     return JSONResponse(body(error), status_code=error.code.status, headers=headers)
+
+
+def _report_late(response: Response, seconds: float, line: str, fields: Fields) -> None:
+    """Report a response whose head, with status 200, was sent before it was known."""
+    if response.status_code not in (200, _CLIENT_GONE):
+        fields["broken_off"] = True  # the client was told of no status: its connection was closed
+    _report(response, seconds, line, fields)
 
 
 def _report(response: Response, seconds: float, line: str, fields: Fields) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from errors import ServiceError
-from runners.contract import Runners
+from runners.contract import ModelState, Runners
 from serving.deadline import timeout
 from settings.version import VERSION
 
@@ -80,8 +80,12 @@ async def _page(runners: Runners | None) -> str:
     else:
         try:
             async with timeout(_ANSWER_WITHIN):
-                device, loaded = await asyncio.gather(runners.device(), runners.loaded_models())
-            facts |= {"Device": device, "Models loaded": _listed(loaded)}
+                device, loaded, models = await asyncio.gather(
+                    runners.device(), runners.loaded_models(), runners.models()
+                )
+            facts |= {"Device": device, "Models loaded": _listed(loaded), **_missing(models)}
+            if any(model.named and model.state != "here" for model in models):
+                state = "The service is running, but not ready: a model that its settings name is not here."
         except (ServiceError, asyncio.TimeoutError):
             state = "The service answers, but its runners do not. They may be starting again; the log says more."
     return _PAGE.format(
@@ -89,6 +93,16 @@ async def _page(runners: Runners | None) -> str:
         facts="\n".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items()),
         links=" · ".join(f'<a href="{escape(target)}">{escape(text)}</a>' for target, text in _LINKS.items()),
     )
+
+
+def _missing(models: Sequence[ModelState]) -> dict[str, str]:
+    """Return how far the models are that are on their way, and why others cannot be had, each once."""
+    titles = {"on its way": "Models on their way", "unavailable": "Models that cannot be had"}
+    found: dict[str, dict[str, None]] = {}
+    for model in models:
+        if model.state in titles:
+            found.setdefault(titles[model.state], {})[model.detail] = None
+    return {title: "; ".join(details) for title, details in found.items()}
 
 
 def _listed(loaded: Mapping[str, tuple[str, ...]]) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -23,10 +24,12 @@ from runners.cancellation import gather_first_error, unless_gone
 from runners.contract import Ask, PictureJob, Runners
 from runners.pictures.header import Header
 from serving import status_page
+from serving.attempts import ask_in_turn
 from serving.body import Intake
 from serving.client_address import client_address
 from serving.exchange import Fields, answered, started
 from serving.key import has_key, require_key
+from serving.late_response import EARLY_HEAD
 from serving.multipart import Form
 from serving.origin import refuse_other_sites
 from serving.picture_header import header_of
@@ -71,7 +74,12 @@ class ImmichServer:
     async def predict(self, request: Request) -> Response:
         """Answer one request, whatever it is, and say in one log line what became of it."""
         return await answered(
-            request, self._predict, line="POST /predict", timeout=self.settings.request_timeout, error_body=error_body
+            request,
+            self._predict,
+            line="POST /predict",
+            timeout=self.settings.request_timeout,
+            error_body=error_body,
+            early_head=EARLY_HEAD,
         )
 
     async def upstream_state(self, request: Request) -> Response:
@@ -147,16 +155,17 @@ class ImmichServer:
         return merge(await gather_first_error(work))
 
     async def _text(self, runners: Runners, asked: Asked, text: str, client: str) -> dict[str, Any]:
-        async with self.intake.turns.turn(client, {asked.task.name: asked.task.cost(0, 0, None)}):
-            return asked.answer(await asked.task.of_text(runners, text, asked.model, asked.language))
+        costs = {asked.task.name: asked.task.cost(0, 0, None)}
+        ask = partial(asked.task.of_text, runners, text, asked.model, asked.language)
+        return asked.answer(await ask_in_turn(self.intake.turns, client, costs, runners, ask))
 
     async def _picture(
         self, runners: Runners, asked: Sequence[Asked], image: bytes, header: Header, client: str
     ) -> dict[str, Any]:
         costs = {one.task.name: one.task.cost(header.width, header.height, one.options) for one in asked}
         asks = tuple(Ask(one.task.name, one.model, one.options, costs[one.task.name]) for one in asked)
-        async with self.intake.turns.turn(client, costs):
-            results = await runners.picture(PictureJob(image, asks))
+        ask = partial(runners.picture, PictureJob(image, asks))
+        results = await ask_in_turn(self.intake.turns, client, costs, runners, ask)
         return merge([one.answer(results[one.task.name], header) for one in asked])
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import orjson
@@ -19,13 +20,15 @@ from compat.mtphotos.answers import clip_answer, face_models, faces_answer, ocr_
 from errors import ErrorCode, ServiceError
 from models.catalog import Catalog
 from runners.cancellation import unless_gone
-from runners.contract import Embedding, FaceOptions, OcrOptions, Options, Runners
+from runners.contract import FaceOptions, OcrOptions, Options, Runners
 from runners.pictures.header import Header
 from runners.tasks import CLIP_IMAGE, CLIP_TEXT, FACES, OCR, Task
+from serving.attempts import ask_in_turn
 from serving.body import Intake
 from serving.client_address import client_address
 from serving.exchange import Fields, answered, started
 from serving.key import require_key
+from serving.late_response import EARLY_HEAD
 from serving.picture_header import header_of
 from settings import Settings
 
@@ -81,11 +84,10 @@ class MtPhotosServer:
             fields |= {"model": model, "bytes": len(body)}
             text, client = _text(body), client_address(request)
 
-            async def work() -> Embedding:
-                async with self.intake.turns.turn(client, {CLIP_TEXT.name: CLIP_TEXT.cost(0, 0, None)}):
-                    return await CLIP_TEXT.of_text(started(self.runners), text, model)
-
-            return clip_answer(await unless_gone(request.receive, work()))
+            runners, costs = started(self.runners), {CLIP_TEXT.name: CLIP_TEXT.cost(0, 0, None)}
+            ask = partial(CLIP_TEXT.of_text, runners, text, model)
+            work = ask_in_turn(self.intake.turns, client, costs, runners, ask)
+            return clip_answer(await unless_gone(request.receive, work))
 
     async def restart(self, request: Request, fields: Fields) -> dict[str, Any]:
         return {"result": "unsupported"}
@@ -181,6 +183,7 @@ def _route(
             timeout=server.settings.request_timeout,
             error_body=error_body,
             task=f"mtphotos.{task}",
+            early_head=EARLY_HEAD,
         )
 
     return Route(path, endpoint, methods=[method])

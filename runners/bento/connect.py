@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import bentoml
+import orjson
 
 from runners.bento.remote import RemoteRunners
 from runners.bento.transport import JobClient
@@ -59,8 +60,8 @@ class LocalJobs:
         await self._service.begin_inside()
 
     async def order(self, name: str) -> Any:
-        """Return the answer to ``loaded``, ``unload`` or ``device``."""
-        return await getattr(self._service, name)()
+        """Return the answer to ``models``, ``loaded``, ``unload`` or ``device``, as JSON would bring it."""
+        return orjson.loads(orjson.dumps(await getattr(self._service, name)()))
 
     async def close(self) -> None:
         """End the runner."""

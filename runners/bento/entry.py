@@ -15,14 +15,22 @@ from settings import Settings
 
 log = logging.getLogger("service")
 
+_LONGEST_WAIT = 3600.0
+"""Seconds that a gateway whose successor is there stays for requests that wait for a model."""
 
-def entry_options(config: Settings) -> dict[str, Any]:
-    """Return the options of ``@bentoml.service`` for the service that speaks HTTP."""
+
+def entry_options(config: Settings, *, head_after: float) -> dict[str, Any]:
+    """Return the options of ``@bentoml.service`` for the service that speaks HTTP.
+
+    ``head_after``: seconds after which the head is sent of an answer that waits for a model.
+    """
     return {
         "name": "immich_bento",
         "workers": config.workers,
         "http": {"host": config.host, "port": config.listen_port},
-        "traffic": {"timeout": config.request_timeout + 30},
+        # BentoML's limit ends with the head of the answer: later than REQUEST_TIMEOUT, which does not count the time
+        # that a request waits for a model, and than the head that is sent after some of that.
+        "traffic": {"timeout": config.request_timeout + head_after + 30},
         "logging": {"access": {"enabled": False}},
         # BentoML's own look at the runners waits without end while one is away; __is_ready__ does not.
         "runner_probe": {"enabled": False},
@@ -32,7 +40,8 @@ def entry_options(config: Settings) -> dict[str, Any]:
 
 def handle_signals(config: Settings) -> None:
     """Have this process finish what it has at SIGTERM, and hand over to its successor at SIGHUP."""
-    stop_promptly(config.shutdown_timeout, keep_alive=config.keep_alive, longest_request=config.request_timeout + 30)
+    longest = max(config.request_timeout + 30, _LONGEST_WAIT)
+    stop_promptly(config.shutdown_timeout, keep_alive=config.keep_alive, longest_request=longest)
 
 
 def take_over(config: Settings, catalog: Catalog, address: str) -> None:

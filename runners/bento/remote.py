@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-from errors import ErrorCode, ServiceError
+from errors import ErrorCode, ModelOnItsWay, ServiceError
 from runners.bento.codec import Tasks
 from runners.bento.transport import JobClient, RunnerFault
 from runners.cancellation import gather_first_error
-from runners.contract import Failure, PictureJob, Result, TextJob
+from runners.contract import Failure, ModelState, PictureJob, Result, TextJob
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,10 @@ R = TypeVar("R")
 _READY_WITHIN = 2.0
 _ONCE_MORE_AFTER = 0.2
 """Seconds between the loss of a connection and the second try."""
+_LOOK_EVERY = 0.5
+"""Seconds between looks at a model that is on its way."""
+_SILENT_AT_MOST = 60.0
+"""Seconds without an answer of a process after which nobody waits any longer for a model that it was fetching."""
 
 
 class RemoteRunners:
@@ -31,6 +36,8 @@ class RemoteRunners:
         """``clients``: by the names of the tasks that the process answers; tasks that share a process share one."""
         self._clients = clients
         self._tasks = tasks
+        self._watches: dict[tuple[str, str], asyncio.Task[None]] = {}
+        """Of models that are on their way, by task and name."""
 
     async def picture(self, job: PictureJob) -> Mapping[str, Result]:
         """Send ``job`` once to each process that has tasks of it. Returns the results by the names of the tasks.
@@ -45,11 +52,11 @@ class RemoteRunners:
         return {name: result for answer in answers for name, result in answer.items()}
 
     async def _part(self, client: JobClient, job: PictureJob) -> Mapping[str, Result]:
-        tasks = [ask.task for ask in job.asks]
-        results = await self._ask(tasks, partial(client.picture, job))
-        for result in results.values():
+        models = {ask.task: ask.model for ask in job.asks}
+        results = await self._ask(list(models), partial(client.picture, job))
+        for task, result in results.items():
             if isinstance(result, Failure):
-                result.raise_()
+                _raise(result, task, models[task])
         return results
 
     async def text(self, task: str, job: TextJob) -> Result:
@@ -57,8 +64,36 @@ class RemoteRunners:
         client = self._clients[task]
         result = await self._ask([task], partial(client.text, task, job))
         if isinstance(result, Failure):
-            result.raise_()
+            _raise(result, task, job.model)
         return result
+
+    async def arrival(self, task: str, model: str) -> None:
+        """Return once the process of ``task`` says that ``model`` is on its way no more, or has not answered for a
+        minute.
+        """
+        key = (task, model)
+        watch = self._watches.get(key)
+        if watch is None:  # one for all who wait for this model
+            watch = self._watches[key] = asyncio.create_task(self._watch(task, model))
+            watch.add_done_callback(lambda _: self._watches.pop(key, None))
+        await asyncio.wait((watch,))
+
+    async def _watch(self, task: str, model: str) -> None:
+        client, silent_since = self._clients[task], time.monotonic()
+        while time.monotonic() - silent_since < _SILENT_AT_MOST:
+            await asyncio.sleep(_LOOK_EVERY)
+            try:
+                states = _states(await asyncio.wait_for(client.order("models"), _SILENT_AT_MOST))
+            except (ConnectionError, asyncio.TimeoutError, RunnerFault) as error:
+                log.debug("The process that runs %s does not say where %s is: %r", task, model, error)
+                continue
+            silent_since = time.monotonic()
+            if not any((one.task, one.model, one.state) == (task, model, "on its way") for one in states):
+                return
+
+    async def models(self) -> Sequence[ModelState]:
+        """Return the models that settings name or that were asked for, with whether their files are here."""
+        return [state for states in await self._order_all("models") for state in _states(states)]
 
     async def loaded_models(self) -> Mapping[str, tuple[str, ...]]:
         """Return the names of the models in memory, by the tasks' names in the protocol."""
@@ -73,17 +108,21 @@ class RemoteRunners:
         return ", ".join(dict.fromkeys(await self._order_all("device")))
 
     async def are_ready(self) -> bool:
-        """Return whether every runner process answers within two seconds."""
+        """Return whether every runner process answers within two seconds, and has the files of all models that
+        settings name.
+        """
         try:
-            await asyncio.wait_for(
-                asyncio.gather(*(client.order("loaded") for client in self._processes())), _READY_WITHIN
+            answers = await asyncio.wait_for(
+                asyncio.gather(*(client.order("models") for client in self._processes())), _READY_WITHIN
             )
         except (ConnectionError, asyncio.TimeoutError, RunnerFault):
             return False
-        return True
+        return all(one.state == "here" for answer in answers for one in _states(answer) if one.named)
 
     async def close(self) -> None:
         """Close the connections to the runners."""
+        for watch in list(self._watches.values()):
+            watch.cancel()
         for client in self._processes():
             await client.close()
 
@@ -133,3 +172,14 @@ class RemoteRunners:
         except RunnerFault as error:
             log.error("%s failed: %s", who, error)
             raise ServiceError(ErrorCode.INTERNAL, f"{who} failed; its log has the details.") from error
+
+
+def _raise(failure: Failure, task: str, model: str) -> None:
+    """Raise `failure` of `task`, which was to be run by `model`."""
+    if failure.code is ErrorCode.MODEL_ON_ITS_WAY:
+        raise ModelOnItsWay(task, model, failure.message)
+    failure.raise_()
+
+
+def _states(answer: Any) -> Sequence[ModelState]:
+    return [ModelState(**state) for state in answer]

@@ -15,9 +15,10 @@ from bentoml import server_context
 import metrics
 from errors import ServiceError
 from models.catalog import Catalog, load_catalog
+from runners.arrivals import Arrivals
 from runners.bento.stop import stop_when_idle
 from runners.bento.transport import JOBS, JobApp, RunnerDoor, untraced
-from runners.contract import Failure, PictureJob, Result, TextJob
+from runners.contract import Failure, ModelState, PictureJob, Result, TextJob
 from runners.engine import EnginePlan, plan_engine, trim_idle_sessions
 from runners.engine.allocator import configure_allocator
 from runners.engine.lanes import lanes_of
@@ -45,6 +46,11 @@ def _load(task: Task[Any], using: Loading, name: str) -> Model[Any, Any]:
     return task.load(name, using)
 
 
+def _arrivals(task: Task[Any], using: Loading) -> Arrivals | None:
+    source = task.source(using)
+    return Arrivals(task.name, source, retry_after=using.settings.model_retry_after) if source is not None else None
+
+
 def _preloads(tasks: Iterable[Task[Any]], config: Settings, catalog: Catalog) -> dict[str, tuple[str, ...]]:
     """Return which models each runner loads at start, by the names that requests come under.
 
@@ -62,6 +68,16 @@ def _preloads(tasks: Iterable[Task[Any]], config: Settings, catalog: Catalog) ->
                 log.error("%s: %s could not be loaded at start: %s", task.name, name, error.message)
         found[task.name] = tuple(models)
     return found
+
+
+def _named(task: Task[Any], config: Settings, catalog: Catalog) -> str | None:
+    """Return the model that the settings have answer whatever `task` is asked for; None where there is none, or where
+    only an upstream is asked.
+    """
+    name = task.override(config)
+    if not name or (task.route(config) == "upstream" and not config.upstream_fallback):
+        return None
+    return task.find(catalog, name)
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:
@@ -99,6 +115,7 @@ class RunnerService:
                 limits,
                 lanes=_lanes(task, plan),
                 decodes_whole=task.decodes_whole,
+                arrivals=_arrivals(task, using),
             )
             for task in self.tasks
         }
@@ -118,12 +135,19 @@ class RunnerService:
         await self.begin_inside(stop_when_idle(config.shutdown_timeout, longest_request=config.request_timeout + 60))
 
     async def begin_inside(self, end_if_idle: Callable[[], bool] = lambda: False) -> None:
-        """Begin loading and unloading models. ``end_if_idle`` ends the process if it can, and says whether it will."""
+        """Begin fetching, loading and unloading models.
+
+        ``end_if_idle`` ends the process if it can, and says whether it will.
+        """
         config = settings()
         preloads = _preloads(self.tasks, config, self._catalog)
-        for name, runner in self.runners.items():
-            for model in preloads[name]:
-                self._in_background(runner.preload(model), f"{name}: loading {model} at the start")
+        for task in self.tasks:
+            runner = self.runners[task.name]
+            for model in preloads[task.name]:
+                self._in_background(runner.preload(model), f"{task.name}: loading {model} at the start")
+            named = _named(task, config, self._catalog)
+            if named is not None and named not in preloads[task.name]:
+                self._in_background(runner.bring(named), f"{task.name}: fetching {named} at the start")
         self._in_background(self._be_small(end_if_idle), "making room")
         if config.model_ttl:
             self._in_background(self._unload_idle(config.model_ttl_poll_s), "unloading idle models")
@@ -134,7 +158,7 @@ class RunnerService:
         self._background.append(task)
 
     async def _be_small(self, end_if_idle: Callable[[], bool]) -> None:
-        """Let idle models rest; and make room for a fresh process once all are unloaded.
+        """Let idle models rest, and make room for a fresh process once all are unloaded; keep the figures of files.
 
         Libraries keep 40 to 80 MB for as long as their process lives.
         """
@@ -143,7 +167,12 @@ class RunnerService:
             await asyncio.sleep(_LOOK_EVERY)
             if await asyncio.to_thread(trim_idle_sessions, _REST_AFTER):
                 await asyncio.to_thread(give_memory_back, cycles=False)
+            states = await self.models()
+            for state in states:
+                metrics.tell_model(state.task, state.model, state.state, state.percent)
             has_models = any(runner.loaded() for runner in self.runners.values())
+            if any(state.state == "on its way" for state in states):
+                continue
             if had_models and not has_models and end_if_idle():
                 log.info("%s: nothing is loaded any more; a fresh process takes over.", ", ".join(self.runners))
                 return
@@ -174,6 +203,10 @@ class RunnerService:
     async def text(self, task: str, job: TextJob) -> Result | Failure:
         """Run the task named ``task`` on a text."""
         return await self.runners[task].submit(job)
+
+    async def models(self) -> list[ModelState]:
+        """Return the models that settings name or that were asked for, with whether their files are here."""
+        return [state for runner in self.runners.values() for state in runner.states()]
 
     async def loaded(self) -> dict[str, list[str]]:
         """Return the models in memory, by the names of their tasks."""

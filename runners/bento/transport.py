@@ -35,13 +35,15 @@ from runners.bento.codec import (
     encode_text,
 )
 from runners.cancellation import unless_gone
-from runners.contract import Failure, PictureJob, Result, TextJob
+from runners.contract import Failure, ModelState, PictureJob, Result, TextJob
 
 JOBS = "/jobs"
 """Where a runner's process takes jobs: ``POST /jobs/picture``, ``/jobs/text/<task>``, and its orders (``Process``)."""
 SECRET_VARIABLE = "IMMICH_BENTO_JOB_SECRET"  # noqa: S105 - the variable's name
 _SECRET_HEADER = "x-job-secret"  # noqa: S105 - the header's name
 _HEADER = "x-job"
+_ORDERS = ("models", "loaded", "unload", "device")
+"""Methods of a ``Process`` that take nothing."""
 _HEALTH = frozenset({"/livez", "/readyz", "/healthz"})
 _LARGE = 2**20
 """Bytes that aiohttp is given at once; more it copies in part, and writes piece by piece from a file instead."""
@@ -53,6 +55,8 @@ class Process(Protocol):
     async def picture(self, job: PictureJob) -> Mapping[str, Result | Failure]: ...
 
     async def text(self, task: str, job: TextJob) -> Result | Failure: ...
+
+    async def models(self) -> Sequence[ModelState]: ...
 
     async def loaded(self) -> Mapping[str, Sequence[str]]: ...
 
@@ -80,9 +84,9 @@ class JobApp:
         order, _, task = scope["path"].rpartition(JOBS + "/")[2].partition("/")
         if self.process is None:
             await _answer(send, 503, b"")
-        elif scope["method"] != "POST" or order not in ("picture", "text", "loaded", "unload", "device"):
+        elif scope["method"] != "POST" or order not in ("picture", "text", *_ORDERS):
             await _answer(send, 404, b"")
-        elif order in ("loaded", "unload", "device"):
+        elif order in _ORDERS:
             await _answer(send, 200, orjson.dumps(await getattr(self.process, order)()))
         else:
             body, header = await _body(receive), dict(scope["headers"]).get(_HEADER.encode(), b"").decode("latin-1")
@@ -161,7 +165,7 @@ class JobClient:
         return self._results(await self._post(f"/text/{task}", *encode_text(job)))[task]
 
     async def order(self, name: str) -> Any:
-        """Return what the process answers to ``loaded``, ``unload`` or ``device``.
+        """Return what the process answers to ``models``, ``loaded``, ``unload`` or ``device``.
 
         Raises ``ConnectionError`` where the process does not answer, ``asyncio.TimeoutError`` where it does not in
         time, ``RunnerFault`` where it fails.

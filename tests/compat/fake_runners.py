@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from runners.contract import Embedding, Faces, ImageJob, PictureJob, Result, TextJob, TextLines
+from runners.contract import Embedding, Faces, ImageJob, ModelState, PictureJob, Result, TextJob, TextLines
 
 
 class FakeRunners:
@@ -21,6 +21,9 @@ class FakeRunners:
         self.error: Exception | None = None
         self.delay = 0.0
         self.loaded: dict[str, tuple[str, ...]] = {}
+        self.waits: list[tuple[str, str]] = []
+        """Task and model of each wait for one that is on its way."""
+        self.states: list[ModelState] = []
         self.running = self.most_running = 0
 
     async def _note(self, job: ImageJob | TextJob) -> None:
@@ -64,6 +67,12 @@ class FakeRunners:
         await self._note(job)
         box = np.array([[[10, 5], [50, 5], [50, 15], [10, 15]]], np.float32)
         return TextLines(("发票 A-1",), box, np.array([0.75], np.float32), np.array([0.98765], np.float32))
+
+    async def arrival(self, task: str, model: str) -> None:
+        self.waits.append((task, model))
+
+    async def models(self) -> Sequence[ModelState]:
+        return self.states
 
     async def loaded_models(self) -> Mapping[str, tuple[str, ...]]:
         return self.loaded

@@ -283,7 +283,7 @@ def test_a_damaged_model_is_told_apart_and_mended_models_are_tried_again(tmp_pat
     (folder / "detection").mkdir(parents=True)
     (folder / "detection/model.onnx").write_bytes(b"half a download")
     (tmp_path / "models/clip/ViT-B-16/visual").mkdir(parents=True)
-    with Server(tmp_path, {"MODEL_RETRY_AFTER": "1", "CLIP_MODEL": "ViT-B-16"}) as server:
+    with Server(tmp_path, {"MODEL_RETRY_AFTER": "1", "CLIP_MODEL": "ViT-B-16"}, ready_path="/livez") as server:
         wrong = post(server, multipart(faces("antelopev2"), image=T1))
         assert (wrong.status_code, wrong.json()["code"]) == (503, "model_unavailable")
         for needed in ("antelopev2", str(folder / "detection/model.onnx"), "wrong bytes"):
@@ -291,11 +291,14 @@ def test_a_damaged_model_is_told_apart_and_mended_models_are_tried_again(tmp_pat
         missing = post(server, multipart(clip_visual(), image=T1))
         assert missing.status_code == 503
         assert "visual/model.onnx" in missing.json()["detail"]
+        assert httpx.get(server.url + "/readyz").status_code == 503
         assert post(server, multipart(faces("buffalo_s"), image=T1)).status_code == 200
         shutil.rmtree(tmp_path / "models/clip")
         tiny_clip_folder(tmp_path / "models/clip/ViT-B-16")
         time.sleep(1.2)
         assert post(server, multipart(clip_visual(), image=T1)).status_code == 200
+        server.ready_path = "/readyz"
+        server.wait_until_ready()
 
 
 def test_nothing_is_sent_home(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from compat.immich.api import create_app
 from errors import ErrorCode, ServiceError
+from runners.contract import ModelState
 from settings.version import VERSION
 from tests.compat.fake_runners import FakeRunners
 from tests.compat.immich.test_api import make_api
@@ -107,3 +108,20 @@ def test_the_page_comes_even_while_no_runner_answers(
     assert response.status_code == 200
     assert "is running" not in response.text
     _Outline(response.text)
+
+
+def test_the_page_tells_how_far_models_are_and_which_cannot_be_had() -> None:
+    runners = FakeRunners()
+    far = "ViT-B-16 (clip): downloading a.pt, 34 of 100 MB (34 %), 2.0 MB/s, 33 s left"
+    runners.states = [
+        *(ModelState(task, "ViT-B-16", "on its way", True, far, 34) for task in ("clip_image", "clip_text")),
+        ModelState("faces", "buffalo_l", "unavailable", False, "OFFLINE is <set>."),
+        ModelState("ocr", "PP-OCRv6_small", "here", True),
+    ]
+    page = get_root(runners).text
+    assert page.count(far) == 1
+    assert "OFFLINE is &lt;set&gt;." in page
+    assert "not ready" in page
+    runners.states = [ModelState("ocr", "PP-OCRv6_small", "here", True)]
+    assert "on their way" not in get_root(runners).text
+    assert "not ready" not in get_root(runners).text

@@ -42,6 +42,8 @@ class Server:
     environment: Mapping[str, str]
     command: tuple[str, ...] = (sys.executable, "-m", "bentoml", "serve")
     working_dir: Path = ROOT
+    ready_path: str = "/readyz"
+    """What answers 200 once the service is there."""
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
 
@@ -93,14 +95,16 @@ class Server:
         return self
 
     def wait_until_ready(self, seconds: float = 90) -> None:
-        """Wait until ``/readyz`` answers 200: the gateway and all runners are up."""
+        """Wait until ``/readyz`` answers 200: the gateway and all runners are up, and the models that settings name are
+        here.
+        """
         assert self.process is not None
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise AssertionError(f"The service ended with {self.process.returncode}:\n{self.log}")
             try:
-                if httpx.get(self.url + "/readyz", timeout=5).status_code == 200:
+                if httpx.get(self.url + self.ready_path, timeout=5).status_code == 200:
                     return
             except httpx.TransportError:
                 pass

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from errors import ErrorCode, ServiceError
+from errors import ErrorCode, ModelOnItsWay, ServiceError
 from runners.bento import remote
 from runners.bento.remote import RemoteRunners
 from runners.bento.transport import JobClient, RunnerFault
-from runners.contract import Ask, Embedding, Failure, OcrOptions, PictureJob, TextJob
+from runners.contract import Ask, Embedding, Failure, ModelState, OcrOptions, PictureJob, TextJob
 from runners.tasks import CLIP_TEXT, OCR, tasks_by_name
 
 TASKS = tasks_by_name("")
@@ -26,6 +26,7 @@ TEXT = TextJob("text", "m")
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "_ONCE_MORE_AFTER", 0.0)
+    monkeypatch.setattr(remote, "_LOOK_EVERY", 0.02)
 
 
 class Client(JobClient):
@@ -174,7 +175,80 @@ def test_loaded_models_are_listed_by_task_and_each_process_is_asked_once() -> No
     found: Mapping[str, tuple[str, ...]] = asyncio.run(runners(pictures, texts).loaded_models())
     assert found == {"clip": ("ViT-B-16", "RN50"), "facial-recognition": ("buffalo_s", "buffalo_l"), "ocr": ()}
     assert pictures.asked == texts.asked == ["loaded"]
-    assert asyncio.run(runners(pictures, texts).are_ready())
+
+
+def told(task: str, state: str, *, named: bool = True, model: str = "m") -> dict[str, Any]:
+    """What a process says of one model."""
+    return {"task": task, "model": model, "state": state, "named": named, "detail": "", "percent": None}
+
+
+@pytest.mark.parametrize(
+    ("pictures", "texts", "ready"),
+    [
+        ([], [], True),
+        ([told("clip_image", "here")], [told("clip_text", "here")], True),
+        ([told("clip_image", "here")], [told("clip_text", "on its way")], False),
+        ([told("clip_image", "unavailable")], [], False),
+        ([told("clip_image", "on its way", named=False), told("ocr", "unavailable", named=False)], [], True),
+    ],
+)
+def test_the_service_is_ready_once_all_named_models_are_here(
+    pictures: list[dict[str, Any]], texts: list[dict[str, Any]], ready: bool
+) -> None:
+    assert asyncio.run(runners(Client(pictures), Client(texts)).are_ready()) is ready
+
+
+def test_states_of_all_processes_are_told() -> None:
+    pictures, texts = Client([told("clip_image", "here")]), Client([told("clip_text", "on its way")])
+    assert asyncio.run(runners(pictures, texts).models()) == [
+        ModelState("clip_image", "m", "here", named=True),
+        ModelState("clip_text", "m", "on its way", named=True),
+    ]
+
+
+def test_a_model_on_its_way_is_told_by_its_task_and_name() -> None:
+    failed = Client(Failure(ErrorCode.MODEL_ON_ITS_WAY, "34 %"))
+    for work, task in (
+        (runners(failed).picture(JOB), "clip_image"),
+        (runners(failed, failed).text("clip_text", TEXT), "clip_text"),
+    ):
+        with pytest.raises(ModelOnItsWay, match="34 %") as caught:
+            asyncio.run(work)
+        assert (caught.value.task, caught.value.model) == (task, "m")
+
+
+def test_all_who_wait_for_a_model_share_one_watch_which_outlasts_the_death_of_its_process() -> None:
+    moving, gone = [told("ocr", "on its way"), told("faces", "here")], ConnectionResetError(104, "killed")
+    client = Client(moving, gone, asyncio.TimeoutError(), moving, [told("ocr", "here")])
+
+    async def scenario() -> None:
+        remote = runners(client)
+        await asyncio.gather(*(remote.arrival("ocr", "m") for _ in range(8)))
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+    assert client.asked == ["models"] * 5
+
+
+def test_nobody_waits_for_a_process_that_stays_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_SILENT_AT_MOST", 0.2)
+    asyncio.run(asyncio.wait_for(runners(Client(ConnectionRefusedError())).arrival("ocr", "m"), 20))
+
+
+def test_who_waits_no_more_takes_nobody_along() -> None:
+    client = Client([told("ocr", "on its way")])
+
+    async def scenario() -> None:
+        remote = runners(client)
+        first, second = (asyncio.ensure_future(remote.arrival("ocr", "m")) for _ in range(2))
+        await asyncio.sleep(0.05)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        assert not second.done()
+        client.outcomes = [[]]
+        await second
+        await remote.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
 
 
 def test_each_client_is_closed_once() -> None:

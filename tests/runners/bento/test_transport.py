@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from errors import ErrorCode
 from runners.bento.transport import SECRET_VARIABLE, JobApp, JobClient, RunnerDoor, RunnerFault, make_secret, untraced
-from runners.contract import Ask, Embedding, FaceOptions, Failure, PictureJob, TextJob
+from runners.contract import Ask, Embedding, FaceOptions, Failure, ModelState, PictureJob, TextJob
 from runners.tasks import tasks_by_name
 
 TASKS = tasks_by_name("")
@@ -49,6 +49,9 @@ class Process:
     async def text(self, task: str, job: TextJob) -> Any:
         self.asked.append((task, job))
         return VECTOR
+
+    async def models(self) -> list[ModelState]:
+        return [ModelState("ocr", "a", "here", named=True)]
 
     async def loaded(self) -> Mapping[str, list[str]]:
         return {"ocr": ["a", "b"]}
