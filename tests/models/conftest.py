@@ -56,6 +56,8 @@ class Web:
         """Path and Range of every request."""
         self.authorizations: set[str] = set()
         self.url = ""
+        self.rate: int | None = None
+        """Bytes a second of files that are larger than that; None: as fast as can be."""
         self.released = threading.Event()
 
     def gets(self, path: str) -> list[str | None]:
@@ -123,6 +125,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_body(data[start:], fault)
 
     def _send_body(self, body: bytes, fault: Fault) -> None:
+        if self.web.rate is not None and len(body) > self.web.rate:
+            for start in range(0, len(body), self.web.rate // 10):
+                self.wfile.write(body[start : start + self.web.rate // 10])
+                time.sleep(0.1)
+            return
         stop = fault.cut_after if fault.cut_after is not None else fault.stall_after
         self.wfile.write(body if stop is None else body[:stop])
         self.wfile.flush()
