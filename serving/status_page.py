@@ -96,13 +96,15 @@ async def _page(runners: Runners | None) -> str:
 
 
 def _missing(models: Sequence[ModelState]) -> dict[str, str]:
-    """Return how far the models are that are on their way, and why others cannot be had, each once."""
-    titles = {"on its way": "Models on their way", "unavailable": "Models that cannot be had"}
-    found: dict[str, dict[str, None]] = {}
-    for model in models:
-        if model.state in titles:
-            found.setdefault(titles[model.state], {})[model.detail] = None
-    return {title: "; ".join(details) for title, details in found.items()}
+    """Return how far the models are that are on their way, and which cannot be had, each once. Names no host."""
+    moving = dict.fromkeys(model.detail for model in models if model.state == "on its way")
+    lacking = dict.fromkeys(model.model for model in models if model.state == "unavailable")
+    facts = {}
+    if moving:
+        facts["Models on their way"] = "; ".join(moving)
+    if lacking:
+        facts["Models that cannot be had"] = f"{', '.join(lacking)}; the log says why"
+    return facts
 
 
 def _listed(loaded: Mapping[str, tuple[str, ...]]) -> str:

@@ -49,19 +49,20 @@ def _answered(task: Task[Any], config: Settings, catalog: Catalog) -> str:
     except (ServiceError, ValueError) as error:  # a task of one's own has models of its own
         return f"{task.entry}: {error}"
     who = "every request is answered by" if chosen else "what Immich asks for; its default is"
-    return f"{task.entry}: {who} {entry.name}, {_source(entry, config)}."
+    when = "now" if chosen else "when it is first asked for"
+    return f"{task.entry}: {who} {entry.name}, {_source(entry, config, when)}."
 
 
-def _source(entry: ModelEntry, config: Settings) -> str:
+def _source(entry: ModelEntry, config: Settings, when: str) -> str:
     (row,) = rows([entry], config)
     if row.places:
         return f"{_KINDS[row.places[0].kind]} {row.places[0].folder}"
     if config.offline:
         return f"which is not on this machine, and OFFLINE forbids to download it: {entry.without_download}"
-    if not entry.hub and not any(file.sources for file in entry.files):
+    if not (entry.hub or entry.checkpoint or any(file.sources for file in entry.files)):
         return f"which is not on this machine: {entry.without_download}"
     size = f"{row.bytes / 1e6:.0f} MB" if row.bytes else "size unknown until then"
-    return f"downloaded when it is first asked for ({size}) to {config.cache_folder / entry.task.value / entry.name}"
+    return f"downloaded {when} ({size}) to {config.cache_folder / entry.task.value / entry.name}"
 
 
 def _for_immich(address: str) -> str:
