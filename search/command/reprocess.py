@@ -27,6 +27,7 @@ _EVERYONES = frozenset(
         ErrorCode.STORED_MODEL_DIFFERS,
         ErrorCode.INVALID_REQUEST,
         ErrorCode.MODEL_UNAVAILABLE,
+        ErrorCode.MODEL_ON_ITS_WAY,
         ErrorCode.UNKNOWN_MODEL,
     }
 )

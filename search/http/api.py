@@ -109,7 +109,12 @@ _ALWAYS = (
     ErrorCode.INTERNAL,
 )
 """Errors of every operation."""
-_COMPUTING = (ErrorCode.MODEL_UNAVAILABLE, ErrorCode.RUNNER_UNAVAILABLE, ErrorCode.QUEUE_FULL)
+_COMPUTING = (
+    ErrorCode.MODEL_UNAVAILABLE,
+    ErrorCode.MODEL_ON_ITS_WAY,
+    ErrorCode.RUNNER_UNAVAILABLE,
+    ErrorCode.QUEUE_FULL,
+)
 
 
 def _problems(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:

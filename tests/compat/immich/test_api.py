@@ -17,7 +17,7 @@ from PIL import Image
 
 from compat.immich.api import ImmichServer, create_app
 from compat.immich.entries import load_entries, parse_entries
-from errors import ErrorCode, ServiceError
+from errors import ErrorCode, ModelOnItsWay, ServiceError
 from models.catalog import load_catalog
 from runners.contract import FaceOptions, ImageJob, OcrOptions, PictureJob, Result, TextJob
 from serving.body import open_intake
@@ -494,3 +494,30 @@ def test_the_log_has_one_line_per_request(caplog: pytest.LogCaptureFixture) -> N
     assert (good["status"], good["task"], good["model"]) == (200, "clip.visual", "ViT-B-32__openai")
     assert (bad["status"], bad["error"]) == (422, "unknown_model")
     assert json.dumps(good)
+
+
+def test_pictures_that_wait_for_a_model_count_and_further_ones_stay_unread() -> None:
+    api, runners = make_api(queue_bytes=2**20)
+    body = multipart(clip_visual(), image=picture(700, 700, form="BMP"))  # 1.5 MB: one of them fills the queue
+    come = asyncio.Event()
+
+    async def arrival(task: str, model: str) -> None:
+        runners.waits.append((task, model))
+        await come.wait()
+        runners.error = None
+
+    async def scenario() -> None:
+        runners.error = ModelOnItsWay("clip_image", "ViT-B-32__openai", "34 %")
+        runners.arrival = arrival  # type: ignore[method-assign]
+        transport = httpx.ASGITransport(app=create_app(api))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            asked = [asyncio.ensure_future(client.post("/predict", content=body, headers=HEADERS)) for _ in range(3)]
+            while not runners.waits or api.intake.budget.waiting < 2:
+                await asyncio.sleep(0.01)
+            assert runners.waits == [("clip_image", "ViT-B-32__openai")]
+            assert api.intake.budget.held > 900_000
+            come.set()
+            assert [response.status_code for response in await asyncio.gather(*asked)] == [200] * 3
+        assert api.intake.budget.held == 0
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
