@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from errors import ErrorCode, ServiceError
 from runners.contract import Failure, ModelState
-from runners.model_cache import FailedLoad
+from runners.model_cache import FailedLoad, give_memory_back
 
 if TYPE_CHECKING:
     from models.progress import Progress
@@ -125,6 +125,7 @@ class Arrivals:
 
         def run() -> None:
             failure = self._fetch(name)
+            give_memory_back(cycles=False)  # what listing and digesting files took
             with suppress(RuntimeError):  # the loop is closed: the process ends
                 loop.call_soon_threadsafe(end, failure)
 
