@@ -94,10 +94,6 @@ class Arrivals:
         """Return what is known of each model that was named or asked for."""
         return [self._state(name) for name in {**self._named, **self._outcomes, **self._looking}]
 
-    def are_moving(self) -> bool:
-        """Return whether files are being looked for, fetched or converted."""
-        return bool(self._looking)
-
     def _state(self, name: str) -> ModelState:
         known, named = self._outcomes.get(name), name in self._named
         if known is not None and known.failure is None:  # also while it is looked at again

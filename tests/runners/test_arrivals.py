@@ -80,12 +80,11 @@ def test_what_is_on_its_way_is_told_with_how_far_it_is_and_fetched_once() -> Non
         assert "34 %" in str(lacks[0])
         (state,) = arrivals.states()
         assert (state.state, state.percent, state.named) == ("on its way", 34, False)
-        assert arrivals.are_moving()
         hub.open.set()
         while await arrivals.lack("m") is not None:
             pass
         assert hub.fetched == ["m"]
-        assert not arrivals.are_moving()
+        assert arrivals.states()[0].state == "here"
 
     run(scenario)
 

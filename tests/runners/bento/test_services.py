@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from models.catalog import load_catalog
-from runners.bento.services import RunnerService, _preloads, runner_services
+from runners.bento.services import RunnerService, _named, _preloads, runner_services
 from runners.bento.transport import JOBS, RunnerDoor
 from runners.tasks import BUILT_IN
 from settings import Settings
@@ -101,6 +101,21 @@ def test_the_model_that_answers_for_all_is_preloaded_in_place_of_the_names() -> 
         "faces": (),
         "ocr": (),
     }
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({}, [None] * 4),
+        ({"clip_model": "ViT-B-16", "ocr_model": "PP-OCRv6_small"}, ["ViT-B-16", None, "PP-OCRv6_small", "ViT-B-16"]),
+        ({"clip_model": "ViT-B-16", "route_clip": "upstream", "immich_api": "http://gpu"}, [None] * 4),
+    ],
+)
+def test_the_model_that_answers_for_all_is_fetched_unless_another_server_answers(
+    changes: dict[str, Any], named: list[str | None]
+) -> None:
+    catalog = load_catalog()
+    assert [_named(task, settings(**changes), catalog) for task in BUILT_IN] == named
 
 
 def test_models_are_preloaded_under_the_names_that_requests_come_under(caplog: pytest.LogCaptureFixture) -> None:
