@@ -41,11 +41,10 @@ def run_conversion(
         "embedding_size": entry.embedding_size,
         "input_size": entry.input_size,
     }
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-m", "models.conversion"]
     answer: dict[str, Any] = {}
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, text=True) as child:  # noqa: S603
+    with subprocess.Popen(command, cwd=_ROOT, stdin=pipe, stdout=pipe, text=True) as child:  # noqa: S603
         if child.stdin is None or child.stdout is None:
             raise AssertionError
         child.stdin.write(json.dumps(order) + "\n")

@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from tests.e2e.test_predict import T1
-from tests.models.conftest import Web, web
+from tests.fake_hub import Web
+from tests.models.conftest import web
 from tests.models.small_clip import FILE, HUGGINGFACE_FILE, NAME, SmallClip, on_both_hubs, small, write_catalog
 from tools.harness.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart
 from tools.harness.server import Server

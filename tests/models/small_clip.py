@@ -14,7 +14,7 @@ import pytest
 from models.catalog import ModelEntry, Task, load_catalog
 from settings import Settings
 from tests.cnclip_reference import TINY, official_checkpoint, random_model
-from tests.models.conftest import Web
+from tests.fake_hub import Web
 
 NAME, FILE = "small-clip", "clip_cn_small.pt"
 HUGGINGFACE, MODELSCOPE = "OFA-Sys/small", "AI-ModelScope/small"
@@ -61,7 +61,6 @@ def write_catalog(folder: Path) -> tuple[Path, ModelEntry]:
 def on_both_hubs(web: Web, data: bytes) -> dict[str, str]:
     """Put the checkpoint on both hubs of ``web``; return the settings that lead there."""
     web.add_repository(HUGGINGFACE, {FILE: data})
-    web.files[HUGGINGFACE_FILE] = data
     web.add_modelscope(MODELSCOPE, {FILE: data})
     return {"hf_endpoint": web.url, "modelscope_endpoint": f"{web.url}/ms"}
 

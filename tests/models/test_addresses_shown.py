@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,8 @@ from models.resolve import resolve
 from models.transfer import TransferFailed
 from settings import Settings
 from settings.addresses import shown_url
-from tests.models.conftest import QUICK, Fault, Web
+from tests.fake_hub import Fault, Web, fake_hub
+from tests.models.conftest import QUICK
 
 MakeSettings = Callable[..., Settings]
 
@@ -83,3 +85,18 @@ def test_tokens_in_the_query_of_an_address_appear_nowhere(
             limits=QUICK,
         )
     assert "SECRET" not in str(caught.value)
+
+
+def test_credentials_of_the_mirror_do_not_follow_a_redirect_to_another_host(web: Web, tmp_path: Path) -> None:
+    with fake_hub() as other:
+        other.files["/stored"] = b"weights"
+        web.faults["/m.onnx"] = [Fault(status=302, headers={"Location": f"{other.url}/stored?signature=SECRET"})]
+        remote = RemoteFile(
+            web.url.replace("://", "://me:SECRET@") + "/m.onnx",
+            Digest("sha256", hashlib.sha256(b"weights").hexdigest()),
+            7,
+        )
+        download(remote, tmp_path / "m.onnx", title="t", limits=QUICK)
+        assert (tmp_path / "m.onnx").read_bytes() == b"weights"
+        assert other.authorizations == set()
+        assert len(web.authorizations) == 1

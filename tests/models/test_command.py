@@ -16,8 +16,9 @@ from models.catalog import ModelEntry, Task, load_catalog
 from models.places import cache_folder
 from models.store import stored
 from settings import Settings
+from tests.fake_hub import Web
 from tests.models.commands import Run, runner
-from tests.models.conftest import Web, write_files
+from tests.models.conftest import write_files
 
 MakeSettings = Callable[..., Settings]
 MakeEntry = Callable[..., ModelEntry]

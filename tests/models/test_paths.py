@@ -18,7 +18,8 @@ from models.places import cache_folder
 from models.pull import pull
 from models.resolve import resolve
 from settings import Settings
-from tests.models.conftest import QUICK, Web, write_files
+from tests.fake_hub import Web
+from tests.models.conftest import QUICK, write_files
 
 MakeSettings = Callable[..., Settings]
 

@@ -16,8 +16,9 @@ from models.download import download_lock
 from models.progress import Progress, Reporter, all_on_their_way, on_its_way
 from models.resolve import resolve
 from settings import Settings
+from tests.fake_hub import Fault, Web
 from tests.models.commands import runner
-from tests.models.conftest import QUICK, Fault, Web
+from tests.models.conftest import QUICK
 
 MakeSettings = Callable[..., Settings]
 MakeEntry = Callable[..., ModelEntry]

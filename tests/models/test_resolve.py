@@ -20,7 +20,8 @@ from models.packages import package_folder
 from models.places import cache_folder
 from models.resolve import resolve
 from settings import Settings
-from tests.models.conftest import QUICK, Fault, Web
+from tests.fake_hub import Fault, Web
+from tests.models.conftest import QUICK
 
 MakeSettings = Callable[..., Settings]
 MakeEntry = Callable[..., ModelEntry]

@@ -26,7 +26,8 @@ from models.progress import Progress, all_on_their_way, on_its_way
 from models.pull import pull
 from models.resolve import resolve
 from settings import Settings
-from tests.models.conftest import QUICK, Fault, Web, write_files
+from tests.fake_hub import Fault, Web
+from tests.models.conftest import QUICK, write_files
 from tests.models.small_clip import (
     FILE,
     HUGGINGFACE,

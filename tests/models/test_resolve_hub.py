@@ -13,7 +13,8 @@ from models.catalog import ModelEntry, Task, load_catalog
 from models.places import cache_folder
 from models.resolve import resolve
 from settings import Settings
-from tests.models.conftest import QUICK, Web, write_files
+from tests.fake_hub import Web
+from tests.models.conftest import QUICK, write_files
 
 MakeSettings = Callable[..., Settings]
 
