@@ -138,7 +138,10 @@ def _format(data: bytes) -> str | None:
 def _needed(kind: str, data: bytes, *, header_only: bool) -> bytes:
     """Return ``data`` without what is not used of it. Raises ``ServiceError`` where its structure is out of bounds."""
     if kind == "JPEG":
-        return jpeg_without_metadata(data, header_only=header_only)
+        cleaned = jpeg_without_metadata(data, header_only=header_only)
+        if cleaned is None:
+            raise unreadable("it has too many segments")
+        return cleaned
     if kind == "PNG":
         cleaned = png_without_metadata(data, header_only=header_only)
         if cleaned is None:

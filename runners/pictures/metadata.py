@@ -28,6 +28,8 @@ _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _MAX_EXIF = 2**16
 _MAX_PNG_CHUNKS = 2_000
 """Chunks before the pixels."""
+_MAX_JPEG_SEGMENTS = 2_000
+"""Segments before the pixels. 100 MB of profiles and thumbnails take 1,600."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +50,16 @@ class TiffDirectory:
         return self.entries <= _MAX_ENTRIES and self.pieces <= MAX_TIFF_PIECES
 
 
-def jpeg_without_metadata(data: bytes, *, header_only: bool = False) -> bytes:
+def jpeg_without_metadata(data: bytes, *, header_only: bool = False) -> bytes | None:
     """Return a JPEG without application data that decoding does not need: profiles, comments, thumbnails, XMP.
 
     Kept are JFIF's and Adobe's segments, which tell colours, a first EXIF block and an MPF block of moderate size.
-    ``header_only``: end before the pixels. Returns ``data`` itself where it is not a regular sequence of segments.
+    ``header_only``: end before the pixels. Returns ``data`` itself where it is not a regular sequence of segments, and
+    None where it has too many of them.
     """
     kept: list[tuple[int, int]] = []
     position, has_exif = 2, False
-    while True:
+    for _ in range(_MAX_JPEG_SEGMENTS):
         if data[position : position + 1] != b"\xff" or len(data) < position + 4:
             return data
         marker, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4], "big")
@@ -71,6 +74,8 @@ def jpeg_without_metadata(data: bytes, *, header_only: bool = False) -> bytes:
         if (not 0xE1 <= marker <= 0xEF and marker != 0xFE) or marker == 0xEE or is_exif or is_mpf:
             kept.append((position, end))
         position = end
+    else:
+        return None
     scan_end = position + 2 + length
     if not header_only and sum(end - start for start, end in kept) == position - 2:
         return data
