@@ -160,6 +160,7 @@ def test_any_text_is_either_found_or_refused_in_a_message_of_bearable_length(nam
 # --- a file of the user's --------------------------------------------------------------------------------------------
 
 OWN = '[[models]]\nname = "own"\nfamily = "insightface"\nembedding_size = 512\nadvice = "Mine."\n'
+CLIP = OWN.replace("insightface", "cn-clip")
 SHA = "a" * 64
 
 
@@ -206,6 +207,12 @@ def _load(tmp_path: Path, text: str) -> Catalog:
             OWN + f'[models.files]\n"detection/model.onnx" = {{ package = "os", path = "../x", sha256 = "{SHA}" }}',
             "stay below",
         ),
+        (CLIP + "checkpoint = { file = 'a.pt' }", "`huggingface`, `modelscope` or both are expected"),
+        (CLIP + "checkpoint = { file = 'a.pt', huggingface = 'a' }", "of the form owner/name"),
+        (CLIP + "checkpoint = { file = '../a.pt', huggingface = 'a/b' }", "does not stay below its folder"),
+        (CLIP + "checkpoint = { file = 'a.pt', modelscope = 'a/b', bytes = -1 }", "a whole number above 0"),
+        (CLIP + "hub = 'a/b'\ncheckpoint = { file = 'a.pt', modelscope = 'a/b' }", "exclude each other"),
+        (OWN + "checkpoint = { file = 'a.pt', modelscope = 'a/b' }", "of the family insightface are not converted"),
         (OWN.replace('"own"', '"buffalo_l"'), "Two facial-recognition models are called buffalo_l"),
         (OWN + OWN, "Two facial-recognition models are called own"),
         ("[[models]]\nname = 'buffalo_xl'\nadvice = 'Good.'", "buffalo_xl: only a built-in model"),

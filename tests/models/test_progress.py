@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -156,3 +157,22 @@ def test_list_shows_what_is_on_its_way(
         models = {model["name"]: model for model in json.loads(run("list", "--json").out)}
         assert models["own-faces"]["on_its_way"]["percent"] == 28
         assert models["buffalo_l"]["on_its_way"] is None
+
+
+@pytest.mark.usefixtures("impatient")
+def test_pull_on_a_terminal_writes_one_line_over_and_over(
+    web: Web,
+    face_model: ModelEntry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MACHINE_LEARNING_CACHE_FOLDER", str(tmp_path / "cache"))
+    monkeypatch.setenv("MODEL_CATALOG", str(tmp_path / "own.toml"))
+    monkeypatch.setattr("models.resolve.Limits", lambda: QUICK)
+    run = runner(capsys)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    web.faults["/detection.onnx"] = [Fault(stall_after=4500)]
+    ran = run("pull", "own-faces")
+    assert ran.code == 0
+    assert "\r\x1b[2Kown-faces (facial-recognition): downloading model.onnx" in ran.err
