@@ -24,12 +24,12 @@ def vector_text(vector: NDArray[np.float32]) -> str:
     return orjson.dumps(np.ascontiguousarray(vector), option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
-def clip_answer(embedding: Embedding, header: Header | None = None) -> dict[str, Any]:
+def clip_answer(embedding: Embedding, header: Header | None) -> dict[str, Any]:
     """Return the vector as a string of JSON."""
     return {"clip": vector_text(embedding.vector)}
 
 
-def faces_answer(faces: Faces, header: Header | None = None) -> dict[str, Any]:
+def faces_answer(faces: Faces, header: Header | None) -> dict[str, Any]:
     """Return a list of faces. Boxes are rounded to whole pixels, but stay floats, as from Immich's own server."""
     found = zip(np.round(faces.boxes).tolist(), faces.scores, faces.embeddings, strict=True)
     return {
@@ -59,7 +59,7 @@ def ocr_answer(lines: TextLines, header: Header) -> dict[str, Any]:
     }
 
 
-def old_ocr_answer(lines: TextLines, header: Header | None = None) -> dict[str, Any]:
+def old_ocr_answer(lines: TextLines, header: Header | None) -> dict[str, Any]:
     """Return the answer in the dialect of the fork of Immich 1.134: all text in one string, upright boxes in pixels,
     scores as text.
     """

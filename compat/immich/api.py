@@ -66,9 +66,11 @@ class ImmichServer:
     upstreams: UpstreamPool | None = None
 
     async def root(self, request: Request) -> Response:
+        """Answer ``GET /``: a page for browsers, a sentence for Immich."""
         return await status_page.root(request, self.runners)
 
     async def ping(self, request: Request) -> Response:
+        """Answer ``pong``, by which Immich sees that the service runs."""
         return PlainTextResponse("pong")
 
     async def predict(self, request: Request) -> Response:
@@ -83,6 +85,7 @@ class ImmichServer:
         )
 
     async def upstream_state(self, request: Request) -> Response:
+        """Answer where each task is routed and how the upstreams do; their URLs only to who has the key."""
         with_urls = has_key(request.headers, self.settings.api_auth_key)
         state = self.upstreams.state(with_urls=with_urls) if self.upstreams else {"upstreams": [], "waiting": 0}
         return JSONResponse(
@@ -138,26 +141,36 @@ class ImmichServer:
         return answer.tasks
 
     async def _run_all(self, asked: Sequence[Asked], given: _Input) -> dict[str, Any]:
-        """All tasks at once, on the runners; the picture is sent to them once."""
+        """Run all tasks at the same time on the runners, and merge their answers."""
         if not asked:
             return {}
         runners = started(self.runners)
-        of_picture = [one for one in asked if one.task.input == "picture"]
-        of_text = [one for one in asked if one.task.input == "text"]
-        for part, given_part, of_part in (("image", given.image, of_picture), ("text", given.text, of_text)):
-            if of_part and given_part is None:
-                raise ServiceError(ErrorCode.MISSING_INPUT, f"{of_part[0].task.label} needs the part `{part}`.")
-        work = [
-            self._text(runners, one, _decoded(given.text), given.client) for one in of_text if given.text is not None
-        ]
-        if of_picture and given.image is not None and given.header is not None:
-            work.append(self._picture(runners, of_picture, given.image, given.header, given.client))
+        work = [self._pictures(runners, asked, given), self._texts(runners, asked, given)]
         return merge(await gather_first_error(work))
 
+    async def _pictures(self, runners: Runners, asked: Sequence[Asked], given: _Input) -> dict[str, Any]:
+        """Run the tasks on the picture, which is sent to the runners once. Raises ``ServiceError`` MISSING_INPUT."""
+        of_picture = [one for one in asked if one.task.input == "picture"]
+        if not of_picture:
+            return {}
+        if given.image is None or given.header is None:  # wherever there is an image, its header was read
+            raise _missing(of_picture[0], "image")
+        return await self._picture(runners, of_picture, given.image, given.header, given.client)
+
+    async def _texts(self, runners: Runners, asked: Sequence[Asked], given: _Input) -> dict[str, Any]:
+        """Run the tasks on the text. Raises ``ServiceError``: MISSING_INPUT, INVALID_REQUEST."""
+        of_text = [one for one in asked if one.task.input == "text"]
+        if not of_text:
+            return {}
+        if given.text is None:
+            raise _missing(of_text[0], "text")
+        text = _decoded(given.text)
+        return merge(await gather_first_error([self._text(runners, one, text, given.client) for one in of_text]))
+
     async def _text(self, runners: Runners, asked: Asked, text: str, client: str) -> dict[str, Any]:
-        costs = {asked.task.name: asked.task.cost(0, 0, None)}
+        costs = {asked.task.name: asked.task.cost(0, 0, None)}  # a text has no width, height or options
         ask = partial(asked.task.of_text, runners, text, asked.model, asked.language)
-        return asked.answer(await ask_in_turn(self.intake.turns, client, costs, runners, ask))
+        return asked.answer(await ask_in_turn(self.intake.turns, client, costs, runners, ask), None)
 
     async def _picture(
         self, runners: Runners, asked: Sequence[Asked], image: bytes, header: Header, client: str
@@ -169,6 +182,10 @@ class ImmichServer:
         return merge([one.answer(results[one.task.name], header) for one in asked])
 
 
+def _missing(asked: Asked, part: str) -> ServiceError:
+    return ServiceError(ErrorCode.MISSING_INPUT, f"{asked.task.label} needs the part `{part}`.")
+
+
 def _decoded(text: bytes) -> str:
     try:
         return text.decode()
@@ -177,11 +194,12 @@ def _decoded(text: bytes) -> str:
 
 
 def merge(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return one answer that has the keys of all ``answers``; of a key that several have, the last one's value."""
     return {key: value for answer in answers for key, value in answer.items()}
 
 
 def error_body(error: ServiceError) -> dict[str, Any]:
-    """``{"detail": "…", "code": "…"}``."""
+    """Return the JSON of an error's answer: ``{"detail": "…", "code": "…"}``."""
     return {"detail": error.message, "code": error.code.value}
 
 

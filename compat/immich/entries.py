@@ -24,7 +24,7 @@ _OLD_OCR_NAME = "ocr"
 
 
 class Part(BaseModel):
-    """What each type of an entry has."""
+    """The fields common to visual, textual, detection and recognition."""
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True, strict=True, protected_namespaces=())
     model_name: str = Field(alias="modelName", min_length=1, max_length=200)
@@ -90,9 +90,9 @@ class Asked:
     task: Task[Any]
     model: str
     """The name under which it is kept in memory."""
-    answer: Callable[..., dict[str, Any]]
-    """Returns what the answer's JSON says of the task's result, which it is called with; and, for a task on pictures,
-    the picture's ``Header``."""
+    answer: Callable[[Any, Any], dict[str, Any]]
+    """Returns what the answer's JSON says of the task's result. Called with that result and the picture's ``Header``,
+    which is None for a task on text."""
     options: Options = None
     language: str | None = None
     """Of a text."""
