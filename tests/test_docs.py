@@ -77,6 +77,7 @@ RUN = {
     "tools.bench routing": "tests/tools/bench/test_benchmarks.py::",
     "tools.bench search-speed": "tests/tools/bench/test_search_corpus.py::test_speed_is_measured_and_printed",
     "tools.bench search-quality": "tests/tools/bench/test_search_corpus.py::",
+    "curl /predict": "tests/e2e/test_predict.py::test_clip_image_and_text_share_a_space_of_512",
     "curl /ocr": "tests/e2e/test_mtphotos.py::test_pages_are_read_and_their_boxes_lie_around_their_lines",
     "curl /search": "tests/e2e/test_search.py::test_text_in_pictures_is_found",
     "curl /stats": "tests/e2e/test_search.py::test_stats_count_what_was_indexed",

@@ -1,4 +1,7 @@
-"""README.md and README.zh-CN.md say the same: as many headings and tables, the same commands, links and names."""
+"""README.md and README.zh-CN.md say the same: as many headings and tables, the same commands, links and names.
+
+Comments in blocks of commands are in each page's own language.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,9 @@ def headings(page: str) -> list[str]:
 
 
 def blocks(page: str) -> list[str]:
-    return re.findall(r"^```.*?^```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    """Return the blocks of commands, without their comments."""
+    found = re.findall(r"^```.*?^```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return [re.sub(r"[ ]+# .*$", "", block, flags=re.MULTILINE) for block in found]
 
 
 def links(page: str) -> list[str]:
