@@ -1,6 +1,6 @@
 """Every setting of the service: one name, one default. ``docs/settings.md`` lists the same; a test compares them.
 
-Names are Immich's where the meaning is Immich's, then those of the system that this service follows, then our own.
+Names are Immich's where the meaning is Immich's, then mt-photos-ai's, then our own.
 Read from the environment (and from a file ``.env`` in the working directory).
 """
 

@@ -1,4 +1,4 @@
-"""Settings under the names of the system that this service follows."""
+"""Settings under the names of mt-photos-ai and of the gateway that split Immich's requests before it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 
 class FollowedNames(BaseModel):
-    """What people who come from that system have set already."""
+    """What people who come from these services have set already."""
 
     clip_model: str = Field(
         "",
