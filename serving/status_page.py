@@ -46,7 +46,7 @@ dt {{ font-weight: 600 }}
 {facts}
 </dl>
 <p>{links}</p>
-<p>Documentation: README.md and the folder docs/ of the project.</p>
+<p>Documentation: README.md and the folder docs/, in the source of this project that the service was installed from.</p>
 </body>
 </html>
 """
