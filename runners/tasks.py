@@ -1,6 +1,6 @@
 """The tasks: for each, what it is called, what it takes and returns, how its models are loaded, and by which settings.
 
-Whoever would switch over tasks asks the task instead. ``compat.immich.entries`` says how each is asked for over
+Other code asks the task and has no branches per task. ``compat.immich.entries`` says how each is asked for over
 Immich's protocol; ``docs/architecture.md`` shows how to add one.
 """
 
