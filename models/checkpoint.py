@@ -32,7 +32,7 @@ from models.hub import (
 )
 from models.lookup import Lookup
 from models.paths import path_below
-from models.places import VERIFIED, digest_cache, take_file
+from models.places import digest_cache, take_file
 from models.transfer import TransferFailed
 from settings.addresses import shown_url
 
@@ -53,29 +53,31 @@ class _Origin:
     modelscope: bool
 
 
-def fetch_and_convert(checkpoint: Checkpoint, lookup: Lookup, to: Destination) -> None:
-    """Have the model's files, with a record of their digests, in the folder of `to`.
+def fetch_and_convert(checkpoint: Checkpoint, lookup: Lookup, destination: Destination) -> None:
+    """Have the model's files, with a record of their digests, in the folder of `destination`.
 
     Raises ``ModelUnavailable``, ``NotEnough``, ``ConversionFailed``, ``OSError``.
     """
-    work = replace(to, folder=to.folder / WORK)
-    if not _finish(work.folder / "model", to.folder):  # a process was killed between conversion and the last rename
-        repo, path = _fetch(checkpoint, lookup, work, pinned=_pinned(to.folder))
+    work = replace(destination, folder=destination.folder / WORK)
+    # It is finished at once where a process was killed between conversion and the last rename.
+    if not _finish(work.folder / "model", destination.folder):
+        repo, path = _fetch(checkpoint, lookup, work, pinned=_pinned(destination.folder))
         _convert(path, repo, lookup, work)
-        _finish(work.folder / "model", to.folder)
+        _finish(work.folder / "model", destination.folder)
     if not lookup.settings.keep_checkpoints:
         shutil.rmtree(work.folder)
 
 
-def convert_file(path: Path, lookup: Lookup, to: Destination) -> None:
-    """Have the files that are made of the checkpoint at `path` in the folder of `to`, with a record of their digests.
+def convert_file(path: Path, lookup: Lookup, destination: Destination) -> None:
+    """Have the files that are made of the checkpoint at `path`, with a record of their digests, in `destination`'s
+    folder.
 
     Raises as ``fetch_and_convert`` does.
     """
-    work = replace(to, folder=to.folder / WORK)
-    require_disk(to.folder, _model_bytes(lookup, path.stat().st_size), lookup.entry.name)
+    work = replace(destination, folder=destination.folder / WORK)
+    require_disk(destination.folder, _model_bytes(lookup, path.stat().st_size), lookup.entry.name)
     _convert(path, path.name, lookup, work)
-    _finish(work.folder / "model", to.folder)
+    _finish(work.folder / "model", destination.folder)
     shutil.rmtree(work.folder)
 
 
@@ -97,7 +99,7 @@ def _fetch(checkpoint: Checkpoint, lookup: Lookup, work: Destination, *, pinned:
                 download_file(checkpoint.file, remote, lookup, work)
             return origin.repo, path
         except TransferFailed as error:
-            lookup.tried(shown_url(origin.url), str(error))
+            lookup.note_tried(shown_url(origin.url), str(error))
     return lookup.give_up()
 
 
@@ -179,7 +181,7 @@ def _finish(model: Path, folder: Path) -> bool:
         return False
     made = {name: digest for name, (digest, _) in manifest.files.items() if (model / name).is_file()}
     write_manifest(folder, manifest)
-    digests = DigestCache(folder / VERIFIED)
+    digests = DigestCache.in_folder(folder)
     for name, digest in made.items():
         target = path_below(folder, name)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -61,6 +61,11 @@ class DigestCache:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    @classmethod
+    def in_folder(cls, folder: Path) -> DigestCache:
+        """Return the one whose file lies in `folder`: ``.verified.json``."""
+        return cls(folder / ".verified.json")
+
     def digest(self, file: Path, algorithm: Literal["sha256", "git-sha1"]) -> Digest:
         """Return the digest of `file`, from memory if the file has not changed. Raises ``OSError``."""
         key, before = self._key(file), _fingerprint(file)

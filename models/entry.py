@@ -113,6 +113,10 @@ class ModelEntry:
         """Whether the catalog itself says what the bytes must be."""
         return any(file.sources for file in self.files)
 
+    def folder_below(self, root: Path) -> Path:
+        """Return the folder of the model's files below `root`, where every model has one: ``<root>/<task>/<name>``."""
+        return root / self.task.value / self.name
+
     def part_files(self, part: str | None) -> tuple[ModelFile, ...]:
         """Return the files of one part (``visual``, ``textual``, ``detection``, ``recognition``), or all (None).
 

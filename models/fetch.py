@@ -14,7 +14,7 @@ from models.entry import HubFile, ModelFile, PackageFile, UrlFile
 from models.hub import Manifest, file_url, list_repository, read_manifest, write_manifest
 from models.lookup import Lookup
 from models.paths import path_below
-from models.places import VERIFIED, digest_cache, known_sources, names_of
+from models.places import digest_cache, known_sources, names_of
 from models.progress import Reporter
 from models.transfer import Limits, TransferFailed
 from settings.addresses import shown_url
@@ -32,7 +32,7 @@ class Destination:
     reporter: Reporter
 
 
-def fetch_file(file: ModelFile, lookup: Lookup, to: Destination) -> Path:
+def fetch_file(file: ModelFile, lookup: Lookup, destination: Destination) -> Path:
     """Download `file`, whose digests the catalog knows, from the first of its sources that has it.
 
     Raises ``ModelUnavailable``, ``OSError``.
@@ -42,16 +42,16 @@ def fetch_file(file: ModelFile, lookup: Lookup, to: Destination) -> Path:
             continue
         remote = _remote(source, lookup.settings.hf_endpoint)
         if remote.bytes is not None:
-            have = bytes_here(to.folder / file.name, remote.digest)
-            require_disk(to.folder, remote.bytes - have, f"{file.name} of {lookup.entry.name}")
+            have = bytes_here(destination.folder / file.name, remote.digest)
+            require_disk(destination.folder, remote.bytes - have, f"{file.name} of {lookup.entry.name}")
         try:
-            return download_file(file.name, remote, lookup, to)
+            return download_file(file.name, remote, lookup, destination)
         except TransferFailed as error:
-            lookup.tried(shown_url(remote.url), str(error))
+            lookup.note_tried(shown_url(remote.url), str(error))
     return lookup.give_up()
 
 
-def fetch_repository(part: str | None, repo: str, lookup: Lookup, to: Destination) -> dict[str, Path]:
+def fetch_repository(part: str | None, repo: str, lookup: Lookup, destination: Destination) -> dict[str, Path]:
     """Download a part of a repository, keep the hub's own digests beside the files, and return these by name.
 
     Raises ``ModelUnavailable``, ``NotEnough``, ``OSError``.
@@ -59,33 +59,33 @@ def fetch_repository(part: str | None, repo: str, lookup: Lookup, to: Destinatio
     files = lookup.entry.part_files(part)
     endpoint = lookup.settings.hf_endpoint
     try:
-        manifest = _manifest(repo, endpoint, to)
+        manifest = _manifest(repo, endpoint, destination)
         missing = [file.name for file in files if file.required and file.name not in manifest.files]
         if missing:
             raise TransferFailed(f"the repository has no {', '.join(missing)}")
         # Before the files: whatever is found beside it later must be what it says.
-        write_manifest(to.folder, manifest)
+        write_manifest(destination.folder, manifest)
         names = names_of(manifest.files, files, part)
-        wanted = [name for name in names if not _is_right(name, manifest, lookup, to.folder)]
-        _require_room([manifest.files[name] for name in wanted], wanted, lookup, to)
+        wanted = [name for name in names if not _is_right(name, manifest, lookup, destination.folder)]
+        _require_room([manifest.files[name] for name in wanted], wanted, lookup, destination)
         for name in wanted:
-            download_file(name, manifest.remote(endpoint, name), lookup, to)
-        return {name: to.folder / name for name in names}
+            download_file(name, manifest.remote(endpoint, name), lookup, destination)
+        return {name: destination.folder / name for name in names}
     except TransferFailed as error:
-        lookup.tried(shown_url(f"{endpoint.rstrip('/')}/{repo}"), str(error))
+        lookup.note_tried(shown_url(f"{endpoint.rstrip('/')}/{repo}"), str(error))
         return lookup.give_up()
 
 
-def download_file(name: str, remote: RemoteFile, lookup: Lookup, to: Destination) -> Path:
+def download_file(name: str, remote: RemoteFile, lookup: Lookup, destination: Destination) -> Path:
     """Download one file to its name below the folder, and remember that its bytes are right.
 
     Raises ``TransferFailed``, ``UnsafeName``, ``OSError``.
     """
     entry = lookup.entry
-    target = path_below(to.folder, name)
-    title = f"{name} of {entry.name} ({entry.task.value}) to {to.folder}"
-    download(remote, target, title=title, limits=to.limits, progress=to.reporter.received)
-    DigestCache(to.folder / VERIFIED).remember(target, remote.digest)
+    target = path_below(destination.folder, name)
+    title = f"{name} of {entry.name} ({entry.task.value}) to {destination.folder}"
+    download(remote, target, title=title, limits=destination.limits, progress=destination.reporter.received)
+    DigestCache.in_folder(destination.folder).remember(target, remote.digest)
     log.info("%s of %s is here and its digest is right.", name, entry.name)
     return target
 
@@ -96,25 +96,27 @@ def bytes_here(target: Path, digest: Digest) -> int:
     return partial.stat().st_size if partial.is_file() else 0
 
 
-def _require_room(files: Iterable[tuple[Digest, int]], names: list[str], lookup: Lookup, to: Destination) -> None:
+def _require_room(
+    files: Iterable[tuple[Digest, int]], names: list[str], lookup: Lookup, destination: Destination
+) -> None:
     sizes = {name: size for name, (_, size) in zip(names, files, strict=True)}
-    have = sum(bytes_here(to.folder / name, digest) for name, (digest, _) in zip(names, files, strict=True))
+    have = sum(bytes_here(destination.folder / name, digest) for name, (digest, _) in zip(names, files, strict=True))
     what = f"{lookup.entry.name} ({lookup.entry.task.value})"
-    require_disk(to.folder, sum(sizes.values()) - have, what)
+    require_disk(destination.folder, sum(sizes.values()) - have, what)
     require_memory(sum(sizes.values()), what)
-    to.reporter.expect(sum(sizes.values()))
+    destination.reporter.expect(sum(sizes.values()))
 
 
-def _manifest(repo: str, endpoint: str, to: Destination) -> Manifest:
+def _manifest(repo: str, endpoint: str, destination: Destination) -> Manifest:
     """Return the list of the revision that the other part came from, so that both fit; else of the newest one."""
-    known = read_manifest(to.folder)
+    known = read_manifest(destination.folder)
     if known is not None and known.repo == repo:
         try:
-            return list_repository(endpoint, repo, known.commit, limits=to.limits)
+            return list_repository(endpoint, repo, known.commit, limits=destination.limits)
         except TransferFailed as error:
             if error.status != 404:  # the hub has that revision no more
                 raise
-    return list_repository(endpoint, repo, limits=to.limits)
+    return list_repository(endpoint, repo, limits=destination.limits)
 
 
 def _is_right(name: str, manifest: Manifest, lookup: Lookup, folder: Path) -> bool:

@@ -26,24 +26,24 @@ class Lookup:
         self._tried: dict[str, str] = {}
         self._packages: dict[str, None] = {}
 
-    def tried(self, place: object, why: str) -> None:
+    def note_tried(self, place: object, why: str) -> None:
         """Note a place and why it would not do. Of a place that is looked at twice the first reason stays."""
         self._tried.setdefault(str(place), why)
 
-    def package_missing(self, package: str) -> None:
+    def note_package_missing(self, package: str) -> None:
         """Note that a Python package that ships files of the model is not installed."""
         self._packages[package.replace("_", "-")] = None
-        self.tried(f"the Python package {package}", "not installed")
+        self.note_tried(f"the Python package {package}", "not installed")
 
-    def wrong(self, path: Path, actual: Digest, expected: Set[Digest]) -> None:
+    def note_wrong(self, path: Path, actual: Digest, expected: Set[Digest]) -> None:
         """Note a file whose bytes are not those that the model has."""
         due = " or ".join(sorted(map(str, expected)))
-        self.tried(path, f"wrong bytes, {actual} instead of {due} (damaged, cut short, or another file)")
+        self.note_tried(path, f"wrong bytes, {actual} instead of {due} (damaged, cut short, or another file)")
 
     def require_network(self) -> None:
         """Raise ``ModelUnavailable`` if the settings forbid downloads."""
         if self.settings.offline:
-            self.tried("the network", "not asked, since OFFLINE is set")
+            self.note_tried("the network", "not asked, since OFFLINE is set")
             self.give_up()
 
     def give_up(self) -> NoReturn:
@@ -51,19 +51,21 @@ class Lookup:
         raise ModelUnavailable(self.message())
 
     @contextmanager
-    def errors(self) -> Iterator[None]:
+    def as_model_unavailable(self) -> Iterator[None]:
         """Turn every error that looking, fetching and converting raise into ``ModelUnavailable``."""
         try:
             yield
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            self.tried("the disk", "is full" if full else f"refused ({error})")
+            self.note_tried("the disk", "is full" if full else f"refused ({error})")
             raise ModelUnavailable(self.message()) from error
         except (NotEnough, ConversionFailed) as error:
-            self.tried("this machine" if isinstance(error, NotEnough) else "the checkpoint", str(error).rstrip("."))
+            self.note_tried(
+                "this machine" if isinstance(error, NotEnough) else "the checkpoint", str(error).rstrip(".")
+            )
             raise ModelUnavailable(self.message()) from error
         except (UnsafeName, RapidOcrListError) as error:
-            self.tried("the rapidocr package" if isinstance(error, RapidOcrListError) else "the names", str(error))
+            self.note_tried("the rapidocr package" if isinstance(error, RapidOcrListError) else "the names", str(error))
             raise ModelUnavailable(self.message()) from error
 
     def message(self) -> str:
@@ -80,7 +82,7 @@ class Lookup:
         if entry.folder is not None:
             return [f"put the files back into {entry.folder}"]
         required = ", ".join(file.name for file in entry.files if file.required)
-        folder = self.settings.cache_folder / entry.task.value / entry.name
+        folder = entry.folder_below(self.settings.cache_folder)
         advice = [f"place {required} at {folder}/"]
         in_repository = entry.hub is not None or entry.checkpoint is not None
         on_hub = in_repository or any(isinstance(source, HubFile) for file in entry.files for source in file.sources)

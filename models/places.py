@@ -25,9 +25,6 @@ log = logging.getLogger(__name__)
 
 Kind = Literal["folder", "cache", "store", "package"]
 
-VERIFIED = ".verified.json"
-"""The file in which digests that were computed are remembered."""
-
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -61,7 +58,7 @@ class Verdict:
 
 def cache_folder(entry: ModelEntry, settings: Settings) -> Path:
     """Return the folder that the service's own downloads of `entry` go to: ``<cache folder>/<task>/<name>``."""
-    return settings.cache_folder / entry.task.value / entry.name
+    return entry.folder_below(settings.cache_folder)
 
 
 def local_folders(lookup: Lookup) -> list[Path]:
@@ -72,7 +69,7 @@ def local_folders(lookup: Lookup) -> list[Path]:
         if in_store is not None:
             folders.append(in_store.folder)
         else:
-            lookup.tried("the BentoML model store", f"no {store.store_name(lookup.entry.name)}")
+            lookup.note_tried("the BentoML model store", f"no {store.store_name(lookup.entry.name)}")
     return folders
 
 
@@ -85,7 +82,7 @@ def take_folder(folder: Path, part: str | None, lookup: Lookup) -> dict[str, Pat
     try:
         recorded = recorded_digests(folder)
     except UnsafeName as error:
-        lookup.tried(folder, f"its record cannot be trusted: {error}")
+        lookup.note_tried(folder, f"its record cannot be trusted: {error}")
         return None
     files = entry.part_files(part)
     required = [file.name for file in files if file.required]
@@ -97,7 +94,7 @@ def take_folder(folder: Path, part: str | None, lookup: Lookup) -> dict[str, Pat
         name for name in names if not (folder / name).is_file() or (recorded is not None and name not in recorded)
     ]
     if lacking:
-        lookup.tried(folder, f"lacks {', '.join(lacking)}" if folder.is_dir() else "no such folder")
+        lookup.note_tried(folder, f"lacks {', '.join(lacking)}" if folder.is_dir() else "no such folder")
         return None
     if recorded is not None:
         digests = digest_cache(folder, entry, lookup.settings)
@@ -166,8 +163,8 @@ def names_of(recorded: Iterable[str], files: tuple[ModelFile, ...], part: str | 
 
 def digest_cache(folder: Path, entry: ModelEntry, settings: Settings) -> DigestCache:
     """Return the memory of digests of files in `folder`: in it if downloads go there, else in the cache folder."""
-    own = folder == cache_folder(entry, settings) or folder.is_relative_to(store.workshop())
-    return DigestCache((folder if own else settings.cache_folder) / VERIFIED)
+    own = folder == cache_folder(entry, settings) or folder.is_relative_to(store.staging_folder())
+    return DigestCache.in_folder(folder if own else settings.cache_folder)
 
 
 def places(entry: ModelEntry, settings: Settings) -> list[Place]:
@@ -232,12 +229,12 @@ def _files_in(folder: Path, entry: ModelEntry) -> dict[str, Path]:
 
 
 def _packaged(sources: Iterable[PackageFile | HubFile | UrlFile], lookup: Lookup) -> Path | None:
-    digests = DigestCache(lookup.settings.cache_folder / VERIFIED)
+    digests = DigestCache.in_folder(lookup.settings.cache_folder)
     for source in sources:
         if isinstance(source, PackageFile):
             folder = package_folder(source.package)
             if folder is None:
-                lookup.package_missing(source.package)
+                lookup.note_package_missing(source.package)
             elif _is_one_of(folder / source.path, {Digest("sha256", source.sha256)}, digests, lookup):
                 return folder / source.path
     return None
@@ -252,9 +249,9 @@ def _shipped(entry: ModelEntry, settings: Settings) -> dict[str, Path]:
 
 def _is_one_of(path: Path, expected: set[Digest], digests: DigestCache, lookup: Lookup) -> bool:
     if not path.is_file():
-        lookup.tried(path, "not there")
+        lookup.note_tried(path, "not there")
         return False
     actual = digests.digest(path, next(iter(expected)).algorithm)
     if actual not in expected:
-        lookup.wrong(path, actual, expected)
+        lookup.note_wrong(path, actual, expected)
     return actual in expected

@@ -54,7 +54,7 @@ def pull(
         return Pulled("in your folder", entry.folder)
     lookup = Lookup(entry, settings if carried is None else settings.model_copy(update={"offline": True}))
     downloads = _downloads(entry)
-    with lookup.errors():
+    with lookup.as_model_unavailable():
         shipped = packaged_files(lookup)
         if shipped and all(file.name in shipped for file in entry.files if file.required):
             return Pulled("in a package", next(iter(shipped.values())).parent)
@@ -97,8 +97,8 @@ def remove(entry: ModelEntry, settings: Settings) -> Removed:
     links: list[tuple[Path, Path]] = []
     with store.model_lock(entry):
         for folder, trash in (
-            (store.versions_folder(entry.name), store.workshop()),
-            (_downloads(entry), store.workshop()),
+            (store.versions_folder(entry.name), store.staging_folder()),
+            (_downloads(entry), store.staging_folder()),
             (cache, cache.parent),  # a rename stays on one disk
         ):
             if folder.is_symlink():
@@ -114,7 +114,7 @@ def remove(entry: ModelEntry, settings: Settings) -> Removed:
 
 def _downloads(entry: ModelEntry) -> Path:
     """Return the folder in which a pull collects the files of `entry`, on the disk of the store."""
-    return store.workshop() / store.store_name(entry.name)
+    return store.staging_folder() / store.store_name(entry.name)
 
 
 def _stored_whole(lookup: Lookup) -> store.StoredModel | None:
@@ -146,7 +146,7 @@ def _carried_files(
     ``OSError``.
     """
     if not folder.is_dir():
-        lookup.tried(folder, "no such folder")
+        lookup.note_tried(folder, "no such folder")
         lookup.give_up()
     if lookup.entry.has_digests:
         return _by_digest(folder, lookup, have)
@@ -158,7 +158,7 @@ def _carried_files(
     if checkpoint is not None and (paths := sorted(folder.rglob(checkpoint.file))):
         return _converted(paths[0], lookup, listener)
     if lookup.entry.family == "cn-clip" and any(folder.rglob("clip_cn_*.pt")):
-        lookup.tried(f"the checkpoints in {folder}", "are called otherwise, and have to be converted first")
+        lookup.note_tried(f"the checkpoints in {folder}", "are called otherwise, and have to be converted first")
     return lookup.give_up()
 
 
@@ -167,13 +167,15 @@ def _converted(path: Path, lookup: Lookup, listener: Callable[[Progress], None] 
     with download_lock(folder), Reporter(lookup.entry, lookup.settings, folder, listener) as reporter:
         convert_file(path, lookup, Destination(folder, Limits(), reporter))
         found = take_folder(folder, None, lookup)
-    return found if found is not None else lookup.give_up()
+    if found is None:
+        lookup.give_up()
+    return found
 
 
 def _layouts(entry: ModelEntry, folder: Path) -> Iterator[Path]:
     """Yield where below `folder` the layout may lie; the first is noted as looked at even if there is nothing."""
     yield folder / entry.name
-    yield folder / entry.task.value / entry.name
+    yield entry.folder_below(folder)
     for base in (folder / store.store_name(entry.name), folder / "models" / store.store_name(entry.name)):
         yield from sorted(base.glob("*/"), reverse=True)
     if entry.hub is not None:
@@ -187,7 +189,7 @@ def _stay_within(files: dict[str, Path], folder: Path, lookup: Lookup) -> bool:
     root = next((parent for parent in (root, *root.parents) if parent.name.startswith("models--")), root)
     for name, path in files.items():
         if not path.resolve().is_relative_to(root):
-            lookup.tried(path, f"{name} is a link that leads out of {root}")
+            lookup.note_tried(path, f"{name} is a link that leads out of {root}")
             return False
     return True
 
@@ -209,7 +211,7 @@ def _by_digest(folder: Path, lookup: Lookup, have: Collection[str]) -> dict[str,
                 found[name] = path
                 break
         if name not in found and files[name].required:
-            lookup.tried(folder, f"no file there is {name}, which has {' or '.join(sorted(map(str, known)))}")
+            lookup.note_tried(folder, f"no file there is {name}, which has {' or '.join(sorted(map(str, known)))}")
             lookup.give_up()
     return found
 

@@ -43,7 +43,7 @@ def resolve(
     entry.part_files(part)
     lookup = Lookup(entry, settings)
     folder = downloads or cache_folder(entry, settings)
-    with lookup.errors():
+    with lookup.as_model_unavailable():
         found = find_local(part, lookup, folder)
         if found is not None:
             return found
@@ -84,16 +84,18 @@ def _folders(lookup: Lookup, downloads: Path) -> list[Path]:
     return folders if downloads in folders or lookup.entry.folder is not None else [downloads, *folders]
 
 
-def _fetch(part: str | None, lookup: Lookup, to: Destination) -> dict[str, Path]:
+def _fetch(part: str | None, lookup: Lookup, destination: Destination) -> dict[str, Path]:
     """Download what is missing of `part`. Raises ``ModelUnavailable``, ``NotEnough``, ``OSError``."""
     entry = lookup.entry
     if entry.hub is not None:
-        return fetch_repository(part, entry.hub, lookup, to)
+        return fetch_repository(part, entry.hub, lookup, destination)
     if entry.checkpoint is not None:
-        fetch_and_convert(entry.checkpoint, lookup, to)
+        fetch_and_convert(entry.checkpoint, lookup, destination)
     else:
         for file in entry.part_files(part):
-            if file.sources and take_file(file, _folders(lookup, to.folder), lookup) is None:
-                fetch_file(file, lookup, to)
-    found = find_local(part, lookup, to.folder)
-    return found if found is not None else lookup.give_up()
+            if file.sources and take_file(file, _folders(lookup, destination.folder), lookup) is None:
+                fetch_file(file, lookup, destination)
+    found = find_local(part, lookup, destination.folder)
+    if found is None:
+        lookup.give_up()
+    return found

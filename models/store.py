@@ -61,7 +61,7 @@ def home() -> Path:
     return Path(os.environ.get("BENTOML_HOME") or "~/bentoml").expanduser()
 
 
-def workshop() -> Path:
+def staging_folder() -> Path:
     """Return where models are put together, on the store's disk, so that a rename gives them their place in it."""
     return home() / "immich-bento"
 
@@ -119,9 +119,9 @@ def save(
 ) -> Path:
     """Store `files`, by their names below the model's folder, as the version of `entry` that is served.
 
-    Files are not copied but linked where the disk allows; those in the workshop may be moved. The version's name comes
-    from the files' digests: storing the same again changes nothing but the details. `details` go into ``model.yaml``'s
-    metadata. Returns the folder. The caller holds the model's lock.
+    Files are not copied but linked where the disk allows; those in the staging folder may be moved. The version's name
+    comes from the files' digests: storing the same again changes nothing but the details. `details` go into
+    ``model.yaml``'s metadata. Returns the folder. The caller holds the model's lock.
 
     Raises ``NotStored`` where a file has not the digest that is `expected` of it, or the name is too long;
     ``UnsafeName``; ``OSError``.
@@ -132,8 +132,8 @@ def save(
             f"{entry.name}: BentoML's store takes names of at most {_LONGEST_NAME} characters. Give the model a "
             "shorter one."
         )
-    workshop().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=workshop(), prefix=f"{name}-") as temporary:
+    staging_folder().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=staging_folder(), prefix=f"{name}-") as temporary:
         folder = Path(temporary, "model")
         folder.mkdir()
         for file, path in files.items():
@@ -164,8 +164,8 @@ def save(
 @contextmanager
 def model_lock(entry: ModelEntry) -> Iterator[None]:
     """Keep other processes and threads from storing or removing the model. Raises ``OSError``."""
-    workshop().mkdir(parents=True, exist_ok=True)
-    with (workshop() / f"{store_name(entry.name)}.lock").open("w") as file:
+    staging_folder().mkdir(parents=True, exist_ok=True)
+    with (staging_folder() / f"{store_name(entry.name)}.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -202,7 +202,7 @@ def _place(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:  # another disk, or one that knows no links
-        if source.is_relative_to(workshop().resolve()):
+        if source.is_relative_to(staging_folder().resolve()):
             os.replace(source, target)
         else:
             shutil.copyfile(source, target)
@@ -233,7 +233,7 @@ def _write_yaml(entry: ModelEntry, tag: str, metadata: Mapping[str, Any], folder
 
 def _point_to(version: Path) -> None:
     """Write into ``latest`` that `version` is the one that is served."""
-    handle, name = tempfile.mkstemp(dir=workshop())
+    handle, name = tempfile.mkstemp(dir=staging_folder())
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(version.name)
     os.chmod(name, 0o644)

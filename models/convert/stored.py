@@ -50,7 +50,7 @@ def convert_and_store(
             f"{entry.name} is served from {entry.folder}, as MODEL_CATALOG says. Take `folder` out of its entry."
         )
     with model_lock(entry):
-        folder = store.workshop() / f"{store.store_name(entry.name)}.converted"
+        folder = store.staging_folder() / f"{store.store_name(entry.name)}.converted"
         shutil.rmtree(folder, ignore_errors=True)
         try:
             done = convert(

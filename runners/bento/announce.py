@@ -11,6 +11,7 @@ from errors import ServiceError
 from models.catalog import Catalog, ModelEntry
 from models.catalog import Task as CatalogTask
 from models.listing import rows
+from models.places import cache_folder
 from runners.tasks import Task, tasks_by_name
 from settings import Settings
 
@@ -62,7 +63,7 @@ def _source(entry: ModelEntry, config: Settings, when: str) -> str:
     if not (entry.hub or entry.checkpoint or any(file.sources for file in entry.files)):
         return f"which is not on this machine: {entry.without_download}"
     size = f"{row.bytes / 1e6:.0f} MB" if row.bytes else "size unknown until then"
-    return f"downloaded {when} ({size}) to {config.cache_folder / entry.task.value / entry.name}"
+    return f"downloaded {when} ({size}) to {cache_folder(entry, config)}"
 
 
 def _for_immich(address: str) -> str:

@@ -77,7 +77,7 @@ def test_a_pulled_model_is_in_the_store_verified_and_served_from_there(
     found = resolve(entry, make_settings(offline=True))
     assert all(path.is_relative_to(model.folder) for path in found.values())
     assert run("verify", "own-faces").out == f"own-faces (facial-recognition): right, 2 files ({model.folder})\n"
-    assert [path.name for path in store.workshop().iterdir()] == ["own-faces.lock"]
+    assert [path.name for path in store.staging_folder().iterdir()] == ["own-faces.lock"]
     asked = len(web.asked)
     assert "already stored" in run("pull", "own-faces").out
     assert len(web.asked) == asked
@@ -228,7 +228,7 @@ def test_two_processes_that_pull_one_model_end_well_and_one_that_is_killed_leave
     command = [sys.executable, "-m", "models", "pull", "own-faces"]
     web.faults["/detection.onnx"] = [Fault(stall_after=20_000)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-    bench = store.workshop() / "own-faces/detection"
+    bench = store.staging_folder() / "own-faces/detection"
     while not any(path.stat().st_size for path in bench.glob("*.partial")):
         assert process.poll() is None
     process.kill()
