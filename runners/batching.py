@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -61,8 +62,11 @@ class Batcher(Generic[J, R]):
         self._working = 0
         self._workers: set[asyncio.Task[None]] = set()
         self._enough = 0
+        """Jobs in the queue that end a hold; 0 while nothing is held."""
         self._enough_are_here = asyncio.Event()
+        """Set as soon as so many are there."""
         self._in_vain = 0
+        """Batches still to be followed by no hold, since the last hold ended without enough jobs."""
 
     @property
     def waiting(self) -> int:
@@ -115,7 +119,7 @@ class Batcher(Generic[J, R]):
 
     def _take(self) -> list[tuple[J, asyncio.Future[R]]]:
         batch: list[tuple[J, asyncio.Future[R]]] = []
-        most = min(self._max_batch, -(-len(self._queue) // self._lanes))  # some for the other lanes
+        most = min(self._max_batch, math.ceil(len(self._queue) / self._lanes))  # some for the other lanes
         cost = 0.0
         while self._queue and len(batch) < most:
             job, future = self._queue[0]

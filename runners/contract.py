@@ -214,5 +214,5 @@ class Runners(Protocol):
         ...
 
     async def device(self) -> str:
-        """Return what the models run on: ``cpu``, ``cuda`` or ``openvino``."""
+        """Return what the models run on: ``cpu``, ``cuda`` or ``openvino``; several devices are joined by commas."""
         ...

@@ -154,7 +154,7 @@ class Runner(Generic[J, R]):
         return self.arrivals.states() if self.arrivals is not None else []
 
     def loaded(self) -> tuple[str, ...]:
-        """Names of the models in memory."""
+        """Return the names of the models in memory."""
         return self._cache.loaded()
 
     def unload_idle(self) -> list[str]:

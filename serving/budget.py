@@ -23,6 +23,7 @@ A body that is larger than all the memory counts as all of it.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -161,7 +162,7 @@ class _Pool:
 
     def _stand_in_line(self, room: Room) -> None:
         line = self._line.setdefault(room.client, deque())
-        if self.waiting >= self._max_waiting or len(line) >= -(-self._max_waiting // 2):
+        if self.waiting >= self._max_waiting or len(line) >= math.ceil(self._max_waiting / 2):
             if not line:
                 del self._line[room.client]
             raise ServiceError(

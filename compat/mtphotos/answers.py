@@ -28,7 +28,7 @@ def clip_answer(embedding: Embedding) -> dict[str, Any]:
 
 
 def faces_answer(faces: Faces, model: str) -> dict[str, Any]:
-    """``facial_area``: top left corner, width and height in whole pixels."""
+    """Return the faces. ``facial_area``: top left corner, width and height in whole pixels."""
     found = zip(np.round(faces.boxes).astype(int).tolist(), faces.scores, faces.embeddings, strict=True)
     result = [
         {
@@ -42,5 +42,5 @@ def faces_answer(faces: Faces, model: str) -> dict[str, Any]:
 
 
 def face_models(model: str) -> dict[str, Any]:
-    """By what faces are found, and by what they are told apart."""
+    """Return by what faces are found, and by what they are told apart."""
     return {"detector_backend": "insightface", "recognition_model": model}

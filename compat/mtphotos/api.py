@@ -168,7 +168,7 @@ def routes(server: MtPhotosServer) -> list[Route]:
 def _route(
     server: MtPhotosServer, method: str, path: str, answer: Answer, task: str, *, needs_key: bool = True
 ) -> Route:
-    """``task``: for metrics and the log, after ``mtphotos.``."""
+    """Return a route. ``task``: for metrics and the log, after ``mtphotos.``."""
 
     async def work(request: Request, fields: Fields) -> Response:
         if needs_key:

@@ -135,7 +135,7 @@ class UpstreamClient:
         await self._fresh.close()
 
     async def predict(self, url: str, parts: Mapping[str, bytes], headers: Mapping[str, str]) -> Reply:
-        """``POST url/predict`` with ``parts``.
+        """Send ``POST url/predict`` with ``parts``.
 
         A server may close an idle connection in the very moment in which it is used again (RFC 9112, 9.3.1): then, and
         only then, the request is sent once more, on a new connection. Raises ``ConnectionLost``, ``NoAnswerInTime``,

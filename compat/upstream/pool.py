@@ -205,8 +205,7 @@ class UpstreamPool:
         upstream.broken_in_a_row = 0
         return reply
 
-    # --- who is asked
-    # ---------------------------------------------------------------------------------------------------
+    # --- who is asked ---
 
     def _live(self, avoid: Upstream | None) -> list[Upstream]:
         return [upstream for upstream in self._upstreams if upstream.up and upstream is not avoid]
@@ -274,8 +273,7 @@ class UpstreamPool:
             "(UPSTREAM_RETRY_AFTER)."
         )
 
-    # --- who is down
-    # ----------------------------------------------------------------------------------------------------
+    # --- who is down ---
 
     def _note_broken(self, upstream: Upstream, reason: str, *, down_at_once: bool) -> None:
         upstream.broken_in_a_row += 1
@@ -289,7 +287,7 @@ class UpstreamPool:
             self._spawn(self._look_until_up(upstream))
 
     async def _look_once(self, upstream: Upstream) -> None:
-        """At the start, so that the first photo need not find out."""
+        """Ask for a sign of life at the start, so that the first photo need not find out."""
         if not await self._client.pongs(upstream.url):
             self._note_broken(upstream, "it does not answer GET /ping", down_at_once=True)
 

@@ -37,7 +37,7 @@ def routes(settings: Settings) -> dict[str, Route]:
 
 
 def split(entries: Mapping[str, Any], text: bytes, headers: Headers, settings: Settings) -> Routed:
-    """Who answers what of ``entries``; ``text`` is the JSON that they were read from.
+    """Return who answers what of ``entries``; ``text`` is the JSON that they were read from.
 
     Raises ``ServiceError``: INVALID_REQUEST for a task that is no JSON object; UPSTREAM_UNAVAILABLE for a request that
     another gateway has passed on and this one would pass on again.
@@ -90,7 +90,7 @@ def open_upstreams(settings: Settings) -> UpstreamPool | None:
 
 
 def can_answer(pool: UpstreamPool | None, settings: Settings) -> bool:
-    """Whether any task can be answered as far as upstreams go: no if all are routed to upstreams, which all are
+    """Return whether any task can be answered as far as upstreams go: no if all are routed to upstreams, which all are
     down.
     """
     return settings.upstream_fallback or pool is None or pool.any_up or "local" in routes(settings).values()

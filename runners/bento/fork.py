@@ -189,7 +189,9 @@ def _close_as_exec_would() -> None:
 
 
 def _own_modules() -> list[str]:
-    """Names of the loaded modules of this project, and of what they set up by the environment as they are imported."""
+    """Return the names of the loaded modules of this project, and of what they set up by the environment as they are
+    imported.
+    """
     root = Path(__file__).resolve().parents[2]
     names = (
         {path.stem for path in root.glob("*.py")}

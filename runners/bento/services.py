@@ -31,9 +31,9 @@ from settings import Settings, settings
 
 log = logging.getLogger(__name__)
 
-_REST_AFTER = 10.0
-"""Seconds without work after which a model rests. Waking takes OCR 0.3 to 0.5 s and faces 0.15 s, as much as a picture:
-too much for each of those that a phone uploads every few seconds."""
+_TRIM_AFTER = 10.0
+"""Seconds without work after which a model's session is trimmed. Its next use then takes OCR 0.3 to 0.5 s longer and
+faces 0.15 s, as much as a picture: too much for each of those that a phone uploads every few seconds."""
 _LOOK_EVERY = 1.0
 """Seconds between looks at what is idle."""
 
@@ -121,7 +121,7 @@ class RunnerService:
         }
         self.jobs.process = self
         self._background: list[asyncio.Task[None]] = []
-        # With `bentoml serve --development` this is not a process of its own, and the gateway is not to be nice.
+        # With `bentoml serve --development` this is not a process of its own, and the gateway must keep its priority.
         if self.nice and config.runner_nice and server_context.service_name == type(self).__name__:
             os.nice(config.runner_nice)
         self._device = plan.device
@@ -148,7 +148,7 @@ class RunnerService:
             named = _named(task, config, self._catalog)
             if named is not None and named not in preloads[task.name]:
                 self._in_background(runner.bring(named), f"{task.name}: fetching {named} at the start")
-        self._in_background(self._be_small(end_if_idle), "making room")
+        self._in_background(self._trim(end_if_idle), "trimming idle models")
         if config.model_ttl:
             self._in_background(self._unload_idle(config.model_ttl_poll_s), "unloading idle models")
 
@@ -157,15 +157,16 @@ class RunnerService:
         task.add_done_callback(_log_failure)
         self._background.append(task)
 
-    async def _be_small(self, end_if_idle: Callable[[], bool]) -> None:
-        """Let idle models rest, and make room for a fresh process once all are unloaded; keep the figures of files.
+    async def _trim(self, end_if_idle: Callable[[], bool]) -> None:
+        """Trim idle models, end the process for a fresh one once all are unloaded, and keep the metrics of files up to
+        date.
 
         Libraries keep 40 to 80 MB for as long as their process lives.
         """
         had_models = False
         while True:
             await asyncio.sleep(_LOOK_EVERY)
-            if await asyncio.to_thread(trim_idle_sessions, _REST_AFTER):
+            if await asyncio.to_thread(trim_idle_sessions, _TRIM_AFTER):
                 await asyncio.to_thread(give_memory_back, cycles=False)
             states = await self.models()
             for state in states:

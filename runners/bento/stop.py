@@ -69,7 +69,7 @@ def uvicorn_server() -> uvicorn.Server | None:
 
 
 def stop_promptly(timeout: float, *, keep_alive: int, longest_request: float) -> None:
-    """For the gateway: finish running requests within ``timeout`` seconds of SIGTERM, and retire at SIGHUP.
+    """Finish running requests within ``timeout`` seconds of SIGTERM, and retire at SIGHUP. For the gateway.
 
     ``keep_alive``: seconds that an idle connection is kept. ``longest_request``: seconds that a request may take; a
     retired gateway waits that long for those it has.
@@ -84,7 +84,7 @@ def stop_promptly(timeout: float, *, keep_alive: int, longest_request: float) ->
 
 
 def stop_when_idle(timeout: float, *, longest_request: float) -> Callable[[], bool]:
-    """For a runner: after SIGTERM go on until no request was in flight for a second, at most ``timeout`` seconds.
+    """Go on after SIGTERM, in a runner, until no request was in flight for a second, at most ``timeout`` seconds.
 
     At SIGHUP retire, within ``longest_request`` seconds. Returns a function that ends the process now if nobody is
     connected to it, and says whether it will. BentoML then starts another, and whoever asks meanwhile waits:
@@ -121,7 +121,7 @@ def stop_when_idle(timeout: float, *, longest_request: float) -> Callable[[], bo
 
 
 def retire_predecessors() -> None:
-    """For a gateway that can answer now: retire those that it replaces (``runners.bento.arbiter.replace_first``)."""
+    """Retire, for a gateway that can answer now, those that it replaces (``runners.bento.arbiter.replace_first``)."""
     for entry in filter(None, os.environ.get(RETIRES, "").split(",")):
         pid, _, started = entry.partition(":")
         with contextlib.suppress(psutil.Error, ValueError):

@@ -93,7 +93,7 @@ async def _watched(run: Run, predictor: Predictor, places: Sequence[Place], cons
 
 @contextlib.contextmanager
 def _stopped_by_signals(run: Run, console: Console) -> Iterator[None]:
-    """SIGINT and SIGTERM let the run finish what is in flight; the second one ends it at once."""
+    """Have SIGINT and SIGTERM let the run finish what is in flight; the second one ends it at once."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
     def stop() -> None:

@@ -74,7 +74,7 @@ class _Job:
         )
 
     async def do(self, asset_id: UUID) -> str | None:
-        """None, or why it failed. Raises ``CannotGoOn`` for what the next picture would meet as well."""
+        """Return None, or why it failed. Raises ``CannotGoOn`` for what the next picture would meet as well."""
         try:
             await reprocess(self._database, asset_id, self._tasks, self._recompute, self._models, self._config)
         except ServiceError as error:
@@ -93,7 +93,7 @@ async def _ids(options: argparse.Namespace, database: Database, tasks: Sequence[
 
 
 async def _all(job: _Job, ids: Sequence[UUID], options: argparse.Namespace) -> int:
-    """How many failed."""
+    """Return how many failed."""
     console, failed = Console(stderr=True), 0
     quiet = options.no_progress or not console.is_terminal
     with Progress(console=console, transient=True, disable=quiet) as bars:
@@ -107,7 +107,7 @@ async def _all(job: _Job, ids: Sequence[UUID], options: argparse.Namespace) -> i
 
 
 async def _results(job: _Job, ids: Sequence[UUID], at_once: int) -> AsyncIterator[tuple[UUID, str | None]]:
-    """Id and failure of each, as they come, ``at_once`` at a time."""
+    """Yield the id and failure of each, as they come, ``at_once`` at a time."""
     waiting, running = iter(ids), dict[asyncio.Task[str | None], UUID]()
     try:
         while True:

@@ -28,8 +28,8 @@ _UNFINISHED = "programs.new"
 
 
 def reachable(programs: Programs, folder: Path, user: ServerUser | None) -> Programs:
-    """``programs``, or if ``user`` may not enter where they are, their copy in ``folder``, which is made if it is not
-    there.
+    """Return ``programs``, or if ``user`` may not enter where they are, their copy in ``folder``, which is made if it
+    is not there.
 
     Raises ``ServiceError`` where a copy is needed and cannot be had.
     """
@@ -118,7 +118,9 @@ def _files(programs: Programs) -> list[Path]:
 
 
 def _digest(files: list[Path], packages: Path) -> str:
-    """Of the content, not the package's version: a folder may move to a machine with another processor."""
+    """Return the digest of the content, not the package's version: a folder may move to a machine with another
+    processor.
+    """
     digest = hashlib.sha256()
     for path in files:
         content = path.read_bytes()

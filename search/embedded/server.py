@@ -96,7 +96,7 @@ class EmbeddedServer:
             self._programs(user)
 
     def running(self) -> bool:
-        """Whether a process of the server lives. Cheap: no connection is made."""
+        """Return whether a process of the server lives. Cheap: no connection is made."""
         try:
             handle = _open_locked(self.folder / "server.lock", fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -68,8 +68,8 @@ def run_as(user: ServerUser | None) -> PopenArguments:
 
 
 def server_user() -> ServerUser | None:
-    """Whom to run PostgreSQL as: None, ourselves, unless we are root; then whom there is first of `immich-bento`,
-    `postgres`, `nobody`.
+    """Return whom to run PostgreSQL as: None, ourselves, unless we are root; then whom there is first of
+    `immich-bento`, `postgres`, `nobody`.
     """
     if os.geteuid() != 0:
         return None
@@ -141,11 +141,13 @@ class Programs:
         )
 
     def environment(self) -> dict[str, str]:
-        """Nothing of the caller's PG* variables; messages in English, so that they can be told apart."""
+        """Return an environment with nothing of the caller's PG* variables; messages in English, so that they can be
+        told apart.
+        """
         return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C", "TZ": "UTC"}
 
     def server_command(self, data: Path, socket: Path) -> list[str]:
-        """No TCP: whoever may enter the folder of the socket may connect, and nobody else."""
+        """Return the command, without TCP: whoever may enter the folder of the socket may connect, and nobody else."""
         return [
             str(self.folder / "postgres"),
             *("-D", str(data)),
@@ -230,8 +232,8 @@ def closed_to(user: ServerUser, path: Path) -> Path | None:
 
 
 def socket_folder(data: Path, user: ServerUser | None) -> Path:
-    """Where the Unix socket is: the data folder, or where that path is too long for one, a private folder under the
-    temporary one.
+    """Return where the Unix socket is: the data folder, or where that path is too long for one, a private folder under
+    the temporary one.
     """
     if len(os.fsencode(data / ".s.PGSQL.5432")) <= _SOCKET_PATH_LIMIT:
         return data

@@ -26,8 +26,8 @@ _RUNS = re.compile(f"(?P<cjk>[{_CJK}]+)|[^{_CJK}\\x00-\\x20]+")
 
 
 def search_tokens(text: str) -> list[str]:
-    """``text`` cut as Immich cuts it: runs of Chinese, Japanese and Korean to overlapping pairs, the rest at ASCII
-    space and controls.
+    """Return ``text`` cut as Immich cuts it: runs of Chinese, Japanese and Korean to overlapping pairs, the rest at
+    ASCII space and controls.
 
     >>> search_tokens("营业执照 No.1号")
     ['营业', '业执', '执照', 'No.1', '号']

@@ -54,8 +54,8 @@ class ImmichSettings:
 
 
 async def immich_settings(connection: AsyncConnection[DictRow]) -> ImmichSettings:
-    """Immich's settings, or its defaults where they cannot be read: the role may not, or a file outside of the database
-    holds them.
+    """Return Immich's settings, or its defaults where they cannot be read: the role may not, or a file outside of the
+    database holds them.
     """
     stored = await _stored(connection)
     try:

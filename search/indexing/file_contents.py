@@ -37,7 +37,7 @@ def read(uri: str, kind: Kind, size: int, config: Settings) -> Contents:
 
 
 def too_large(size: int, most: int) -> str:
-    """Says that a file of ``size`` bytes is more than the ``most`` that are sent."""
+    """Return a sentence that says that a file of ``size`` bytes is more than the ``most`` that are sent."""
     return (
         f"The file has {size:,} bytes or more, and the service takes {most:,}. Raise MAX_BODY_BYTES if it is to be "
         "read."

@@ -10,12 +10,12 @@ _PIECE = 1 << 20
 
 
 def of_picture(data: bytes) -> bytes:
-    """(32,) bytes: SHA-256 of the file."""
+    """Return (32,) bytes: SHA-256 of the file."""
     return hashlib.sha256(data).digest()
 
 
 def of_video(file: IO[bytes], size: int) -> bytes:
-    """(32,) bytes: SHA-256 of the size and of the first, middle and last MiB.
+    """Return (32,) bytes: SHA-256 of the size and of the first, middle and last MiB.
 
     Videos are gigabytes, often on a disk far away. Two recordings of one size that agree in three MiB are one
     recording.

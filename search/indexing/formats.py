@@ -25,7 +25,7 @@ class Kind(str, Enum):
 
 @lru_cache(maxsize=1)
 def image_suffixes() -> frozenset[str]:
-    """Suffixes, without the dot, of the formats that ``runners.pictures.decode`` reads."""
+    """Return the suffixes, without the dot, of the formats that ``runners.pictures.decode`` reads."""
     Image.init()
     return frozenset(suffix[1:] for suffix, name in Image.registered_extensions().items() if name in (*FORMATS, "MPO"))
 

@@ -39,7 +39,7 @@ def orientation(data: bytes) -> int:
 
 
 def to_jpeg(image: Image.Image) -> bytes:
-    """``image``, RGB, as JPEG without chroma subsampling."""
+    """Return ``image``, RGB, as JPEG without chroma subsampling."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
     return buffer.getvalue()

@@ -53,7 +53,7 @@ class Place(Protocol):
         ...
 
     def walk(self, failed: Callable[[str, str], None]) -> Iterator[Entry]:
-        """Every file below the root, lazily. ``failed(folder, why)`` is called for each folder that could not be
+        """Yield every file below the root, lazily. ``failed(folder, why)`` is called for each folder that could not be
         listed.
         """
         ...
@@ -91,8 +91,8 @@ class LocalPlace:
         return local_uri(str(self.root))
 
     def walk(self, failed: Callable[[str, str], None]) -> Iterator[Entry]:
-        """One open folder per level of depth. Links to files are followed; links to folders may lead round in circles
-        and are not.
+        """Yield every file below the root, with one open folder per level of depth. Links to files are followed; links
+        to folders may lead round in circles and are not.
         """
         if self.root.is_file():
             entry = _local_entry(str(self.root), os.stat(self.root))
@@ -155,7 +155,7 @@ def open_file(uri: str) -> IO[bytes]:
 
 
 def exists(uri: str) -> bool:
-    """Whether the file is there. Raises ``OSError``, and whatever else the place's own library raises."""
+    """Return whether the file is there. Raises ``OSError``, and whatever else the place's own library raises."""
     if "://" not in uri or uri.startswith("file://"):
         return os.path.lexists(local_path(uri))
     system, path = fsspec.core.url_to_fs(uri, **_options(uri))
@@ -213,7 +213,7 @@ def _skipped(folder: str) -> bool:
 
 
 def _modified(info: dict[str, Any]) -> datetime | None:
-    """When the file was changed, by the names that fsspec's systems have for it."""
+    """Return when the file was changed, by the names that fsspec's systems have for it."""
     for name in ("LastModified", "last_modified", "mtime", "modified", "created"):
         value = info.get(name)
         if isinstance(value, datetime):

@@ -195,7 +195,7 @@ class PredictRecompute:
 
 
 def problem_of(response: httpx.Response) -> tuple[str, str]:
-    """Code and sentence of an error's answer."""
+    """Return the code and sentence of an error's answer."""
     try:
         body = response.json()
         return str(body.get("code", response.status_code)), str(body["detail"])

@@ -70,7 +70,7 @@ async def _pages(database: RetryingDatabase, owner: str, root: str) -> AsyncIter
 
 
 async def _drop_failures(database: RetryingDatabase, owner: str, root: str, seen: UriSet) -> None:
-    """Of files that never became assets."""
+    """Remove the failures of files that never became assets."""
     after = ""
     while page := await database.run(failed_uris_after, owner, root, after, PAGE):
         gone = [uri for uri in page if uri not in seen]

@@ -90,7 +90,7 @@ class Run:
         return self.tally
 
     async def _index(self, place: Place, worker: Worker) -> tuple[UriSet, bool]:
-        """Walk and work. The uris seen, and whether those are all there are."""
+        """Walk and work. Return the uris seen, and whether those are all there are."""
         queue: asyncio.Queue[Step | None] = asyncio.Queue(maxsize=2 * self._options.jobs)
         workers = [asyncio.create_task(self._work(queue, worker)) for _ in range(self._options.jobs)]
         walk = asyncio.create_task(self._walk(place, queue))

@@ -18,7 +18,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def middle_frame(uri: str, *, max_pixels: int, seconds: float = SECONDS) -> bytes:
-    """JPEG of the frame in the middle of the video. Blocks. Raises ``ServiceError`` UNREADABLE_PICTURE."""
+    """Return a JPEG of the frame in the middle of the video. Blocks. Raises ``ServiceError`` UNREADABLE_PICTURE."""
     command = [sys.executable, "-m", "search.indexing.video_frame", uri, str(max_pixels)]
     path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
     try:

@@ -115,7 +115,7 @@ class Worker:
         return Done(problems=(problem,))
 
     async def _index_vectors(self, vector: Vector) -> None:
-        """Once in a run, as soon as there is a vector."""
+        """Make the index of vectors once in a run, as soon as there is a vector."""
         async with self._indexing:
             if not self._indexed:
                 await self._database.run(index_embeddings, vector.model, len(vector.numbers))

@@ -114,7 +114,7 @@ async def _rows(
     start: int,
     config: Settings,
 ) -> Sequence[dict[str, Any]]:
-    """One row more than the page has, if there are more."""
+    """Return one row more than the page has, if there are more."""
     in_python = database.cutter == "jieba"
     parameters = {
         "needles": list(needles_of(parsed)),
@@ -139,12 +139,12 @@ async def _rows(
 
 
 def _weight(weight: float) -> float:
-    """Such that no product overflows or underflows, which PostgreSQL takes for an error."""
+    """Return a weight such that no product overflows or underflows, which PostgreSQL takes for an error."""
     return min(round(weight, 9), 1e9)
 
 
 def _alternative(alternative: Alternative, in_python: bool) -> dict[str, object]:
-    """As ``immich_ai.ocr_search`` takes it."""
+    """Return it as ``immich_ai.ocr_search`` takes it."""
     given: dict[str, object] = {"all": alternative.wanted, "none": alternative.unwanted}
     if in_python:
         given |= {
@@ -173,7 +173,7 @@ async def _vector(mode: Mode, parsed: ParsedQuery, embed: Embed | None) -> tuple
 
 
 async def _misfit(database: Database, vector: Vector) -> ServiceError | None:
-    """Why no vector was found: those of our own index are of other models. None: there are just none."""
+    """Return why no vector was found: those of our own index are of other models. None: there are just none."""
     if database.source is not Source.STANDALONE:
         return None
     async with database.connection() as connection:

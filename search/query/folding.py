@@ -71,7 +71,7 @@ _TABLE = _Table()
 
 
 def fold(text: str) -> str:
-    """``text`` as one line to compare: blanks collapsed, no controls; ``fold(fold(x)) == fold(x)``.
+    """Return ``text`` as one line to compare: blanks collapsed, no controls; ``fold(fold(x)) == fold(x)``.
 
     >>> fold("營業執照　ＲＥ－１６")
     '营业执照 re-16'
@@ -94,7 +94,7 @@ class Folded:
     """For each character of ``text``: start and end, in characters of the line as it was, of what it was made from."""
 
     def spans(self, needles: Iterable[str]) -> tuple[tuple[int, int], ...]:
-        """Where the folded ``needles`` occur: (start, end) in characters of the original line, in order, none
+        """Return where the folded ``needles`` occur: (start, end) in characters of the original line, in order, none
         overlapping.
         """
         found = sorted(
@@ -113,7 +113,7 @@ class Folded:
 
 
 def fold_with_origins(line: str) -> Folded:
-    """``fold(line)``, with the way back."""
+    """Return ``fold(line)``, with the way back."""
     characters: list[str] = []
     origins: list[tuple[int, int]] = []
     for start, end in _clusters(line):

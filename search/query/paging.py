@@ -20,8 +20,8 @@ def cursor(place: int, identity: str) -> str:
 
 
 def start(cursor: str | None, identity: str) -> int:
-    """How many hits came before this page. Raises ``ServiceError`` INVALID_REQUEST for a cursor that is broken or
-    another search's.
+    """Return how many hits came before this page. Raises ``ServiceError`` INVALID_REQUEST for a cursor that is broken
+    or another search's.
     """
     if cursor is None:
         return 0

@@ -146,8 +146,8 @@ async def open_database(config: Settings, *, migrate: bool = True, switch: Switc
 
 
 def embedded_folder(config: Settings) -> Path:
-    """SEARCH_FOLDER; unless it is set, root's is /var/lib/immich-bento, as PostgreSQL runs as another user, who may not
-    enter /root.
+    """Return SEARCH_FOLDER; unless it is set, root's is /var/lib/immich-bento, as PostgreSQL runs as another user, who
+    may not enter /root.
     """
     if os.geteuid() == 0 and "search_folder" not in config.model_fields_set:
         return _ROOTS_FOLDER

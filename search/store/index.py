@@ -126,7 +126,7 @@ async def put_problem(
 
 
 async def failures(connection: Connection, *, owner: str | None = None, limit: int | None = None) -> list[Failed]:
-    """Problems as they are remembered, the latest first."""
+    """Return problems as they are remembered, the latest first."""
     rows = await connection.execute(_FAILURES, {"owner": owner, "limit": limit})
     return [Failed(**row) async for row in rows]
 
@@ -148,7 +148,7 @@ async def uris_after(connection: Connection, owner: str, root: str, after: str, 
 
 
 async def failed_uris_after(connection: Connection, owner: str, root: str, after: str, limit: int) -> list[str]:
-    """As ``uris_after``, of the failures of files that never became assets."""
+    """Return uris as ``uris_after`` does, of the failures of files that never became assets."""
     rows = await connection.execute(_FAILED_URIS, {"owner": owner, "root": root, "after": after, "limit": limit})
     return [row["uri"] async for row in rows]
 
@@ -164,7 +164,7 @@ async def index_embeddings(connection: Connection, model: str, size: int) -> Non
 
 
 def clean(text: str) -> str:
-    """``text`` without what PostgreSQL cannot store: NUL, and halves of surrogate pairs."""
+    """Return ``text`` without what PostgreSQL cannot store: NUL, and halves of surrogate pairs."""
     return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
 
 

@@ -133,7 +133,7 @@ def _chosen_clip(
 
 
 def _misfit(entry: ModelEntry, stored: Sequence[StoredVectors], chosen_by: str) -> ServiceError | None:
-    """Why ``entry`` cannot be used beside what is stored; None if it can. ``chosen_by``: for messages."""
+    """Return why ``entry`` cannot be used beside what is stored; None if it can. ``chosen_by``: for messages."""
     for one in stored:
         if one.model is None and one.size is not None and one.size != entry.embedding_size:
             return ServiceError(
