@@ -20,7 +20,7 @@ from runners.contract import Failure, ImageJob, ModelState, PictureJob, Result, 
 from runners.engine.lanes import working
 from runners.model_cache import ModelCache
 from runners.pictures.shared import shared_pixels
-from runners.turns import Turns
+from runners.turns import CoreTurns
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class RunnerLimits:
     """Seconds without use after which a model is unloaded; 0: never."""
     retry_after: float
     """Seconds after which a model that could not be loaded is tried again."""
-    turns: Turns
+    turns: CoreTurns
     """Shared by the runners of a process: how many of their batches may compute at the same time."""
 
 

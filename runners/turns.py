@@ -7,7 +7,7 @@ from collections import deque
 from types import TracebackType
 
 
-class Turns:
+class CoreTurns:
     """A semaphore that is fair: who waits longest is next. A context manager. Thread-safe.
 
     ``threading.Semaphore`` lets a thread that asks again right after its turn overtake those that wait, so that a busy

@@ -8,12 +8,14 @@ from typing import TypeVar
 from errors import ModelOnItsWay, forget_frames
 from runners.contract import Runners
 from serving.deadline import deadline_paused
-from serving.turns import Costs, Turns
+from serving.turns import ClientTurns, Costs
 
 R = TypeVar("R")
 
 
-async def ask_in_turn(turns: Turns, client: str, costs: Costs, runners: Runners, ask: Callable[[], Awaitable[R]]) -> R:
+async def ask_in_turn(
+    turns: ClientTurns, client: str, costs: Costs, runners: Runners, ask: Callable[[], Awaitable[R]]
+) -> R:
     """Return the result of `ask`, which asks `runners`, called in a turn of `client` at those in `costs`.
 
     While a model that it needs is on its way, wait outside of the turn, then ask again; that time does not count for

@@ -14,7 +14,7 @@ from serving.budget import ByteBudget, Room
 from serving.client_address import client_address
 from serving.deadline import timeout
 from serving.multipart import Form, FormParser, boundary_of
-from serving.turns import Turns, open_turns
+from serving.turns import ClientTurns, open_turns
 from settings import Settings
 
 PIECE = 320 * 1024
@@ -39,7 +39,7 @@ class Intake:
 
     budget: ByteBudget
     limits: BodyLimits
-    turns: Turns
+    turns: ClientTurns
 
     @asynccontextmanager
     async def form(self, request: Request, parts: Mapping[str, int | None]) -> AsyncIterator[Form]:

@@ -33,10 +33,10 @@ _LOOKED_AT = 16
 """Jobs of one client that are looked at for one that can be sent: those of one runner hold up no other's for long."""
 
 
-def open_turns(settings: Settings) -> Turns:
+def open_turns(settings: Settings) -> ClientTurns:
     """Return the turns at the runners of all tasks, and at the thread that reads headers of pictures."""
     tasks = tasks_by_name(settings.extra_tasks).values()
-    return Turns({HEADERS: 1.0, **{task.name: task.places(settings) for task in tasks}})
+    return ClientTurns({HEADERS: 1.0, **{task.name: task.places(settings) for task in tasks}})
 
 
 @dataclass(slots=True, eq=False)
@@ -85,7 +85,7 @@ class _Runner:
             self.taken = 0.0  # no rounding error outlives a quiet moment
 
 
-class Turns:
+class ClientTurns:
     """Decides whose job is sent to the runners next. Belongs to one event loop."""
 
     def __init__(self, places: Mapping[str, float]) -> None:

@@ -26,7 +26,7 @@ from runners.engine.threads import available_cores
 from runners.model_cache import give_memory_back
 from runners.runner import Model, Runner, RunnerLimits, run_picture
 from runners.tasks import Loading, Task, tasks_by_name
-from runners.turns import Turns
+from runners.turns import CoreTurns
 from settings import Settings, settings
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class RunnerService:
             max_batch=config.max_batch,
             model_ttl=config.model_ttl,
             retry_after=config.model_retry_after,
-            turns=Turns(config.request_threads or available_cores()),
+            turns=CoreTurns(config.request_threads or available_cores()),
         )
         self._catalog = load_catalog(config.model_catalog)
         using = Loading(self._catalog, config, plan)

@@ -21,7 +21,7 @@ from runners.pictures import shared
 from runners.pictures.decode import decode
 from runners.pictures.shared import kept
 from runners.runner import Model, Runner, RunnerLimits, run_picture
-from runners.turns import Turns
+from runners.turns import CoreTurns
 from tests.runners.faces.reference import T1, face_model
 from tests.runners.ocr.test_model import FILES, PLAN
 
@@ -35,7 +35,7 @@ def picture() -> bytes:
 
 
 def runner(name: str, load: Callable[[str], Model[ImageJob, Any]], **options: Any) -> Runner[ImageJob, Any]:
-    limits = RunnerLimits(max_batch=8, model_ttl=300.0, retry_after=30.0, turns=Turns(4))
+    limits = RunnerLimits(max_batch=8, model_ttl=300.0, retry_after=30.0, turns=CoreTurns(4))
     return Runner(name, load, limits, **options)
 
 

@@ -14,7 +14,7 @@ import metrics
 from errors import ErrorCode, ModelUnavailable, ServiceError
 from runners.contract import Failure, TextJob
 from runners.runner import Runner, RunnerLimits
-from runners.turns import Turns
+from runners.turns import CoreTurns
 
 PATIENCE = 60.0
 
@@ -61,7 +61,7 @@ EchoRunner = Runner[TextJob, str]
 
 
 def runner(load: Loader, *, name: str = "echo", **changes: object) -> EchoRunner:
-    limits = {"max_batch": 8, "model_ttl": 300.0, "retry_after": 30.0, "turns": Turns(4), **changes}
+    limits = {"max_batch": 8, "model_ttl": 300.0, "retry_after": 30.0, "turns": CoreTurns(4), **changes}
     return Runner(name, load, RunnerLimits(**limits))  # type: ignore[arg-type]
 
 
@@ -196,7 +196,7 @@ def test_the_runners_of_a_process_take_turns() -> None:
         with guard:
             running -= 1
 
-    turns = Turns(2)
+    turns = CoreTurns(2)
     runners = [runner(Loader(before_run=work), name=f"echo{number}", turns=turns) for number in range(3)]
 
     async def scenario() -> None:

@@ -6,11 +6,11 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from runners.turns import Turns
+from runners.turns import CoreTurns
 
 
 def test_no_more_than_the_number_compute_at_once() -> None:
-    turns, guard, now, most = Turns(2), threading.Lock(), 0, 0
+    turns, guard, now, most = CoreTurns(2), threading.Lock(), 0, 0
 
     def work(_: int) -> None:
         nonlocal now, most
@@ -30,7 +30,7 @@ def test_no_more_than_the_number_compute_at_once() -> None:
 
 
 def test_who_asks_again_right_after_a_turn_does_not_overtake_who_waits() -> None:
-    turns, order = Turns(1), []
+    turns, order = CoreTurns(1), []
 
     def greedy() -> None:
         for _ in range(3):
@@ -53,7 +53,7 @@ def test_who_asks_again_right_after_a_turn_does_not_overtake_who_waits() -> None
 
 
 def test_a_turn_ends_with_an_error() -> None:
-    turns = Turns(1)
+    turns = CoreTurns(1)
     for _ in range(2):
         try:
             with turns:

@@ -8,7 +8,7 @@ import pytest
 
 from errors import ErrorCode, ModelOnItsWay, ServiceError
 from serving.attempts import ask_in_turn
-from serving.turns import Turns
+from serving.turns import ClientTurns
 from tests.compat.fake_runners import FakeRunners
 
 
@@ -31,7 +31,7 @@ class Runners(FakeRunners):
 
 def test_who_waits_for_a_model_holds_no_place_and_is_answered_when_it_has_come() -> None:
     async def scenario() -> None:
-        runners, turns = Runners(), Turns({"ocr": 1.0})
+        runners, turns = Runners(), ClientTurns({"ocr": 1.0})
         waiting = [asyncio.ensure_future(ask_in_turn(turns, "a", {"ocr": 1.0}, runners, runners.ask)) for _ in range(3)]
         while len(runners.waits) < 3:
             await asyncio.sleep(0)
@@ -55,7 +55,7 @@ def test_another_error_is_raised_at_once() -> None:
     async def scenario() -> None:
         runners = Runners()
         with pytest.raises(ServiceError, match="full"):
-            await ask_in_turn(Turns({"ocr": 1.0}), "a", {"ocr": 1.0}, runners, fail)
+            await ask_in_turn(ClientTurns({"ocr": 1.0}), "a", {"ocr": 1.0}, runners, fail)
         assert not runners.waits
 
     asyncio.run(scenario())

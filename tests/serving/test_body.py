@@ -18,7 +18,7 @@ from serving.body import BodyLimits, Intake, announced_size
 from serving.budget import ByteBudget
 from serving.client_address import client_address
 from serving.exchange import Fields, answered
-from serving.turns import Turns
+from serving.turns import ClientTurns
 from tests.serving.requests import request
 from tools.harness.immich_client import HEADERS, multipart
 
@@ -26,7 +26,7 @@ MB = 2**20
 
 
 def intake(*, largest: int = MB, window: float = 5.0, least_rate: float = 0, total: int = 64 * MB) -> Intake:
-    return Intake(ByteBudget(total, 100, largest=largest), BodyLimits(largest, window, least_rate), Turns({}))
+    return Intake(ByteBudget(total, 100, largest=largest), BodyLimits(largest, window, least_rate), ClientTurns({}))
 
 
 def read(pieces: Sequence[bytes], taken_in: Intake, *, largest: int = MB, **kwargs: Any) -> bytes:

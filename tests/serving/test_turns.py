@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.turns import Turns
+from serving.turns import ClientTurns
 
 Run = Callable[[], Awaitable[None]]
 
@@ -25,7 +25,7 @@ def scenario(run: Run) -> None:
 class Job:
     """A job that is answered when a test says so."""
 
-    def __init__(self, turns: Turns, client: str, cost: float = 1, runner: str = "ocr") -> None:
+    def __init__(self, turns: ClientTurns, client: str, cost: float = 1, runner: str = "ocr") -> None:
         self.sent = False
         self._turns, self._client, self._costs = turns, client, {runner: cost}
         self._answered = asyncio.Event()
@@ -49,7 +49,7 @@ async def settle() -> None:
 
 def test_a_lone_client_has_all_places_and_the_rest_waits() -> None:
     async def run() -> None:
-        turns = Turns({"ocr": 4})
+        turns = ClientTurns({"ocr": 4})
         jobs = [Job(turns, "a") for _ in range(6)]
         await settle()
         assert [job.sent for job in jobs] == [True] * 4 + [False] * 2
@@ -65,7 +65,7 @@ def test_a_lone_client_has_all_places_and_the_rest_waits() -> None:
 
 def test_who_comes_new_is_next() -> None:
     async def run() -> None:
-        turns = Turns({"ocr": 4})
+        turns = ClientTurns({"ocr": 4})
         greedy = [Job(turns, "greedy") for _ in range(50)]
         await settle()
         good = Job(turns, "good")
@@ -82,7 +82,7 @@ def test_who_comes_new_is_next() -> None:
 
 def test_costly_jobs_come_one_at_a_time_and_leave_half_of_the_places_to_others() -> None:
     async def run() -> None:
-        turns = Turns({"ocr": 4})
+        turns = ClientTurns({"ocr": 4})
         costly = [Job(turns, "greedy", cost=20) for _ in range(10)]
         await settle()
         assert [job.sent for job in costly] == [True] + [False] * 9
@@ -100,7 +100,7 @@ def test_costly_jobs_come_one_at_a_time_and_leave_half_of_the_places_to_others()
 
 def test_costly_jobs_of_many_clients_leave_the_other_half_free_too() -> None:
     async def run() -> None:
-        turns = Turns({"ocr": 4})
+        turns = ClientTurns({"ocr": 4})
         costly = [Job(turns, str(number), cost=20) for number in range(10)]
         await settle()
         assert sum(job.sent for job in costly) == 1
@@ -116,7 +116,7 @@ def test_costly_jobs_of_many_clients_leave_the_other_half_free_too() -> None:
 
 def test_turns_are_fair_by_cost() -> None:
     async def run() -> None:
-        turns = Turns({"ocr": 1})
+        turns = ClientTurns({"ocr": 1})
         sent: Counter[str] = Counter()
         done = asyncio.Event()
 
@@ -139,7 +139,7 @@ def test_turns_are_fair_by_cost() -> None:
 
 def test_runners_do_not_hold_each_other_up() -> None:
     async def run() -> None:
-        turns = Turns({"ocr": 1, "clip_image": 1})
+        turns = ClientTurns({"ocr": 1, "clip_image": 1})
         jobs = [Job(turns, "a") for _ in range(5)]
         other = Job(turns, "a", runner="clip_image")
         await settle()
@@ -154,7 +154,7 @@ def test_runners_do_not_hold_each_other_up() -> None:
 
 def test_a_runner_that_is_not_known_is_an_error_and_leaves_nothing_behind() -> None:
     async def run() -> None:
-        turns = Turns({"ocr": 1})
+        turns = ClientTurns({"ocr": 1})
         with pytest.raises(KeyError):
             async with turns.turn("a", {"video": 1}):
                 pass
@@ -183,7 +183,7 @@ def test_every_job_has_its_turn_and_no_runner_is_sent_too_much(
     arrivals: list[tuple[str, dict[str, float], str, int]],
 ) -> None:
     async def run() -> None:
-        turns = Turns({"ocr": 4, "faces": 2})
+        turns = ClientTurns({"ocr": 4, "faces": 2})
         taken: Counter[str] = Counter()
         costly: Counter[str] = Counter()
 
