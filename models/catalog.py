@@ -12,7 +12,7 @@ from pathlib import Path
 
 from errors import ErrorCode, ServiceError
 from models.catalog_file import CatalogError, CatalogFile, Override, read_catalog_file
-from models.entry import ModelEntry, ModelFile, Task
+from models.entry import ModelEntry, ModelFile, ModelKind
 
 __all__ = [
     "BUILT_IN",
@@ -20,7 +20,7 @@ __all__ = [
     "CatalogError",
     "ModelEntry",
     "ModelFile",
-    "Task",
+    "ModelKind",
     "load_catalog",
     "normalise_clip_name",
 ]
@@ -42,7 +42,7 @@ class Catalog:
     def __init__(self, entries: Iterable[ModelEntry]) -> None:
         """Index `entries` by name. Raises ``CatalogError`` where two models of one task share a name."""
         self._entries = tuple(entries)
-        self._by_name: dict[tuple[Task, str], ModelEntry] = {}
+        self._by_name: dict[tuple[ModelKind, str], ModelEntry] = {}
         for entry in self._entries:
             for name in (entry.name, *entry.aliases):
                 taken = self._by_name.setdefault((entry.task, name), entry)
@@ -58,25 +58,25 @@ class Catalog:
         """Return every model, in the order of the files."""
         return self._entries
 
-    def of_task(self, task: Task) -> tuple[ModelEntry, ...]:
+    def of_task(self, task: ModelKind) -> tuple[ModelEntry, ...]:
         """Return every model of `task`."""
         return tuple(entry for entry in self._entries if entry.task is task)
 
-    def find(self, task: Task, name: str) -> ModelEntry:
+    def find(self, task: ModelKind, name: str) -> ModelEntry:
         """Return the model that `name` stands for: a name, an alias, or for CLIP any spelling that Immich accepts.
 
         Case counts. Raises ``ServiceError`` UNKNOWN_MODEL, with the names closest to it.
         """
         entry = self._by_name.get((task, name))
-        if entry is None and task is Task.CLIP:
+        if entry is None and task is ModelKind.CLIP:
             entry = self._by_name.get((task, normalise_clip_name(name)))
         if entry is None:
             raise ServiceError(ErrorCode.UNKNOWN_MODEL, self._unknown(task, name))
         return entry
 
-    def _unknown(self, task: Task, name: str) -> str:
+    def _unknown(self, task: ModelKind, name: str) -> str:
         shown = repr(name if len(name) <= 100 else name[:100] + "…")
-        close = self._close_names(task, normalise_clip_name(name) if task is Task.CLIP else name)
+        close = self._close_names(task, normalise_clip_name(name) if task is ModelKind.CLIP else name)
         known = [entry.name for entry in self.of_task(task)]
         if close:
             hint = f"Did you mean {' or '.join(close)}?"
@@ -89,7 +89,7 @@ class Catalog:
             "MODEL_CATALOG adds your own."
         )
 
-    def _close_names(self, task: Task, name: str) -> list[str]:
+    def _close_names(self, task: ModelKind, name: str) -> list[str]:
         folded, name = {known.lower(): known for of_task, known in self._by_name if of_task is task}, name[:100].lower()
         longer = [known for known in folded if name and known.startswith(name)]
         close = [*longer[:3], *difflib.get_close_matches(name, folded, n=3, cutoff=0.7)]

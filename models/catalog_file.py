@@ -9,7 +9,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from models.entry import Checkpoint, HubFile, ModelEntry, ModelFile, PackageFile, RapidOcrFile, Source, Task, UrlFile
+from models.entry import (
+    Checkpoint,
+    HubFile,
+    ModelEntry,
+    ModelFile,
+    ModelKind,
+    PackageFile,
+    RapidOcrFile,
+    Source,
+    UrlFile,
+)
 from models.paths import UnsafeName, checked_name
 
 if sys.version_info >= (3, 11):
@@ -27,7 +37,7 @@ class Family:
     """What models of one family have in common."""
 
     name: str
-    task: Task
+    task: ModelKind
     required: tuple[str, ...]
     optional: tuple[str, ...]
     licence: str
@@ -87,11 +97,11 @@ def read_catalog_file(path: Path, families: Mapping[str, Family] | None = None) 
 
 def _family(name: str, table: _Table) -> Family:
     task = table.text("task")
-    if task not in {known.value for known in Task}:
-        raise table.error(f"task {task!r} is none of {', '.join(known.value for known in Task)}")
+    if task not in {known.value for known in ModelKind}:
+        raise table.error(f"task {task!r} is none of {', '.join(known.value for known in ModelKind)}")
     family = Family(
         name=name,
-        task=Task(task),
+        task=ModelKind(task),
         required=table.texts("required"),
         optional=table.texts("optional"),
         licence=table.text("licence"),
@@ -134,7 +144,7 @@ def _read_model(
         name="",
         task=family.task,
         family=family.name,
-        embedding_size=None if family.task is Task.OCR else table.size("embedding_size"),
+        embedding_size=None if family.task is ModelKind.OCR else table.size("embedding_size"),
         input_size=table.optional_size("input_size"),
         files=files,
         licence=table.optional_text("licence") or family.licence,

@@ -19,7 +19,7 @@ from typing import TypeAlias
 from pydantic import ValidationError
 
 from errors import ServiceError
-from models.catalog import Catalog, CatalogError, ModelEntry, Task, load_catalog
+from models.catalog import Catalog, CatalogError, ModelEntry, ModelKind, load_catalog
 from models.packages import RapidOcrListError
 from models.paths import UnsafeName
 from models.progress import Progress
@@ -60,7 +60,7 @@ Command: TypeAlias = Callable[[argparse.Namespace, Catalog, Settings], int]
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--quiet", action="store_true", help="say nothing but results and errors")
-    common.add_argument("--task", choices=[task.value for task in Task], help="only models of this task")
+    common.add_argument("--task", choices=[task.value for task in ModelKind], help="only models of this task")
     parser = argparse.ArgumentParser(
         prog="python -m models", description="The models of immich-bento. More: docs/models.md."
     )
@@ -111,7 +111,7 @@ def find(catalog: Catalog, name: str, task: str | None) -> ModelEntry:
     """Return the one model called `name`. Raises ``WrongName``."""
     found: list[ModelEntry] = []
     complaints = []
-    for one in [Task(task)] if task else list(Task):
+    for one in [ModelKind(task)] if task else list(ModelKind):
         try:
             found.append(catalog.find(one, name))
         except ServiceError as error:
@@ -137,7 +137,7 @@ def find(catalog: Catalog, name: str, task: str | None) -> ModelEntry:
 def _list(options: argparse.Namespace, catalog: Catalog, settings: Settings) -> int:
     from models.listing import as_json, as_table, rows
 
-    chosen = rows(catalog.of_task(Task(options.task)) if options.task else catalog.entries, settings)
+    chosen = rows(catalog.of_task(ModelKind(options.task)) if options.task else catalog.entries, settings)
     if options.here:
         chosen = [row for row in chosen if row.places]
     print(as_json(chosen) if options.json else as_table(chosen))  # noqa: T201
@@ -164,7 +164,7 @@ def _pull(options: argparse.Namespace, catalog: Catalog, settings: Settings) -> 
 def _convert(options: argparse.Namespace, catalog: Catalog, settings: Settings) -> int:
     from models.convert import ConversionRefused, convert_and_store, installed_vocabulary
 
-    entry = find(catalog, options.name, options.task or Task.CLIP.value)
+    entry = find(catalog, options.name, options.task or ModelKind.CLIP.value)
     try:
         vocabulary = options.vocabulary or installed_vocabulary()
         converted = convert_and_store(options.checkpoint, entry, vocabulary=vocabulary, precision=options.precision)
@@ -182,7 +182,7 @@ def _verify(options: argparse.Namespace, catalog: Catalog, settings: Settings) -
 
     code = OK
     named = [find(catalog, name, options.task) for name in options.names]
-    chosen = named or (catalog.of_task(Task(options.task)) if options.task else catalog.entries)
+    chosen = named or (catalog.of_task(ModelKind(options.task)) if options.task else catalog.entries)
     for entry in chosen:
         found = places(entry, settings)
         if named and not found:

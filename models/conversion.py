@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from models.entry import ModelEntry, Task
+from models.entry import ModelEntry, ModelKind
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -76,7 +76,7 @@ def main() -> int:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     entry = ModelEntry(
         name=order["name"],
-        task=Task.CLIP,
+        task=ModelKind.CLIP,
         family="cn-clip",
         embedding_size=order["embedding_size"],
         input_size=order["input_size"],

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 
-class Task(str, Enum):
+class ModelKind(str, Enum):
     """What a model is for, in Immich's words."""
 
     CLIP = "clip"
@@ -87,7 +87,7 @@ class ModelEntry:
     """One model of the catalog."""
 
     name: str
-    task: Task
+    task: ModelKind
     family: str
     """``cn-clip``, ``immich-clip``, ``insightface`` or ``pp-ocr``."""
     embedding_size: int | None

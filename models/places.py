@@ -14,7 +14,7 @@ from typing import Literal
 
 from models import store
 from models.digest import Digest, DigestCache, digest_of
-from models.entry import HubFile, ModelEntry, ModelFile, PackageFile, RapidOcrFile, Task, UrlFile, in_part
+from models.entry import HubFile, ModelEntry, ModelFile, ModelKind, PackageFile, RapidOcrFile, UrlFile, in_part
 from models.hub import read_manifest
 from models.lookup import Lookup
 from models.packages import RapidOcrListError, package_folder, rapidocr_sources
@@ -214,7 +214,7 @@ def _own_folders(entry: ModelEntry, settings: Settings) -> list[tuple[Kind, Path
     if entry.folder is not None:
         return [("folder", entry.folder)]
     folders: list[tuple[Kind, Path]] = [("cache", cache_folder(entry, settings))]
-    if entry.task is Task.CLIP and settings.clip_download_root is not None:
+    if entry.task is ModelKind.CLIP and settings.clip_download_root is not None:
         folders.insert(0, ("folder", settings.clip_download_root / entry.name))
     return folders
 

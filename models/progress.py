@@ -20,7 +20,7 @@ from typing import Literal
 
 from models.digest import write_json
 from models.download import is_locked
-from models.entry import ModelEntry, Task
+from models.entry import ModelEntry, ModelKind
 from settings import Settings
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ _RATE_OVER = 10
 class Progress:
     """How far one model is."""
 
-    task: Task
+    task: ModelKind
     name: str
     """The catalog's."""
     state: State
@@ -81,7 +81,7 @@ class Progress:
         return f"{self.name} ({self.task.value}): downloading {self.step}, {size} MB{percent}, {rate}"
 
 
-def on_its_way(task: Task, name: str, settings: Settings) -> Progress | None:
+def on_its_way(task: ModelKind, name: str, settings: Settings) -> Progress | None:
     """Return how far the model is if any process is fetching or converting it now, else None. `name`: the catalog's.
 
     Costs the reading of one small file. Never raises.
@@ -183,7 +183,7 @@ def _folder(settings: Settings) -> Path:
     return settings.cache_folder / ".progress"
 
 
-def _file(task: Task, name: str, settings: Settings) -> Path:
+def _file(task: ModelKind, name: str, settings: Settings) -> Path:
     return _folder(settings) / f"{task.value}--{name}.json"
 
 
@@ -192,7 +192,7 @@ def _read(file: Path) -> Progress | None:
         document = json.loads(file.read_text(encoding="utf-8"))
         if not is_locked(Path(document.pop("folder"))):
             return None
-        return Progress(**{**document, "task": Task(document["task"])})
+        return Progress(**{**document, "task": ModelKind(document["task"])})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

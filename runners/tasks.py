@@ -13,8 +13,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
-from models.catalog import Catalog, ModelEntry
-from models.catalog import Task as CatalogTask
+from models.catalog import Catalog, ModelEntry, ModelKind
 from runners.arrivals import Source
 from runners.contract import (
     Ask,
@@ -81,7 +80,7 @@ class Task(Generic[R]):
     find: Callable[[Catalog, str], str]
     """The name under which a model is kept in memory, of a name or alias that was asked for. Raises ``ServiceError``
     UNKNOWN_MODEL."""
-    kind: CatalogTask | None = None
+    kind: ModelKind | None = None
     """Of its models in the catalog, whose files are then fetched before ``load`` is called; None: ``load`` gets them
     from wherever it likes."""
     part: str | None = None
@@ -154,7 +153,7 @@ def _files(entry: ModelEntry, using: Loading, part: str | None = None) -> dict[s
 def _load_clip_image(name: str, using: Loading) -> Model[Any, Embedding]:
     from runners.clip import load_clip_image
 
-    entry = using.catalog.find(CatalogTask.CLIP, name)
+    entry = using.catalog.find(ModelKind.CLIP, name)
     files = _files(entry, using, "visual")
     return load_clip_image(entry.family, files, using.open, max_pixels=using.settings.max_picture_pixels)
 
@@ -162,14 +161,14 @@ def _load_clip_image(name: str, using: Loading) -> Model[Any, Embedding]:
 def _load_clip_text(name: str, using: Loading) -> Model[Any, Embedding]:
     from runners.clip import load_clip_text
 
-    entry = using.catalog.find(CatalogTask.CLIP, name)
+    entry = using.catalog.find(ModelKind.CLIP, name)
     return load_clip_text(entry.name, entry.family, _files(entry, using, "textual"), using.open)
 
 
 def _load_faces(name: str, using: Loading) -> Model[Any, Faces]:
     from runners.faces import load_faces
 
-    files = _files(using.catalog.find(CatalogTask.FACES, name), using)
+    files = _files(using.catalog.find(ModelKind.FACES, name), using)
 
     def open_exactly(path: Path) -> Session:
         # In bf16 the detector's landmarks move by tenths of a pixel, and the vectors of faces cut out by them to a
@@ -182,11 +181,11 @@ def _load_faces(name: str, using: Loading) -> Model[Any, Faces]:
 def _load_ocr(name: str, using: Loading) -> Model[Any, TextLines]:
     from runners.ocr import load_ocr
 
-    files = _files(using.catalog.find(CatalogTask.OCR, name), using)
+    files = _files(using.catalog.find(ModelKind.OCR, name), using)
     return load_ocr(files, partial(using.open, laned=True), max_pixels=using.settings.max_picture_pixels)
 
 
-def _in_catalog(kind: CatalogTask) -> Callable[[Catalog, str], str]:
+def _in_catalog(kind: ModelKind) -> Callable[[Catalog, str], str]:
     return lambda catalog, name: catalog.find(kind, name).name
 
 
@@ -196,8 +195,8 @@ CLIP_IMAGE = Task(
     process="ClipImageRunner",
     result=Embedding,
     load=_load_clip_image,
-    find=_in_catalog(CatalogTask.CLIP),
-    kind=CatalogTask.CLIP,
+    find=_in_catalog(ModelKind.CLIP),
+    kind=ModelKind.CLIP,
     part="visual",
     decodes_whole=False,
     cost=clip_cost,
@@ -211,8 +210,8 @@ FACES = Task(
     process="FaceRunner",
     result=Faces,
     load=_load_faces,
-    find=_in_catalog(CatalogTask.FACES),
-    kind=CatalogTask.FACES,
+    find=_in_catalog(ModelKind.FACES),
+    kind=ModelKind.FACES,
     options=FaceOptions,
     laned=True,
     override=lambda settings: settings.recognition_model,
@@ -227,8 +226,8 @@ OCR = Task(
     process="OcrRunner",
     result=TextLines,
     load=_load_ocr,
-    find=_in_catalog(CatalogTask.OCR),
-    kind=CatalogTask.OCR,
+    find=_in_catalog(ModelKind.OCR),
+    kind=ModelKind.OCR,
     options=OcrOptions,
     laned=True,
     cost=ocr_cost,
@@ -242,8 +241,8 @@ CLIP_TEXT = Task(
     process="ClipTextRunner",
     result=Embedding,
     load=_load_clip_text,
-    find=_in_catalog(CatalogTask.CLIP),
-    kind=CatalogTask.CLIP,
+    find=_in_catalog(ModelKind.CLIP),
+    kind=ModelKind.CLIP,
     part="textual",
     input="text",
     cost=text_cost,

@@ -11,8 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from compat.immich.answers import clip_answer, faces_answer, ocr_answer, old_ocr_answer
 from errors import ErrorCode, ServiceError
-from models.catalog import Catalog
-from models.catalog import Task as CatalogTask
+from models.catalog import Catalog, ModelKind
 from runners.contract import FaceOptions, OcrOptions, Options
 from runners.tasks import CLIP_IMAGE, CLIP_TEXT, FACES, OCR, Task, extra_modules
 from settings import Settings
@@ -245,13 +244,13 @@ def resolve_clip(asked: str, catalog: Catalog, settings: Settings) -> str:
 
     Raises ``ServiceError``: UNKNOWN_MODEL, SIZE_MISMATCH.
     """
-    wanted = catalog.find(CatalogTask.CLIP, asked)
+    wanted = catalog.find(ModelKind.CLIP, asked)
     if not settings.clip_model:
         return wanted.name
-    serving = catalog.find(CatalogTask.CLIP, settings.clip_model)
+    serving = catalog.find(ModelKind.CLIP, settings.clip_model)
     if serving.embedding_size != wanted.embedding_size:
         fitting = [
-            entry.name for entry in catalog.of_task(CatalogTask.CLIP) if entry.embedding_size == serving.embedding_size
+            entry.name for entry in catalog.of_task(ModelKind.CLIP) if entry.embedding_size == serving.embedding_size
         ]
         immich_names = [name for name in fitting if "__" in name] or fitting
         raise ServiceError(

@@ -12,7 +12,7 @@ import orjson
 
 from compat.upstream.client import Reply
 from errors import ErrorCode, ServiceError
-from models.catalog import Task
+from models.catalog import ModelKind
 
 _CODE_BY_STATUS = {
     400: ErrorCode.MISSING_INPUT,
@@ -51,7 +51,7 @@ def judge(upstream: str, reply: Reply, tasks: Collection[str]) -> dict[str, Any]
                 "task?"
             )
     kept = (
-        {*tasks, "result"} if isinstance(answer.get(Task.OCR.value), str) else set(tasks)
+        {*tasks, "result"} if isinstance(answer.get(ModelKind.OCR.value), str) else set(tasks)
     )  # "result": the older OCR dialect
     return {key: value for key, value in answer.items() if key in kept}
 
@@ -140,7 +140,7 @@ def _is_text(value: object) -> bool:
 
 
 _CHECKS: dict[str, Callable[[object], bool]] = {
-    Task.CLIP.value: _is_vector,
-    Task.FACES.value: _are_faces,
-    Task.OCR.value: _is_text,
+    ModelKind.CLIP.value: _is_vector,
+    ModelKind.FACES.value: _are_faces,
+    ModelKind.OCR.value: _is_text,
 }

@@ -8,8 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from errors import ServiceError
-from models.catalog import Catalog, ModelEntry
-from models.catalog import Task as CatalogTask
+from models.catalog import Catalog, ModelEntry, ModelKind
 from models.listing import rows
 from models.places import cache_folder
 from runners.tasks import Task, tasks_by_name
@@ -46,7 +45,7 @@ def _answered(task: Task[Any], config: Settings, catalog: Catalog) -> str:
     if name is None:
         return f"{task.entry}: answered here (EXTRA_TASKS)."
     try:
-        entry = catalog.find(CatalogTask(task.entry), name)
+        entry = catalog.find(ModelKind(task.entry), name)
     except (ServiceError, ValueError) as error:  # a task of one's own has models of its own
         return f"{task.entry}: {error}"
     who = "every request is answered by" if chosen else "what Immich asks for; its default is"

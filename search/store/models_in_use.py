@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from errors import ErrorCode, ServiceError
-from models.catalog import Catalog, ModelEntry, Task
+from models.catalog import Catalog, ModelEntry, ModelKind
 from runners.contract import OcrOptions
 from search.answers import Answer
 from search.immich.settings import DEFAULT_OCR_OPTIONS, immich_settings
@@ -95,7 +95,7 @@ async def _stored_beside(connection: AsyncConnection[DictRow], asked: str, catal
     Nothing is counted if it is enough to know that there are vectors of the one ``asked`` for.
     """
     if asked:
-        name = catalog.find(Task.CLIP, asked).name  # CLIP_MODEL is checked at start
+        name = catalog.find(ModelKind.CLIP, asked).name  # CLIP_MODEL is checked at start
         found = await connection.execute("select from immich_ai.embedding where model = %s limit 1", (name,))
         if found.rowcount:
             return ()
@@ -115,7 +115,7 @@ from pg_attribute where attrelid = to_regclass('public.smart_search') and attnam
 
 def _known_ocr(asked: str, catalog: Catalog) -> tuple[str | None, ServiceError | None]:
     try:
-        return catalog.find(Task.OCR, asked).name, None
+        return catalog.find(ModelKind.OCR, asked).name, None
     except ServiceError as unknown:
         return None, unknown
 
@@ -126,7 +126,7 @@ def _chosen_clip(
     if asked is None:
         return None, None
     try:
-        entry = catalog.find(Task.CLIP, asked)
+        entry = catalog.find(ModelKind.CLIP, asked)
     except ServiceError as unknown:
         return None, unknown
     return entry.name, _misfit(entry, stored, "CLIP_MODEL" if config.clip_model else "the CLIP model in use,")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from models import digest
-from models.catalog import ModelEntry, Task, load_catalog
+from models.catalog import ModelEntry, ModelKind, load_catalog
 from models.transfer import Limits
 from settings import Settings
 from tests.fake_hub import Web, fake_hub
@@ -61,7 +61,7 @@ def make_entry(tmp_path: Path) -> Callable[..., ModelEntry]:
         head = '[[models]]\nname = "own-faces"\nfamily = "insightface"\nembedding_size = 512\nadvice = "For tests."\n'
         head += "[models.files]\n"
         path.write_text(head + "\n".join(lines))
-        return load_catalog(path).find(Task.FACES, "own-faces")
+        return load_catalog(path).find(ModelKind.FACES, "own-faces")
 
     return make
 

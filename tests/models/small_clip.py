@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from models.catalog import ModelEntry, Task, load_catalog
+from models.catalog import ModelEntry, ModelKind, load_catalog
 from settings import Settings
 from tests.cnclip_reference import TINY, official_checkpoint, random_model
 from tests.fake_hub import Web
@@ -55,7 +55,7 @@ def write_catalog(folder: Path) -> tuple[Path, ModelEntry]:
     """Write a catalog that names the model; return its path and the entry."""
     path = folder / "small.toml"
     path.write_text(_CATALOG)
-    return path, load_catalog(path).find(Task.CLIP, NAME)
+    return path, load_catalog(path).find(ModelKind.CLIP, NAME)
 
 
 def on_both_hubs(web: Web, data: bytes) -> dict[str, str]:

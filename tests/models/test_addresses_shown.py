@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from errors import ModelUnavailable
-from models.catalog import Task, load_catalog
+from models.catalog import ModelKind, load_catalog
 from models.digest import Digest
 from models.download import RemoteFile, download
 from models.resolve import resolve
@@ -55,7 +55,7 @@ def test_credentials_of_the_mirror_are_sent_and_appear_nowhere(
     web: Web, make_settings: MakeSettings, caplog: pytest.LogCaptureFixture, fault: Fault, name: str
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    task = Task.FACES if name == "buffalo_l" else Task.CLIP
+    task = ModelKind.FACES if name == "buffalo_l" else ModelKind.CLIP
     endpoint = web.url.replace("://", "://me:SECRET@")
     for path in (
         f"/api/models/immich-app/{name}/revision/main",

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from errors import ErrorCode, ServiceError
-from models.catalog import Catalog, CatalogError, Task, load_catalog, normalise_clip_name
+from models.catalog import Catalog, CatalogError, ModelKind, load_catalog, normalise_clip_name
 from models.packages import RapidOcrListError, package_folder, rapidocr_sources
 
 CATALOG = load_catalog()
@@ -55,7 +55,9 @@ OCR = """PP-OCRv6_small PP-OCRv6_tiny PP-OCRv6_medium PP-OCRv5_mobile PP-OCRv5_s
 
 def test_every_clip_name_of_immich_is_known_with_its_size_and_no_other() -> None:
     expected = {name: size for size, names in IMMICH_NAMES.items() for name in names.split()}
-    found = {entry.name: entry.embedding_size for entry in CATALOG.of_task(Task.CLIP) if entry.family == "immich-clip"}
+    found = {
+        entry.name: entry.embedding_size for entry in CATALOG.of_task(ModelKind.CLIP) if entry.family == "immich-clip"
+    }
     assert found == expected | {"fg-clip2-base": 768}  # in Immich's layout, but not of Immich's list
 
 
@@ -89,14 +91,14 @@ def _cn_clips_own_downloads() -> dict[str, tuple[str, str]]:
 
 
 def test_the_five_face_packs_say_that_they_are_for_research_only() -> None:
-    entries = CATALOG.of_task(Task.FACES)
+    entries = CATALOG.of_task(ModelKind.FACES)
     assert [entry.name for entry in entries] == ["buffalo_l", "buffalo_m", "buffalo_s", "buffalo_sc", "antelopev2"]
     assert {entry.embedding_size for entry in entries} == {512}
     assert all("non-commercial" in entry.licence and entry.has_digests for entry in entries)
 
 
 def test_every_ocr_name_is_known_and_listed_by_the_installed_rapidocr() -> None:
-    entries = CATALOG.of_task(Task.OCR)
+    entries = CATALOG.of_task(ModelKind.OCR)
     assert {entry.name for entry in entries} == set(OCR.split())
     for source in chain.from_iterable(file.sources for entry in entries for file in entry.files):
         package, url = rapidocr_sources(source.key)  # type: ignore[union-attr]
@@ -111,7 +113,7 @@ def test_a_key_that_rapidocr_does_not_list_is_an_error_that_names_it() -> None:
 
 @pytest.mark.parametrize(("alias", "name"), [("ocr", "PP-OCRv6_small"), ("CH__PP-OCRv5_mobile", "PP-OCRv5_mobile")])
 def test_an_alias_finds_the_model_itself(alias: str, name: str) -> None:
-    assert CATALOG.find(Task.OCR, alias).name == name
+    assert CATALOG.find(ModelKind.OCR, alias).name == name
 
 
 @pytest.mark.parametrize(
@@ -119,7 +121,7 @@ def test_an_alias_finds_the_model_itself(alias: str, name: str) -> None:
     ["ViT-B-32__openai", "ViT-B-32::openai", "immich-app/ViT-B-32::openai", "https://hub/immich-app/ViT-B-32__openai"],
 )
 def test_a_clip_name_is_understood_in_every_spelling_that_immich_accepts(raw: str) -> None:
-    assert CATALOG.find(Task.CLIP, raw).name == "ViT-B-32__openai"
+    assert CATALOG.find(ModelKind.CLIP, raw).name == "ViT-B-32__openai"
 
 
 @given(st.text())
@@ -132,23 +134,23 @@ def test_a_normalised_name_has_no_slash_or_colon_and_stays_as_it_is(raw: str) ->
 @pytest.mark.parametrize(
     ("task", "name", "hint"),
     [
-        (Task.FACES, "bufalo_L", "buffalo_l"),
-        (Task.OCR, "pp-ocrv5_mobile", "PP-OCRv5_mobile"),  # case counts, and the message says how it is written
-        (Task.OCR, "???", "PP-OCRv6_small"),
-        (Task.CLIP, "ViT-B-32", "ViT-B-32__"),
-        (Task.CLIP, "buffalo_l", "Known are 68"),
-        (Task.CLIP, "", "models/catalog.toml"),
+        (ModelKind.FACES, "bufalo_L", "buffalo_l"),
+        (ModelKind.OCR, "pp-ocrv5_mobile", "PP-OCRv5_mobile"),  # case counts, and the message says how it is written
+        (ModelKind.OCR, "???", "PP-OCRv6_small"),
+        (ModelKind.CLIP, "ViT-B-32", "ViT-B-32__"),
+        (ModelKind.CLIP, "buffalo_l", "Known are 68"),
+        (ModelKind.CLIP, "", "models/catalog.toml"),
     ],
 )
-def test_an_unknown_name_is_refused_with_the_closest_names(task: Task, name: str, hint: str) -> None:
+def test_an_unknown_name_is_refused_with_the_closest_names(task: ModelKind, name: str, hint: str) -> None:
     with pytest.raises(ServiceError) as caught:
         CATALOG.find(task, name)
     assert caught.value.code is ErrorCode.UNKNOWN_MODEL
     assert hint in caught.value.message
 
 
-@given(st.text(max_size=300), st.sampled_from(Task))
-def test_any_text_is_either_found_or_refused_in_a_message_of_bearable_length(name: str, task: Task) -> None:
+@given(st.text(max_size=300), st.sampled_from(ModelKind))
+def test_any_text_is_either_found_or_refused_in_a_message_of_bearable_length(name: str, task: ModelKind) -> None:
     message = ""
     try:
         assert CATALOG.find(task, name).task is task
@@ -232,14 +234,16 @@ def test_a_file_that_is_not_there_is_an_error_that_names_it(tmp_path: Path) -> N
 
 def test_a_model_of_the_users_stands_beside_the_built_in_ones(tmp_path: Path) -> None:
     catalog = _load(tmp_path, OWN + 'aliases = ["mine"]\nlicence = "my own"\n')
-    entry = catalog.find(Task.FACES, "mine")
+    entry = catalog.find(ModelKind.FACES, "mine")
     assert (entry.name, entry.licence, entry.advice) == ("own", "my own", "Mine.")
     assert len(catalog.entries) == len(CATALOG.entries) + 1
 
 
 def test_the_advice_of_a_built_in_model_can_be_changed_and_nothing_else_changes(tmp_path: Path) -> None:
-    entry = _load(tmp_path, "[[models]]\nname = 'buffalo_l'\nadvice = 'Take this one.'").find(Task.FACES, "buffalo_l")
-    built_in = CATALOG.find(Task.FACES, "buffalo_l")
+    entry = _load(tmp_path, "[[models]]\nname = 'buffalo_l'\nadvice = 'Take this one.'").find(
+        ModelKind.FACES, "buffalo_l"
+    )
+    built_in = CATALOG.find(ModelKind.FACES, "buffalo_l")
     assert entry.advice == "Take this one."
     assert (entry.files, entry.licence, entry.embedding_size) == (
         built_in.files,
@@ -250,8 +254,8 @@ def test_the_advice_of_a_built_in_model_can_be_changed_and_nothing_else_changes(
 
 def test_two_tasks_may_use_one_name(tmp_path: Path) -> None:
     catalog = _load(tmp_path, OWN.replace('"own"', '"PP-OCRv5_mobile"'))
-    assert catalog.find(Task.FACES, "PP-OCRv5_mobile").family == "insightface"
-    assert catalog.find(Task.OCR, "PP-OCRv5_mobile").family == "pp-ocr"
+    assert catalog.find(ModelKind.FACES, "PP-OCRv5_mobile").family == "insightface"
+    assert catalog.find(ModelKind.OCR, "PP-OCRv5_mobile").family == "pp-ocr"
 
 
 @pytest.mark.parametrize(
@@ -259,7 +263,7 @@ def test_two_tasks_may_use_one_name(tmp_path: Path) -> None:
     [("visual", {"visual/model.onnx", "visual/preprocess_cfg.json", "config.json"}), ("textual", None)],
 )
 def test_a_part_has_the_files_of_its_folder_and_those_of_the_top(part: str, names: set[str] | None) -> None:
-    found = {file.name for file in CATALOG.find(Task.CLIP, "ViT-B-32__openai").part_files(part)}
+    found = {file.name for file in CATALOG.find(ModelKind.CLIP, "ViT-B-32__openai").part_files(part)}
     assert found == (
         names or {"textual/model.onnx", "textual/tokenizer.json", "textual/tokenizer_config.json", "config.json"}
     )
@@ -267,4 +271,4 @@ def test_a_part_has_the_files_of_its_folder_and_those_of_the_top(part: str, name
 
 def test_a_part_that_a_model_has_not_is_a_fault_of_the_caller() -> None:
     with pytest.raises(ValueError, match="detection, recognition"):
-        CATALOG.find(Task.OCR, "ocr").part_files("visual")
+        CATALOG.find(ModelKind.OCR, "ocr").part_files("visual")

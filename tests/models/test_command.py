@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from models.catalog import ModelEntry, Task, load_catalog
+from models.catalog import ModelEntry, ModelKind, load_catalog
 from models.places import cache_folder
 from models.store import stored
 from settings import Settings
@@ -37,7 +37,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 @pytest.fixture
 def cn_clip(tmp_path: Path, make_settings: MakeSettings) -> Path:
     """A CN-CLIP ViT-B-16 that somebody placed into the cache folder."""
-    entry = load_catalog().find(Task.CLIP, "ViT-B-16")
+    entry = load_catalog().find(ModelKind.CLIP, "ViT-B-16")
     folder = cache_folder(entry, make_settings())
     write_files(folder, [file.name for file in entry.files])
     return folder
@@ -131,7 +131,9 @@ def test_rm_empties_the_store_and_the_cache_folder(
 
 
 def test_rm_leaves_what_is_the_users_or_a_packages(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_files(tmp_path / "root/ViT-B-16", [file.name for file in load_catalog().find(Task.CLIP, "ViT-B-16").files])
+    write_files(
+        tmp_path / "root/ViT-B-16", [file.name for file in load_catalog().find(ModelKind.CLIP, "ViT-B-16").files]
+    )
     monkeypatch.setenv("CLIP_DOWNLOAD_ROOT", str(tmp_path / "root"))
     ran = run("rm", "ViT-B-16", "buffalo_s")
     assert ran.code == 1
@@ -220,7 +222,7 @@ def test_it_runs_inside_a_bento_and_finds_the_models_packed_with_it(tmp_path: Pa
     for path in ROOT.glob("*.py"):
         shutil.copy(path, source)
     (tmp_path / "bento/bento.yaml").write_text("name: immich-bento\n")
-    names = [file.name for file in load_catalog().find(Task.CLIP, "ViT-B-16").files]
+    names = [file.name for file in load_catalog().find(ModelKind.CLIP, "ViT-B-16").files]
     write_files(tmp_path / "given", names)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MACHINE_LEARNING_", "BENTOML_"))}
     environment = {**kept, "MACHINE_LEARNING_CACHE_FOLDER": str(tmp_path / "cache"), "OFFLINE": "true"}

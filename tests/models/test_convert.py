@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.catalog import Task, load_catalog
+from models.catalog import ModelKind, load_catalog
 from models.resolve import resolve
 from runners.clip import load_clip_image, load_clip_text
 from runners.contract import Embedding, ImageJob, TextJob
@@ -97,7 +97,7 @@ def test_a_converted_checkpoint_answers_as_cn_clips_own_torch_forward(name: str,
         result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
         assert f"{name}: stored as {name.lower()}:" in result.stdout
-        files = resolve(load_catalog().find(Task.CLIP, name), Settings(cache_folder=room / "cache"))
+        files = resolve(load_catalog().find(ModelKind.CLIP, name), Settings(cache_folder=room / "cache"))
         sizes[precision] = sum(path.stat().st_size for path in files.values())
         image_model = load_clip_image("cn-clip", files, open_on_cpu, max_pixels=10**8)
         text_model = load_clip_text(name, "cn-clip", files, open_on_cpu)

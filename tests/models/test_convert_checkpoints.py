@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.catalog import Task, load_catalog
+from models.catalog import ModelKind, load_catalog
 from models.convert import ConversionRefused, architecture, conversion, convert_and_store, installed_vocabulary
 from models.convert.check import open_graph
 from models.convert.checkpoint import read_checkpoint
@@ -43,7 +43,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 
 @pytest.fixture
 def entry(run: Run, tmp_path: Path) -> ModelEntry:
-    return load_catalog(tmp_path / "own.toml").find(Task.CLIP, "Own-CLIP")
+    return load_catalog(tmp_path / "own.toml").find(ModelKind.CLIP, "Own-CLIP")
 
 
 @pytest.fixture(scope="module")

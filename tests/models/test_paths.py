@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from errors import ModelUnavailable
 from models import store
-from models.catalog import ModelEntry, Task, load_catalog
+from models.catalog import ModelEntry, ModelKind, load_catalog
 from models.paths import UnsafeName, checked_name, path_below
 from models.places import cache_folder
 from models.pull import pull
@@ -41,7 +41,7 @@ CLIMBING = [
 
 @pytest.fixture
 def vit_b_16() -> ModelEntry:
-    return load_catalog().find(Task.CLIP, "ViT-B-16")
+    return load_catalog().find(ModelKind.CLIP, "ViT-B-16")
 
 
 @pytest.mark.parametrize("name", [*CLIMBING, None, 3, "a" * 256, "\ud800"])
@@ -151,7 +151,7 @@ def test_a_link_out_of_a_folder_that_was_carried_here_is_not_followed(
 
 
 def test_the_links_of_a_hub_cache_are_followed(make_settings: MakeSettings, tmp_path: Path) -> None:
-    entry = load_catalog().find(Task.CLIP, "ViT-B-32__openai")
+    entry = load_catalog().find(ModelKind.CLIP, "ViT-B-32__openai")
     repository = tmp_path / "disk/models--immich-app--ViT-B-32__openai"
     for number, file in enumerate(entry.files):
         write_files(repository / "blobs", [str(number)])
@@ -167,7 +167,7 @@ def test_the_links_of_a_hub_cache_are_followed(make_settings: MakeSettings, tmp_
 def test_a_record_beside_downloads_cannot_name_files_elsewhere(
     web: Web, make_settings: MakeSettings, tmp_path: Path, name: str
 ) -> None:
-    entry = load_catalog().find(Task.CLIP, "ViT-B-32__openai")
+    entry = load_catalog().find(ModelKind.CLIP, "ViT-B-32__openai")
     files = {file.name: b"{}" for file in entry.files}
     web.add_repository("immich-app/ViT-B-32__openai", {**files, name: b"evil"})
     found = resolve(entry, make_settings(hf_endpoint=web.url), limits=QUICK)

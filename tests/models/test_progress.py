@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from models import progress as progress_module
-from models.catalog import ModelEntry, Task
+from models.catalog import ModelEntry, ModelKind
 from models.download import download_lock
 from models.progress import Progress, Reporter, all_on_their_way, on_its_way
 from models.resolve import resolve
@@ -24,7 +24,9 @@ from tests.models.conftest import QUICK
 MakeSettings = Callable[..., Settings]
 MakeEntry = Callable[..., ModelEntry]
 
-DOWNLOADING = Progress(Task.CLIP, "ViT-B-16", "downloading", "a.pt", bytes=213_000_000, total=754_000_000, rate=12.3e6)
+DOWNLOADING = Progress(
+    ModelKind.CLIP, "ViT-B-16", "downloading", "a.pt", bytes=213_000_000, total=754_000_000, rate=12.3e6
+)
 
 
 @pytest.fixture
@@ -44,19 +46,19 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (DOWNLOADING, "ViT-B-16 (clip): downloading a.pt, 213 of 754 MB (28 %), 12.3 MB/s, 43 s left"),
         (
-            Progress(Task.OCR, "x", "downloading", "m", bytes=1_000_000, total=None, rate=0.0),
+            Progress(ModelKind.OCR, "x", "downloading", "m", bytes=1_000_000, total=None, rate=0.0),
             "x (ocr): downloading m, 1 MB, 0.0 MB/s",
         ),
         (
-            Progress(Task.CLIP, "x", "downloading", "m", bytes=0, total=3_600_000_000, rate=5e5),
+            Progress(ModelKind.CLIP, "x", "downloading", "m", bytes=0, total=3_600_000_000, rate=5e5),
             "x (clip): downloading m, 0 of 3600 MB (0 %), 0.5 MB/s, 2 h 0 min left",
         ),
         (
-            Progress(Task.CLIP, "x", "converting", "writing the text half, fp32", share=0.35),
+            Progress(ModelKind.CLIP, "x", "converting", "writing the text half, fp32", share=0.35),
             "x (clip): converting, writing the text half, fp32 (35 %)",
         ),
         (
-            Progress(Task.CLIP, "x", "checking", "checking the image half", share=0.6),
+            Progress(ModelKind.CLIP, "x", "checking", "checking the image half", share=0.6),
             "x (clip): checking the image half (60 %)",
         ),
     ],
@@ -69,7 +71,7 @@ def test_what_a_reporter_is_told_others_read(
     face_model: ModelEntry, make_settings: MakeSettings, tmp_path: Path
 ) -> None:
     settings, folder = make_settings(), tmp_path / "cache/facial-recognition/own-faces"
-    assert on_its_way(Task.FACES, "own-faces", settings) is None
+    assert on_its_way(ModelKind.FACES, "own-faces", settings) is None
     told: list[Progress] = []
 
     def read() -> Progress:
@@ -77,7 +79,7 @@ def test_what_a_reporter_is_told_others_read(
         before = len(told)
         while len(told) < before + 2 and time.monotonic() < deadline:
             time.sleep(0.01)
-        progress = on_its_way(Task.FACES, "own-faces", settings)
+        progress = on_its_way(ModelKind.FACES, "own-faces", settings)
         assert progress is not None
         return progress
 
@@ -95,7 +97,7 @@ def test_what_a_reporter_is_told_others_read(
         progress = read()
         assert (progress.state, progress.step, progress.percent) == ("converting", "writing the image half, fp32", 5)
         assert all_on_their_way(settings) == [progress]
-    assert on_its_way(Task.FACES, "own-faces", settings) is None
+    assert on_its_way(ModelKind.FACES, "own-faces", settings) is None
 
 
 def test_bytes_that_were_here_before_do_not_count_as_speed(
@@ -112,7 +114,7 @@ def test_a_damaged_file_is_as_good_as_none(make_settings: MakeSettings, text: st
     file = settings.cache_folder / ".progress/clip--x.json"
     file.parent.mkdir(parents=True)
     file.write_text(text)
-    assert on_its_way(Task.CLIP, "x", settings) is None
+    assert on_its_way(ModelKind.CLIP, "x", settings) is None
     assert all_on_their_way(settings) == []
 
 

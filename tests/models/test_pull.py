@@ -14,7 +14,7 @@ import pytest
 
 from errors import ModelUnavailable
 from models import store
-from models.catalog import ModelEntry, Task, load_catalog
+from models.catalog import ModelEntry, ModelKind, load_catalog
 from models.places import cache_folder
 from models.pull import pull
 from models.resolve import resolve
@@ -56,7 +56,7 @@ def run(
 
 @pytest.fixture
 def entry(run: Run, tmp_path: Path) -> ModelEntry:
-    return load_catalog(tmp_path / "own.toml").find(Task.FACES, "own-faces")
+    return load_catalog(tmp_path / "own.toml").find(ModelKind.FACES, "own-faces")
 
 
 def inode(path: Path) -> int:
@@ -92,12 +92,12 @@ def test_a_model_of_the_hugging_face_hub_is_pulled_whole_through_hf_endpoint(
     assert model is not None
     assert {name: (model.folder / name).read_bytes() for name in model.digests} == HUB_FILES
     assert model.metadata["source"] == f"{HUB}@c0ffee"
-    found = resolve(load_catalog().find(Task.CLIP, "ViT-B-32__openai"), make_settings(offline=True), "textual")
+    found = resolve(load_catalog().find(ModelKind.CLIP, "ViT-B-32__openai"), make_settings(offline=True), "textual")
     assert {name for name in HUB_FILES if not name.startswith("visual/")} == set(found)
     (model.folder / "textual/0a1b2c").write_bytes(b"damaged")
     assert "damaged, wrong bytes: textual/0a1b2c" in run("verify").err
     with pytest.raises(ModelUnavailable, match="wrong bytes"):
-        resolve(load_catalog().find(Task.CLIP, "ViT-B-32__openai"), make_settings(offline=True), "textual")
+        resolve(load_catalog().find(ModelKind.CLIP, "ViT-B-32__openai"), make_settings(offline=True), "textual")
     assert run("pull", "ViT-B-32__openai").code == 0  # mends it
     assert run("verify", "ViT-B-32__openai").code == 0
 
@@ -298,7 +298,9 @@ def test_a_layout_is_found_wherever_it_usually_lies(run: Run, tmp_path: Path, we
 def test_a_stored_model_is_carried_to_another_machine_with_its_digests(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_files(tmp_path / "disk/ViT-B-16", [file.name for file in load_catalog().find(Task.CLIP, "ViT-B-16").files])
+    write_files(
+        tmp_path / "disk/ViT-B-16", [file.name for file in load_catalog().find(ModelKind.CLIP, "ViT-B-16").files]
+    )
     assert run("pull", "ViT-B-16", "--from", tmp_path / "disk").code == 0
     home = os.environ["BENTOML_HOME"]
     monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "other"))

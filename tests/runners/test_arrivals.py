@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from errors import ErrorCode, ModelUnavailable
-from models.catalog import Task
+from models.catalog import ModelKind
 from models.progress import Progress
 from runners import arrivals as module
 from runners.arrivals import Arrivals, Source
@@ -39,7 +39,7 @@ class Hub:
     def progress(self, name: str) -> Progress | None:
         if self.open.is_set():
             return None
-        return Progress(Task.OCR, name, "downloading", "det.onnx", bytes=34, total=100, rate=10.0)
+        return Progress(ModelKind.OCR, name, "downloading", "det.onnx", bytes=34, total=100, rate=10.0)
 
     def arrivals(self, *, retry_after: float = 30.0) -> Arrivals:
         return Arrivals("ocr", Source(self.fetch, self.progress), retry_after=retry_after)

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.catalog import Task, load_catalog
+from models.catalog import ModelKind, load_catalog
 from models.entry import ModelEntry
 from runners.engine import EnginePlan, open_session
 from settings import Settings
@@ -28,7 +28,7 @@ SIZE = 32
 
 @pytest.fixture
 def entry() -> ModelEntry:
-    return load_catalog(None).find(Task.CLIP, "ViT-B-16")
+    return load_catalog(None).find(ModelKind.CLIP, "ViT-B-16")
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_faces_and_a_missing_nncf_are_refused(
     entry: ModelEntry, config: Settings, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(QuantizationRefused, match="only CLIP"):
-        quantize(load_catalog(None).find(Task.FACES, "buffalo_s"), pictures, config)
+        quantize(load_catalog(None).find(ModelKind.FACES, "buffalo_s"), pictures, config)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(QuantizationRefused, match="pip install nncf"):
         quantize(entry, pictures, config)

@@ -38,7 +38,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from models.catalog import ModelEntry, Task, load_catalog
+from models.catalog import ModelEntry, ModelKind, load_catalog
 from models.resolve import resolve
 from settings import Settings
 
@@ -70,7 +70,7 @@ class Reference:
                 self._loaded[task] = load()
         return self._loaded[task](given, asked)
 
-    def _entry(self, task: Task, name: str) -> ModelEntry:
+    def _entry(self, task: ModelKind, name: str) -> ModelEntry:
         return self._catalog.find(task, name)
 
     def _session(self, path: Path) -> ort.InferenceSession:
@@ -79,11 +79,11 @@ class Reference:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def _clip_image(self) -> Predict:
-        files = resolve(self._entry(Task.CLIP, self._config.clip_model), self._config, "visual")
+        files = resolve(self._entry(ModelKind.CLIP, self._config.clip_model), self._config, "visual")
         session = self._session(files["visual/model.onnx"])
         config = json.loads(files["visual/preprocess_cfg.json"].read_text())
         size = config["size"] if isinstance(config["size"], int) else config["size"][0]
-        squash = self._entry(Task.CLIP, self._config.clip_model).family == "cn-clip"
+        squash = self._entry(ModelKind.CLIP, self._config.clip_model).family == "cn-clip"
         mean, std = (np.array(config[name], np.float32) for name in ("mean", "std"))
         graph_input = session.get_inputs()[0]
 
@@ -100,7 +100,7 @@ class Reference:
     def _clip_text(self) -> Predict:
         from tokenizers import Tokenizer
 
-        files = resolve(self._entry(Task.CLIP, self._config.clip_model), self._config, "textual")
+        files = resolve(self._entry(ModelKind.CLIP, self._config.clip_model), self._config, "textual")
         session = self._session(files["textual/model.onnx"])
         length = json.loads(files["config.json"].read_text())["text_cfg"]["context_length"]
         padding = json.loads(files["textual/tokenizer_config.json"].read_text())["pad_token"]
@@ -121,7 +121,7 @@ class Reference:
         from insightface.model_zoo.scrfd import SCRFD
         from insightface.utils import face_align
 
-        files = resolve(self._entry(Task.FACES, self._config.recognition_model), self._config)
+        files = resolve(self._entry(ModelKind.FACES, self._config.recognition_model), self._config)
         paths = [files["detection/model.onnx"], files["recognition/model.onnx"]]
         detector = SCRFD(str(paths[0]), self._session(paths[0]))
         recognizer = ArcFaceONNX(str(paths[1]), self._session(paths[1]))
@@ -148,7 +148,7 @@ class Reference:
     def _ocr(self) -> Predict:
         from rapidocr import RapidOCR
 
-        files = resolve(self._entry(Task.OCR, self._config.ocr_model), self._config)
+        files = resolve(self._entry(ModelKind.OCR, self._config.ocr_model), self._config)
         weights = {
             "Det.model_path": str(files["detection/model.onnx"]),
             "Rec.model_path": str(files["recognition/model.onnx"]),

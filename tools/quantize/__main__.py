@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from errors import ServiceError
-from models.catalog import CatalogError, Task, load_catalog
+from models.catalog import CatalogError, ModelKind, load_catalog
 from settings import Settings
 from tools.quantize import QuantizationRefused, quantize
 
@@ -30,7 +30,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     settings = Settings()
     try:
-        entry = load_catalog(settings.model_catalog).find(Task.CLIP, options.name)
+        entry = load_catalog(settings.model_catalog).find(ModelKind.CLIP, options.name)
         twin, made = quantize(entry, options.pictures, settings, count=options.count)
     except (QuantizationRefused, ServiceError, CatalogError) as error:
         print(error, file=sys.stderr)

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.digest import digest_of
-from models.entry import ModelEntry, Task
+from models.entry import ModelEntry, ModelKind
 from models.resolve import resolve
 from runners.clip.preprocessing import Preprocessing, read_preprocessing
 from runners.engine import QUANTIZED, EnginePlan, open_session
@@ -72,7 +72,7 @@ def quantize(entry: ModelEntry, folder: Path, settings: Settings, *, count: int 
     Return the twin's path and what was measured. Raise ``QuantizationRefused``; ``ModelUnavailable`` if the model is
     not here; ``OSError``.
     """
-    if entry.task is not Task.CLIP:
+    if entry.task is not ModelKind.CLIP:
         raise QuantizationRefused(
             f"{entry.name} is a model for {entry.task.value}; only CLIP's image half is quantized, the others lose "
             "too much."
