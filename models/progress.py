@@ -44,7 +44,7 @@ class Progress:
     """The catalog's."""
     state: State
     step: str
-    """A file's name, or what of the conversion is done."""
+    """A file's name, or what of the conversion is done; empty while hubs are asked what they have."""
     bytes: int = 0
     """Of all files, those that are here."""
     total: int | None = None
@@ -75,6 +75,8 @@ class Progress:
         if self.state != "downloading":
             state = "" if self.step.startswith(self.state) else f"{self.state}, "
             return f"{self.name} ({self.task.value}): {state}{self.step}{percent}"
+        if not self.step:
+            return f"{self.name} ({self.task.value}): asking where it can be had"
         size = f"{self.bytes / 1e6:.0f} of {self.total / 1e6:.0f}" if self.total else f"{self.bytes / 1e6:.0f}"
         left = f", {_duration(self.seconds_left)} left" if self.seconds_left is not None else ""
         rate = f"{self.rate / 1e6:.1f} MB/s{left}"

@@ -45,6 +45,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     ("progress", "line"),
     [
         (DOWNLOADING, "ViT-B-16 (clip): downloading a.pt, 213 of 754 MB (28 %), 12.3 MB/s, 43 s left"),
+        (Progress(Task.OCR, "x", "downloading", ""), "x (ocr): asking where it can be had"),
         (
             Progress(ModelKind.OCR, "x", "downloading", "m", bytes=1_000_000, total=None, rate=0.0),
             "x (ocr): downloading m, 1 MB, 0.0 MB/s",
@@ -67,6 +68,7 @@ def test_a_line_says_how_much_is_done_how_fast_and_what_is_left(progress: Progre
     assert str(progress) == line
 
 
+@pytest.mark.usefixtures("impatient")
 def test_what_a_reporter_is_told_others_read(
     face_model: ModelEntry, make_settings: MakeSettings, tmp_path: Path
 ) -> None:

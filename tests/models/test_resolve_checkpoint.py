@@ -198,7 +198,7 @@ def test_a_hub_that_does_not_say_what_the_file_is_is_not_trusted(
         resolve(entry, settings, limits=QUICK)
     assert f"{web.url}{MODELSCOPE_FILE}" in caught.value.message
     assert f"{web.url}{HUGGINGFACE_FILE}" in caught.value.message
-    assert "set HF_ENDPOINT" in caught.value.message
+    assert "set HF_ENDPOINT or MODELSCOPE_ENDPOINT to a mirror" in caught.value.message
     assert not web.gets(MODELSCOPE_FILE)
 
 

@@ -13,7 +13,7 @@ from models.catalog import ModelKind, load_catalog
 from models.places import cache_folder
 from models.resolve import resolve
 from settings import Settings
-from tests.models.conftest import write_files
+from tests.models.conftest import QUICK, write_files
 
 MakeSettings = Callable[..., Settings]
 
@@ -40,7 +40,7 @@ def test_a_cn_clip_folder_of_which_a_file_is_missing_is_not_taken(make_settings:
     settings = make_settings(clip_download_root=tmp_path)
     assert set(resolve(entry, settings, "visual")) == {"visual/model.onnx", "visual/preprocess_cfg.json", "config.json"}
     with pytest.raises(ModelUnavailable) as caught:
-        resolve(entry, settings, "textual")
+        resolve(entry, settings, "textual", limits=QUICK)
     for part in (
         "ViT-B-16: lacks textual/model.onnx",
         str(cache_folder(entry, settings)) + ": no such folder",
