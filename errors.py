@@ -15,6 +15,8 @@ from enum import Enum
 class ErrorCode(str, Enum):
     """Stable names of what went wrong; ``status`` is the HTTP status that goes with each."""
 
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
     INVALID_REQUEST = "invalid_request"
     UNKNOWN_TASK = "unknown_task"
     UNKNOWN_MODEL = "unknown_model"
@@ -54,6 +56,8 @@ class ErrorCode(str, Enum):
 
 
 _STATUS = {
+    ErrorCode.NOT_FOUND: 404,
+    ErrorCode.METHOD_NOT_ALLOWED: 405,
     ErrorCode.INVALID_REQUEST: 422,
     ErrorCode.UNKNOWN_TASK: 422,
     ErrorCode.UNKNOWN_MODEL: 422,

@@ -85,8 +85,8 @@ class Catalog:
         else:
             hint = f"Known are {len(known)}, among them {', '.join(known[:5])}."
         return (
-            f"No {task.value} model is called {shown}. {hint} All names are in models/catalog.toml; "
-            "MODEL_CATALOG adds your own."
+            f"No {task.value} model is called {shown}. {hint} `python -m models list` shows all "
+            "names; MODEL_CATALOG adds your own."
         )
 
     def _close_names(self, task: ModelKind, name: str) -> list[str]:

@@ -166,7 +166,7 @@ def _named(entry: ModelEntry, name: str, hub: str | None, table: _Table) -> Mode
         hub = hub.replace("{name}", name)
         if not _REPO.fullmatch(hub):
             raise table.error(f"hub {hub!r} is not of the form owner/name")
-    return replace(entry, name=name, hub=hub)
+    return replace(entry, name=name, hub=hub, without_download=entry.without_download.replace("{name}", name))
 
 
 def _checkpoint(table: _Table, family: Family) -> Checkpoint:

@@ -7,6 +7,7 @@ What the bytes must be is known from the catalog (faces, OCR), else from a recor
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ from settings import Settings
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["folder", "cache", "store", "package"]
+Kind = Literal["folder", "cache", "store", "package", "project"]
+"""Where files lie: a folder of the user's, the cache, BentoML's store, an installed package, this project itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +182,15 @@ def places(entry: ModelEntry, settings: Settings) -> list[Place]:
         if files:
             found.append(Place(kind, folder, files, all(name in files or name in shipped for name in required)))
     if shipped and all(name in shipped for name in required):
-        found.append(Place("package", next(iter(shipped.values())).parent, shipped, whole=True))
+        folder = common_folder(shipped)
+        own = folder.is_relative_to(Path(__file__).parent)
+        found.append(Place("project" if own else "package", folder, shipped, whole=True))
     return found
+
+
+def common_folder(files: Mapping[str, Path]) -> Path:
+    """Return the folder that all of `files`, of which there is one at least, lie in or below."""
+    return Path(os.path.commonpath([path.parent for path in files.values()]))
 
 
 def verify(entry: ModelEntry, place: Place) -> Verdict:

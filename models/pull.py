@@ -17,7 +17,15 @@ from models.entry import ModelEntry, ModelFile, UrlFile
 from models.fetch import Destination
 from models.hub import read_manifest
 from models.lookup import Lookup
-from models.places import cache_folder, expected_digests, known_sources, packaged_files, places, take_folder
+from models.places import (
+    cache_folder,
+    common_folder,
+    expected_digests,
+    known_sources,
+    packaged_files,
+    places,
+    take_folder,
+)
 from models.progress import Progress, Reporter
 from models.resolve import resolve
 from models.transfer import Limits
@@ -57,7 +65,7 @@ def pull(
     with lookup.as_model_unavailable():
         shipped = packaged_files(lookup)
         if shipped and all(file.name in shipped for file in entry.files if file.required):
-            return Pulled("in a package", next(iter(shipped.values())).parent)
+            return Pulled("in a package", common_folder(shipped))
         with store.model_lock(entry):
             there = _stored_whole(lookup)
             if there is not None:

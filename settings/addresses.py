@@ -19,7 +19,11 @@ _FRAMING_HEADERS = {
 
 def check_url(url: str) -> None:
     """Raise ``ValueError`` unless ``url`` is where a server may be. Never repeats it: it may hold a password."""
-    parts = urlsplit(url)  # raises where brackets do not match, without the address
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:  # which quotes what it could not read
+        raise ValueError("an address must read like http://gpu-box:3003, with a port from 0 to 65535.") from None
     if "@" in parts.netloc:
         raise ValueError(
             "an address holds a user name or password. Send those by UPSTREAM_HEADER (`Authorization: Basic …`)."
@@ -32,7 +36,6 @@ def check_url(url: str) -> None:
         or re.search(r"\s", url)
     ):
         raise ValueError("an address must read like http://gpu-box:3003, without a query.")
-    _ = parts.port  # raises where it is not a number from 0 to 65535
 
 
 def split_header(text: str) -> tuple[str, str]:

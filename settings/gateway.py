@@ -83,7 +83,12 @@ class GatewaySettings(BaseModel):
     @classmethod
     def _networks(cls, value: str) -> str:
         for network in names(value):
-            ipaddress.ip_network(network)  # raises ValueError, with a sentence
+            try:
+                ipaddress.ip_network(network)
+            except ValueError:
+                raise ValueError(
+                    "must be addresses or networks, such as 10.0.0.1 or 172.16.0.0/12 (no bits set after the mask)."
+                ) from None
         return value
 
     @field_validator("immich_api")

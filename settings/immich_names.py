@@ -116,5 +116,8 @@ class ImmichNames(BaseModel):
     def _an_address(cls, value: str) -> str:
         # BentoML listens on addresses only; Immich's documentation also writes IPv6 in brackets.
         value = {"localhost": "127.0.0.1"}.get(value, value.strip("[]"))
-        ipaddress.ip_address(value)
+        try:
+            ipaddress.ip_address(value)
+        except ValueError:
+            raise ValueError("must be an IP address; 0.0.0.0 listens on all addresses of this machine.") from None
         return value

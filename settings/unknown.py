@@ -21,6 +21,13 @@ _IMMICHS = {
     *("MACHINE_LEARNING_PING_TIMEOUT", "MACHINE_LEARNING_ENABLED"),
 }
 """Settings of Immich's own servers that mean nothing here."""
+_OTHERS_TOO = {
+    *("DEVICE", "ENGINE", "PRECISION", "OFFLINE", "LOG_FORMAT", "HF_ENDPOINT", "MODELSCOPE_ENDPOINT"),
+    *("REQUEST_TIMEOUT", "SHUTDOWN_TIMEOUT"),
+}
+"""Settings of ours whose names other programs have as well: what is like them in the environment is not ours."""
+_USUAL = {"HTTPS_PORT", "DATABASE_USER", "PG_DATABASE_URL", "WORKER_PROCESSES"}
+"""Names of other programs that are like settings of ours."""
 _ALIKE, _VERY_ALIKE = 0.8, 0.86
 """How alike a name must be to one of ours to be taken for it (difflib's ratio): with a beginning of ours, without."""
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=")
@@ -60,9 +67,12 @@ def warnings_of(environment: Mapping[str, str], in_file: Iterable[str], known: I
             found.append(f"{name} is a setting of Immich's own server; it does nothing here.")
             continue
         ours, shared = upper.startswith(_OURS), upper.startswith(_ALSO_IMMICHS)
-        if not (ours or shared or name in in_file):
+        if upper in _USUAL:
             continue
-        candidates = [one for one in known if one.startswith(_ALSO_IMMICHS)] if shared else sorted(known)
+        if shared:
+            candidates = sorted(one for one in known if one.startswith(_ALSO_IMMICHS))
+        else:
+            candidates = sorted(known if ours or name in in_file else known - _OTHERS_TOO)
         close = difflib.get_close_matches(upper, candidates, n=1, cutoff=_ALIKE if ours else _VERY_ALIKE)
         if close:
             found.append(f"{name} is not a setting; did you mean {close[0]}?")

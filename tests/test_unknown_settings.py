@@ -26,6 +26,14 @@ def told(*names: str, in_file: tuple[str, ...] = ()) -> list[str]:
         ("search_enable", "SEARCH_ENABLED"),
         ("ROUTE_FACE", "ROUTE_FACES"),
         ("UPSTREAM_TIME_OUT", "UPSTREAM_TIMEOUT"),
+        ("CLIP_MODL", "CLIP_MODEL"),
+        ("CLIP_MODELS", "CLIP_MODEL"),
+        ("RECOGNITON_MODEL", "RECOGNITION_MODEL"),
+        ("OCR_MODELS", "OCR_MODEL"),
+        ("API_AUTHKEY", "API_AUTH_KEY"),
+        ("HTTP_PRT", "HTTP_PORT"),
+        ("DATABASE_URI", "DATABASE_URL"),
+        ("http_ports", "HTTP_PORT"),
     ],
 )
 def test_a_misspelt_name_is_told_with_the_one_that_was_meant(name: str, meant: str) -> None:
@@ -49,7 +57,8 @@ def test_what_only_immichs_own_server_reads_is_told_as_such() -> None:
     [
         *("IMMICH_VERSION", "IMMICH_ENV", "IMMICH_MEDIA_LOCATION", "IMMICH_TRUSTED_PROXIES", "IMMICH_CONFIG_FILE"),
         *("IMMICH_API_METRICS_PORT", "IMMICH_MICROSERVICES_METRICS_PORT", "IMMICH_WORKERS_INCLUDE", "IMMICH_BUILD"),
-        *("PATH", "HOST", "PORT", "CLIP_MODELS", "DEVICES", "HF_HOME"),
+        *("PATH", "HOST", "PORT", "DEVICES", "HF_HOME", "HF_TOKEN", "LOG_LEVEL"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "HTTPS_PORT", "DATABASE_USER", "TEST_DATABASE_URL", "HF_ENDPOINTS"),
         *KNOWN,
     ],
 )

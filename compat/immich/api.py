@@ -31,6 +31,7 @@ from serving.exchange import Fields, answered, started
 from serving.key import has_key, require_key
 from serving.late_response import EARLY_HEAD
 from serving.multipart import Form
+from serving.no_route import answer_no_route
 from serving.origin import refuse_other_sites
 from serving.picture_header import header_of
 from settings import Settings
@@ -212,7 +213,8 @@ def create_app(server: ImmichServer, others: Sequence[BaseRoute] = ()) -> Starle
             Route("/predict", server.predict, methods=["POST"]),
             Route("/upstreams", server.upstream_state, methods=["GET"]),
             *others,
-        ]
+        ],
+        exception_handlers={404: answer_no_route, 405: answer_no_route},
     )
     app.router.redirect_slashes = False  # a redirect would name whatever host the client has named
     return app

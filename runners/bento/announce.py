@@ -21,6 +21,7 @@ _KINDS = {
     "cache": "in",
     "store": "in BentoML's store,",
     "package": "comes with an installed package,",
+    "project": "comes with this project,",
 }
 _NOWHERE = "192.0.2.1"
 """An address of documentation (RFC 5737), which nobody has."""

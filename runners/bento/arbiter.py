@@ -8,6 +8,7 @@ workers without losing a request, and SIGCHLD makes the arbiter look for dead wo
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
@@ -119,6 +120,8 @@ class SignalHandler(SysHandler):  # type: ignore[misc] # circus has no types
         for process in self._retired:
             if process.is_running():
                 process.terminate()
+        atexit.unregister(_tell_end)  # two signals, one line
+        atexit.register(_tell_end)  # the arbiter ends when the last worker has
         self.controller.dispatch((None, make_json("quit")))
 
     def _replace_dead(self) -> None:
@@ -166,6 +169,10 @@ def replace_first(watcher: Any) -> list[psutil.Process]:
     for _ in range(watcher.numprocesses):
         watcher.spawn_process()
     return old
+
+
+def _tell_end() -> None:
+    log.info("immich-bento has stopped.")
 
 
 def _log_failure(future: Any) -> None:

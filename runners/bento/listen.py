@@ -6,12 +6,21 @@ import contextlib
 import errno
 import ipaddress
 import socket
+from pathlib import Path
 
 import psutil
 
+_WATCHER_ARGUMENTS = {"bentoml", "serve"}
+"""In the command line of the process that starts and watches the workers."""
+_OUR_NAME = "immich_bento"
+"""What the gateway worker is called, as a process that was forked or by its arguments."""
 
-def address_problem(host: str, port: int) -> str | None:
-    """Return why ``host`` (an IP address) and ``port`` cannot be listened on, in one sentence, or None if they can."""
+
+def address_problem(host: str, port: int, variable: str = "IMMICH_PORT") -> str | None:
+    """Return why ``host`` (an IP address) and ``port`` cannot be listened on, in one sentence, or None if they can.
+
+    ``variable``: the setting, or the flag, that the port was read from.
+    """
     try:
         family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
     except ValueError:
@@ -22,20 +31,17 @@ def address_problem(host: str, port: int) -> str | None:
             probe.bind((host, port))
             probe.listen(1)
         except OSError as error:
-            return _explain(error, host, port)
+            return _explain(error, host, port, variable)
     return None
 
 
-def _explain(error: OSError, host: str, port: int) -> str:
+def _explain(error: OSError, host: str, port: int, variable: str) -> str:
     if error.errno == errno.EADDRINUSE:
-        return (
-            f"port {port} is taken by {holder(port) or 'another program'}. End that, or choose another port with "
-            "IMMICH_PORT."
-        )
+        return f"port {port} is taken by {_who_to_end(port)}, or choose another port with {variable} (now {port})."
     if error.errno in (errno.EACCES, errno.EPERM):
         return (
             f"port {port} needs rights that this user does not have (ports below 1024 do). Choose another with "
-            "IMMICH_PORT, such as 3003."
+            f"{variable}, such as 3003."
         )
     if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
         return (
@@ -45,13 +51,48 @@ def _explain(error: OSError, host: str, port: int) -> str:
     return f"{host} port {port} cannot be listened on: {error.strerror}."
 
 
-def holder(port: int) -> str | None:
-    """Return name and process id of who listens on TCP ``port``, or None where that may not be seen."""
+def _who_to_end(port: int) -> str:
+    """Return who listens on ``port``, and how to end that."""
     with contextlib.suppress(psutil.Error, OSError):
-        for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
-                return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
+        process = holder(port)
+        if process is not None:
+            watcher = watcher_of(process)
+            if watcher is not None:
+                return (
+                    f"another immich-bento (process {watcher.pid}); stop it with Ctrl+C there or `kill {watcher.pid}`"
+                )
+            return f"{process.name()} (process {process.pid}); end that"
+    return "another program; end that"
+
+
+def holder(port: int) -> psutil.Process | None:
+    """Return who listens on TCP ``port``, or None where that may not be seen. Raises ``psutil.Error``, ``OSError``."""
+    for connection in psutil.net_connections("tcp"):
+        if connection.status == psutil.CONN_LISTEN and connection.laddr[1:2] == (port,) and connection.pid:
+            return psutil.Process(connection.pid)
     return None
+
+
+def watcher_of(process: psutil.Process) -> psutil.Process | None:
+    """Return the process to end to end ``process``, the topmost ``bentoml serve`` above it or it itself.
+
+    Returns None where ``process`` is of no service of this kind. A worker that is ended alone would be started again.
+    Raises ``psutil.Error``.
+    """
+    serving = [one for one in (process, *process.parents()) if _is_watcher(one)]
+    if serving and any(_is_ours(one) for one in (process, *serving[-1].children(recursive=True))):
+        return serving[-1]
+    return None
+
+
+def _is_watcher(process: psutil.Process) -> bool:
+    """Return whether it is a ``bentoml serve``, or was forked from one."""
+    program, *arguments = [Path(argument).name for argument in process.cmdline()] or [""]
+    return program.startswith(("python", "bentoml")) and {program, *arguments} >= _WATCHER_ARGUMENTS
+
+
+def _is_ours(process: psutil.Process) -> bool:
+    return process.name() == _OUR_NAME or _OUR_NAME in process.cmdline()
 
 
 def own_addresses() -> list[str]:

@@ -126,7 +126,8 @@ class RunnerService:
             os.nice(config.runner_nice)
         self._device = plan.device
         metrics.forget_dead_processes()
-        log.info("%s computes on %s with %d threads.", ", ".join(self.runners), plan.device, plan.threads)
+        run = "runs" if len(self.runners) == 1 else "run"
+        log.info("%s %s on %s with %d threads.", ", ".join(self.runners), run, plan.device, plan.threads)
 
     @bentoml.on_startup
     async def begin(self) -> None:

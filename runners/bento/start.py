@@ -13,10 +13,13 @@ import os
 import sys
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import click
+import psycopg
 from bentoml import server_context
 from bentoml.exceptions import BentoMLException
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
@@ -31,10 +34,11 @@ from runners.bento.parent import end_with_parent, name_arbiter
 from runners.bento.transport import make_secret
 from runners.bento.usage_reports import send_no_usage_reports
 from runners.engine.threads import available_cores
-from runners.tasks import ExtraTaskError, tasks_by_name
+from runners.tasks import ExtraTaskError, Task, tasks_by_name
 from settings import Settings, names, settings
 from settings.unknown import names_in_file, setting_names, warnings_of
 from settings.version import VERSION
+from settings.wrong import settings_that_name, what_is_wrong
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +48,7 @@ class StartError(BentoMLException):  # type: ignore[misc] # BentoML has no types
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"immich-bento does not start: {reason}")
+        self.reason = reason
 
 
 def read_settings() -> Settings:
@@ -55,7 +60,7 @@ def read_settings() -> Settings:
     try:
         config = settings()
     except (SettingsError, ValidationError) as error:
-        raise StartError(_what_is_wrong(error)) from None
+        raise StartError(what_is_wrong(error)) from None
     if server_context.worker_index is not None:
         logs.configure(config)  # BentoML has configured its own just before it imports the service
         end_with_parent()
@@ -64,17 +69,32 @@ def read_settings() -> Settings:
 
 
 def read_catalog(config: Settings) -> Catalog:
-    """Return the catalog of models. Raises ``StartError`` where a file or a model that the settings name is unknown."""
+    """Return the catalog of models.
+
+    Raises ``StartError`` where a file or a model that the settings name is unknown, or the address of the database
+    cannot be read.
+    """
     try:
         catalog = load_catalog(config.model_catalog)
         for task in tasks_by_name(config.extra_tasks).values():
-            if name := task.override(config):
-                task.find(catalog, name)
+            for name in filter(None, (task.override(config), *task.preload(config))):
+                _check_model(task, name, catalog, config)
             if task.route(config) == "upstream" and not config.upstream_urls:
                 raise ExtraTaskError(f"{task.label} is routed upstream, which needs IMMICH_API, the address to ask.")
-    except (CatalogError, ExtraTaskError, ServiceError) as error:
+    except (CatalogError, ExtraTaskError) as error:
         raise StartError(str(error)) from error
+    problem = _database_problem(config)
+    if problem is not None:
+        raise StartError(problem)
     return catalog
+
+
+def _check_model(task: Task[Any], name: str, catalog: Catalog, config: Settings) -> None:
+    try:
+        task.find(catalog, name)
+    except ServiceError as error:
+        variables = ", ".join(settings_that_name(name, config)) or f"the task {task.name}"
+        raise StartError(f"{variables}: {error.message}") from error
 
 
 def shares_process(config: Settings) -> bool:
@@ -94,7 +114,11 @@ def prepare(config: Settings) -> None:
     given = flags.params if flags is not None else {}
     problem = (
         _unusable_device(config) if sys.platform != "linux" else _unusable_device_apart(config)
-    ) or address_problem(given.get("host") or config.host, given.get("port") or config.listen_port)
+    ) or address_problem(
+        given.get("host") or config.host,
+        given.get("port") or config.listen_port,
+        "--port" if given.get("port") else "IMMICH_PORT" if config.port else "HTTP_PORT",
+    )
     if problem is not None:
         raise StartError(problem)
     log.info("immich-bento %s starts.", VERSION)
@@ -112,20 +136,23 @@ def prepare(config: Settings) -> None:
 def _wrong_settings() -> str | None:
     """Return what is wrong in the settings as they are now, or None."""
     try:
-        read = Settings()
-        load_catalog(read.model_catalog)
+        read_catalog(Settings())
     except (SettingsError, ValidationError) as error:
-        return _what_is_wrong(error)
-    except CatalogError as error:
-        return str(error)
+        return what_is_wrong(error)
+    except StartError as error:
+        return error.reason
     return None
 
 
-def _what_is_wrong(error: SettingsError | ValidationError) -> str:
-    if isinstance(error, SettingsError):
-        return f"{error} (docs/settings.md lists all settings)."
-    problems = "\n".join(f"  {'__'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-    return f"these settings are wrong (docs/settings.md lists them all).\n{problems}"
+def _database_problem(config: Settings) -> str | None:
+    """Return that the address of the database cannot be read, without repeating it, or None. Connects to nothing."""
+    if config.database_url is None:
+        return None
+    try:
+        conninfo_to_dict(config.database_url.get_secret_value())
+    except psycopg.ProgrammingError:  # which quotes it, password and all
+        return "DATABASE_URL is not of the form `postgresql://user:password@host:5432/database`."
+    return None
 
 
 def _unusable_device(config: Settings) -> str | None:

@@ -34,6 +34,7 @@ from search.store.asset_text import AssetText, asset_text
 from search.store.errors import database_errors
 from search.store.statistics import Statistics, statistics
 from serving.exchange import Fields, started
+from serving.no_route import answer_no_route
 from settings import Settings
 
 # What these modules import is large (PostgreSQL's client, dictionaries), so they are imported by the first request that
@@ -213,6 +214,7 @@ def create_app() -> FastAPI:
         version="1",
         description="Finds pictures by the text in them and by their meaning. docs/search.md explains it to people.",
         license_info={"name": "MIT", "identifier": "MIT"},
+        exception_handlers={405: answer_no_route},
         openapi_url=None,  # served below, as it is committed; no page is served, which would need a network
     )
     app.include_router(router)

@@ -57,6 +57,7 @@ def test_sigterm_finishes_what_runs_ends_every_process_and_frees_the_port(own_se
     _, alive = psutil.wait_procs(processes, timeout=max(0.0, 10 - (time.monotonic() - told)))
     assert alive == []
     assert "Traceback" not in server.log
+    assert server.log.count("immich-bento has stopped.") == 1
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", server.port))

@@ -139,7 +139,7 @@ def test_a_normalised_name_has_no_slash_or_colon_and_stays_as_it_is(raw: str) ->
         (ModelKind.OCR, "???", "PP-OCRv6_small"),
         (ModelKind.CLIP, "ViT-B-32", "ViT-B-32__"),
         (ModelKind.CLIP, "buffalo_l", "Known are 68"),
-        (ModelKind.CLIP, "", "models/catalog.toml"),
+        (ModelKind.CLIP, "", "`python -m models list` shows all names"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_closest_names(task: ModelKind, name: str, hint: str) -> None:

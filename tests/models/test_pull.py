@@ -162,7 +162,7 @@ def test_a_cn_clip_that_no_hub_has_is_an_order_to_convert(run: Run, web: Web) ->
     ran = run("pull", "ViT-B-16")
     assert ran.code == 1
     for part in (
-        "python -m models convert CHECKPOINT --as NAME",
+        "python -m models convert CHECKPOINT --as ViT-B-16",
         f"{web.url}/OFA-Sys/chinese-clip-vit-base-patch16/resolve/main/clip_cn_vit-b-16.pt: 127.0.0.1",
         "http://127.0.0.1:9/ms/models/AI-ModelScope/chinese-clip-vit-base-patch16/resolve/master/clip_cn_vit-b-16.pt",
     ):

@@ -44,7 +44,7 @@ def test_a_cn_clip_folder_of_which_a_file_is_missing_is_not_taken(make_settings:
     for part in (
         "ViT-B-16: lacks textual/model.onnx",
         str(cache_folder(entry, settings)) + ": no such folder",
-        "models convert CHECKPOINT --as NAME",
+        "models convert CHECKPOINT --as ViT-B-16",
     ):
         assert part in caught.value.message
 

@@ -521,3 +521,14 @@ def test_pictures_that_wait_for_a_model_count_and_further_ones_stay_unread() -> 
         assert api.intake.budget.held == 0
 
     asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [("GET", "/nothing", 404, "not_found"), ("GET", "/predict", 405, "method_not_allowed")],
+)
+def test_what_no_route_takes_is_an_error_of_the_form_of_all(method: str, path: str, status: int, code: str) -> None:
+    response = send(make_api()[0], method, path, {})
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    assert set(response.json()) == {"detail", "code"}
+    assert response.headers.get("allow") == ("POST" if status == 405 else None)

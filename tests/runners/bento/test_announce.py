@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import models
 from models.catalog import load_catalog
 from runners.bento import announce
 from runners.bento.announce import announcement, lan_address
@@ -41,6 +42,12 @@ def test_a_model_that_is_here_is_told_with_its_place(tmp_path: Path) -> None:
         "facial-recognition: every request is answered by buffalo_s, comes with an installed package"
     )
     assert ocr.startswith("ocr: every request is answered by PP-OCRv6_small, comes with an installed package")
+
+
+def test_the_model_of_this_project_is_told_with_the_whole_of_its_folder(tmp_path: Path) -> None:
+    clip, *_ = lines(tmp_path, clip_model="tiny")
+    weights = Path(models.__file__).parent / "tiny/weights"
+    assert clip == f"clip: every request is answered by cn-clip-tiny, comes with this project, {weights}."
 
 
 def test_offline_says_what_to_do(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from pydantic import ValidationError
 
-from runners.bento.listen import address_problem, holder, own_addresses
+from runners.bento.listen import address_problem, holder, own_addresses, watcher_of
 from settings import Settings
 
 ROOT = Path(__file__).parents[3]
@@ -74,9 +74,18 @@ def test_importing_the_service_starts_forks_and_patches_nothing() -> None:
     ("environment", "words"),
     [
         ({"DEVICE": "gpu", "MAX_BATCH": "none"}, ["DEVICE", "MAX_BATCH", "docs/settings.md"]),
-        ({"CLIP_MODEL": "no-such-model"}, ["no-such-model"]),
+        (
+            {"CLIP_MODEL": "no-such-model"},
+            ["CLIP_MODEL: No clip model is called 'no-such-model'", "python -m models list"],
+        ),
+        (
+            {"MACHINE_LEARNING_PRELOAD__OCR__DETECTION": "PP-OCRv6_small, no-such-model"},
+            ["MACHINE_LEARNING_PRELOAD__OCR__DETECTION: No ocr model is called 'no-such-model'"],
+        ),
+        ({"DATABASE_URL": "mysql://immich@db/immich"}, ["DATABASE_URL is not of the form"]),
+        ({"DATABASE_URL": "postgres//immich@db", "API_AUTH_KEY": "a key"}, ["DATABASE_URL is not of the form"]),
         ({"MODEL_CATALOG": "/nowhere.toml"}, ["/nowhere.toml"]),
-        ({"MACHINE_LEARNING_PRELOAD": "{"}, ["preload"]),
+        ({"MACHINE_LEARNING_PRELOAD": "{"}, ["MACHINE_LEARNING_PRELOAD: "]),
     ],
 )
 def test_wrong_settings_are_an_error_that_bentoml_prints_as_a_sentence(
@@ -108,7 +117,7 @@ def test_a_secret_never_appears_in_what_is_told(variable: str, value: str) -> No
     """Beside a setting that is wrong too, so that something is told in any case."""
     told = import_service(**{variable: value, "MAX_BATCH": "none"})["told"]
     assert isinstance(told, list)
-    assert "MAX_BATCH" in told[1] or variable in told[1] or "preload" in told[1]
+    assert "MAX_BATCH" in told[1] or variable.removesuffix("__CLIP") in told[1]
     assert "hunter2" not in told[1]
 
 
@@ -138,13 +147,55 @@ def taken() -> Iterator[int]:
 
 
 def test_a_taken_port_is_told_with_who_has_it(taken: int) -> None:
-    problem = address_problem("127.0.0.1", taken)
+    problem = address_problem("127.0.0.1", taken, "HTTP_PORT")
     assert problem is not None
     me = psutil.Process()
-    assert f"port {taken} is taken by {me.name()} (process {me.pid})" in problem
-    assert "IMMICH_PORT" in problem
-    assert "\n" not in problem
-    assert holder(taken) == f"{me.name()} (process {me.pid})"
+    assert problem == (
+        f"port {taken} is taken by {me.name()} (process {me.pid}); end that, or choose another port with HTTP_PORT "
+        f"(now {taken})."
+    )
+    assert holder(taken) == me
+
+
+SERVE = """
+import socket, subprocess, sys, time
+from pathlib import Path
+listening = socket.create_server(("127.0.0.1", 0))
+worker = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)", "--service-name", *sys.argv[2:]]
+child = subprocess.Popen(worker, stdout=subprocess.PIPE, pass_fds=[listening.fileno()])
+child.stdout.readline()
+print(listening.getsockname()[1], child.pid, flush=True)
+try:
+    time.sleep(60)
+finally:
+    child.kill()
+"""
+
+
+@pytest.mark.parametrize("service", ["immich_bento", "another"])
+def test_a_port_that_a_service_of_this_kind_has_is_told_with_the_process_to_end(service: str, tmp_path: Path) -> None:
+    program = tmp_path / "bentoml"
+    program.write_text(SERVE, "utf-8")
+    with subprocess.Popen([sys.executable, program, "serve", service], stdout=subprocess.PIPE, text=True) as watcher:
+        assert watcher.stdout is not None
+        port, worker = map(int, watcher.stdout.readline().split())
+        try:
+            problem = address_problem("127.0.0.1", port, "IMMICH_PORT")
+            found = watcher_of(psutil.Process(worker))
+        finally:
+            psutil.Process(worker).kill()
+            watcher.kill()
+    assert problem is not None
+    if service == "immich_bento":
+        assert found is not None
+        assert found.pid == watcher.pid
+        assert problem == (
+            f"port {port} is taken by another immich-bento (process {watcher.pid}); stop it with Ctrl+C there or "
+            f"`kill {watcher.pid}`, or choose another port with IMMICH_PORT (now {port})."
+        )
+    else:
+        assert found is None
+        assert "immich-bento" not in problem
 
 
 def test_a_free_port_is_no_problem_and_stays_free() -> None:
