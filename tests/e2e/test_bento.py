@@ -221,7 +221,9 @@ def test_the_environment_holds_nothing_that_serving_does_not_need(home: Path) ->
     assert "onnxruntime" in installed
     assert not installed & NEVER_SERVED
     checked = subprocess.run([*pip, "check"], capture_output=True, text=True, check=False)
-    assert checked.returncode == 0, checked.stdout
+    # cn-clip carries a vocabulary; what its code would need (torch and more) is left out on purpose.
+    missing = [line for line in checked.stdout.splitlines() if not line.startswith("cn-clip 1.6.0 requires ")]
+    assert missing in ([], ["No broken requirements found."])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks ldd which shared libraries the image must have")
