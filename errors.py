@@ -121,7 +121,7 @@ class ModelOnItsWay(ServiceError):
     """A model whose files are being fetched, converted or checked now."""
 
     def __init__(self, task: str, model: str, message: str) -> None:
-        """`task`: a runner's name. `model`: the catalog's name."""
+        """``task``: a runner's name. ``model``: the catalog's name."""
         super().__init__(ErrorCode.MODEL_ON_ITS_WAY, message)
         self.task, self.model = task, model
 
@@ -130,7 +130,7 @@ class ModelOnItsWay(ServiceError):
 
 
 def forget_frames(error: BaseException) -> None:
-    """Remove the tracebacks of `error` and of all errors that it was raised from.
+    """Remove the tracebacks of ``error`` and of all errors that it was raised from.
 
     A traceback holds every frame that the error passed, and a frame whatever its variables name, such as a picture.
     Call this once an error is dealt with: where something keeps the error, or is in a cycle with it, the frames go all

@@ -33,7 +33,7 @@ _WORD = re.compile(r"""[^\s"'=\\]+""")
 class TextFormatter(logging.Formatter):
     """``2026-01-31 12:00:00 INFO  runners.runner: …``, then the event's own fields as ``key=value``.
 
-    A value with blanks, quotes or `=` in it is written as a JSON string.
+    A value with blanks, quotes or ``=`` in it is written as a JSON string.
     """
 
     def __init__(self) -> None:
@@ -48,13 +48,13 @@ class TextFormatter(logging.Formatter):
 
 
 def _field(value: object) -> str:
-    """Return `value` as one word, or in quotes, so that it cannot pass for another field."""
+    """Return ``value`` as one word, or in quotes, so that it cannot pass for another field."""
     text = str(value)
     return text if _WORD.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 
 def _on_one_line(text: str) -> str:
-    """Return `text` with every character that is not printed (line ends, terminal and direction controls) escaped."""
+    """Return ``text`` with every character that is not printed (line ends, terminal and direction controls) escaped."""
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

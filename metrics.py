@@ -73,7 +73,9 @@ SEARCH_SYNC_FAILURES = Counter(
 
 
 def tell_model(task: str, model: str, state: str, percent: int | None) -> None:
-    """Note whether a model's files are here. `state`: as of ``runners.contract.ModelState``. `percent`: 0 to 100."""
+    """Note whether a model's files are here. ``state``: as of ``runners.contract.ModelState``. ``percent``: 0 to
+    100.
+    """
     here = state == "here"
     MODEL_READY.labels(task, model).set(1 if here else 0)
     MODEL_FETCH_PERCENT.labels(task, model).set(100 if here else percent or 0)

@@ -19,7 +19,7 @@ class NotEnough(Exception):
 
 
 def require_disk(folder: Path, needed: int, what: str) -> None:
-    """Raise ``NotEnough`` if less than `needed` bytes are free on the disk of `folder`; `what` needs them."""
+    """Raise ``NotEnough`` if less than ``needed`` bytes are free on the disk of ``folder``; ``what`` needs them."""
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:
@@ -30,7 +30,7 @@ def require_disk(folder: Path, needed: int, what: str) -> None:
 
 
 def require_memory(weights: int, what: str) -> None:
-    """Raise ``NotEnough`` if this machine or container cannot hold `weights` bytes of fp32 even in half precision."""
+    """Raise ``NotEnough`` if this machine or container cannot hold ``weights`` bytes of fp32 even in half precision."""
     needed, usable = weights // 2 + _SERVICE_BYTES, usable_memory()
     if usable < needed:
         raise NotEnough(

@@ -40,7 +40,7 @@ class Catalog:
     """All known models. Immutable."""
 
     def __init__(self, entries: Iterable[ModelEntry]) -> None:
-        """Index `entries` by name. Raises ``CatalogError`` where two models of one task share a name."""
+        """Index ``entries`` by name. Raises ``CatalogError`` where two models of one task share a name."""
         self._entries = tuple(entries)
         self._by_name: dict[tuple[ModelKind, str], ModelEntry] = {}
         for entry in self._entries:
@@ -59,11 +59,11 @@ class Catalog:
         return self._entries
 
     def of_task(self, task: ModelKind) -> tuple[ModelEntry, ...]:
-        """Return every model of `task`."""
+        """Return every model of ``task``."""
         return tuple(entry for entry in self._entries if entry.task is task)
 
     def find(self, task: ModelKind, name: str) -> ModelEntry:
-        """Return the model that `name` stands for: a name, an alias, or for CLIP any spelling that Immich accepts.
+        """Return the model that ``name`` stands for: a name, an alias, or for CLIP any spelling that Immich accepts.
 
         Case counts. Raises ``ServiceError`` UNKNOWN_MODEL, with the names closest to it.
         """
@@ -97,7 +97,7 @@ class Catalog:
 
 
 def load_catalog(extra: Path | None = None) -> Catalog:
-    """Read the built-in catalog, and the user's own file `extra` (MODEL_CATALOG) after it.
+    """Read the built-in catalog, and the user's own file ``extra`` (MODEL_CATALOG) after it.
 
     Raises ``CatalogError`` naming the file and the entry that is wrong.
     """

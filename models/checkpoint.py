@@ -54,7 +54,7 @@ class _Origin:
 
 
 def fetch_and_convert(checkpoint: Checkpoint, lookup: Lookup, destination: Destination) -> None:
-    """Have the model's files, with a record of their digests, in the folder of `destination`.
+    """Have the model's files, with a record of their digests, in the folder of ``destination``.
 
     Raises ``ModelUnavailable``, ``NotEnough``, ``ConversionFailed``, ``OSError``.
     """
@@ -69,7 +69,7 @@ def fetch_and_convert(checkpoint: Checkpoint, lookup: Lookup, destination: Desti
 
 
 def convert_file(path: Path, lookup: Lookup, destination: Destination) -> None:
-    """Have the files that are made of the checkpoint at `path`, with a record of their digests, in `destination`'s
+    """Have the files that are made of the checkpoint at ``path``, with a record of their digests, in ``destination``'s
     folder.
 
     Raises as ``fetch_and_convert`` does.
@@ -175,7 +175,7 @@ def _vocabulary(beside: Path, lookup: Lookup, work: Destination) -> Path:
 
 
 def _finish(model: Path, folder: Path) -> bool:
-    """Move what was made to `folder`, and return whether there was any. Goes on where a killed process stopped."""
+    """Move what was made to ``folder``, and return whether there was any. Goes on where a killed process stopped."""
     manifest = read_manifest(model)
     if manifest is None:
         return False
@@ -194,6 +194,8 @@ def _finish(model: Path, folder: Path) -> bool:
 
 
 def _pinned(folder: Path) -> str | None:
-    """Return the sha256 of the checkpoint that the model in `folder` was made of before; None where there was none."""
+    """Return the sha256 of the checkpoint that the model in ``folder`` was made of before; None where there was
+    none.
+    """
     manifest = read_manifest(folder)
     return manifest.commit if manifest is not None else None

@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def find(catalog: Catalog, name: str, task: str | None) -> ModelEntry:
-    """Return the one model called `name`. Raises ``WrongName``."""
+    """Return the one model called ``name``. Raises ``WrongName``."""
     found: list[ModelEntry] = []
     complaints = []
     for one in [ModelKind(task)] if task else list(ModelKind):

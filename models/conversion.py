@@ -28,10 +28,11 @@ class ConversionFailed(Exception):
 def run_conversion(
     checkpoint: Path, folder: Path, vocabulary: Path, entry: ModelEntry, report: Callable[[str, float], None]
 ) -> tuple[float, float]:
-    """Convert `checkpoint` to `folder` and return the least cosines of pictures and texts to the checkpoint's vectors.
+    """Convert ``checkpoint`` to ``folder`` and return the least cosines of pictures and texts to the checkpoint's
+    vectors.
 
-    `report` is told what is done next and which share of the whole, 0 to 1, is done. Raises ``ConversionFailed`` where
-    ``models.convert.convert`` refuses, and where the process was killed; ``OSError``.
+    ``report`` is told what is done next and which share of the whole, 0 to 1, is done. Raises ``ConversionFailed``
+    where ``models.convert.convert`` refuses, and where the process was killed; ``OSError``.
     """
     order = {
         "checkpoint": str(checkpoint.absolute()),

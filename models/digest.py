@@ -31,7 +31,7 @@ class Digest:
 
     @classmethod
     def parse(cls, text: str) -> Digest:
-        """Return the digest that `text`, made by ``str``, stands for. Raises ``ValueError``."""
+        """Return the digest that ``text``, made by ``str``, stands for. Raises ``ValueError``."""
         algorithm, _, value = text.partition(":")
         if algorithm == "sha256" and len(value) == 64:
             return cls("sha256", value)
@@ -41,7 +41,7 @@ class Digest:
 
 
 def digest_of(path: Path, algorithm: Literal["sha256", "git-sha1"]) -> Digest:
-    """Read `path` and return its digest. Raises ``OSError``."""
+    """Read ``path`` and return its digest. Raises ``OSError``."""
     with path.open("rb") as file:
         if algorithm == "sha256":
             hasher = hashlib.sha256()
@@ -63,11 +63,11 @@ class DigestCache:
 
     @classmethod
     def in_folder(cls, folder: Path) -> DigestCache:
-        """Return the one whose file lies in `folder`: ``.verified.json``."""
+        """Return the one whose file lies in ``folder``: ``.verified.json``."""
         return cls(folder / ".verified.json")
 
     def digest(self, file: Path, algorithm: Literal["sha256", "git-sha1"]) -> Digest:
-        """Return the digest of `file`, from memory if the file has not changed. Raises ``OSError``."""
+        """Return the digest of ``file``, from memory if the file has not changed. Raises ``OSError``."""
         key, before = self._key(file), _fingerprint(file)
         record = self._records().get(key)
         if isinstance(record, dict) and record.get("stat") == before:
@@ -81,11 +81,11 @@ class DigestCache:
         return digest
 
     def remember(self, file: Path, digest: Digest) -> None:
-        """Note that `file` as it is now has `digest`."""
+        """Note that ``file`` as it is now has ``digest``."""
         self._write(self._key(file), {"stat": _fingerprint(file), "digest": str(digest)})
 
     def _key(self, file: Path) -> str:
-        """Return `file` relative to the cache's own folder, so that the folder may be moved; absolute elsewhere."""
+        """Return ``file`` relative to the cache's own folder, so that the folder may be moved; absolute elsewhere."""
         folder = self._path.parent
         return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file)
 
@@ -105,7 +105,7 @@ class DigestCache:
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Write `document` so that a reader sees the old file or the new one, never half of one. Raises ``OSError``."""
+    """Write ``document`` so that a reader sees the old file or the new one, never half of one. Raises ``OSError``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
     try:

@@ -33,11 +33,11 @@ class RemoteFile:
 
 
 def download(remote: RemoteFile, target: Path, *, title: str, limits: Limits, progress: Progress | None = None) -> None:
-    """Fetch `remote` to `target`, which afterwards holds exactly the bytes that ``remote.digest`` stands for.
+    """Fetch ``remote`` to ``target``, which afterwards holds exactly the bytes that ``remote.digest`` stands for.
 
     Bytes arrive in ``<target>.<digest>.partial`` beside it; what an earlier, broken download left there is kept and
-    continued. The caller holds ``download_lock`` of the folder. `title` names the download in the log; `progress` is
-    told of bytes.
+    continued. The caller holds ``download_lock`` of the folder. ``title`` names the download in the log; ``progress``
+    is told of bytes.
 
     Raises ``TransferFailed``; ``OSError`` where the disk refuses.
     """
@@ -77,7 +77,7 @@ def download_lock(folder: Path) -> Iterator[None]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Return whether some thread or process holds ``download_lock`` of `folder` now. Raises ``OSError``."""
+    """Return whether some thread or process holds ``download_lock`` of ``folder`` now. Raises ``OSError``."""
     try:
         with (folder / ".lock").open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -89,7 +89,7 @@ def is_locked(folder: Path) -> bool:
 
 
 def partial_of(target: Path, digest: Digest) -> Path:
-    """Return the file in which the bytes of `target` arrive, if they must have `digest`."""
+    """Return the file in which the bytes of ``target`` arrive, if they must have ``digest``."""
     return target.with_name(f"{target.name}.{digest.value[:12]}.partial")
 
 
@@ -190,7 +190,7 @@ def _size(path: Path) -> int:
 
 
 def _give_name(partial: Path, target: Path) -> None:
-    """Rename `partial` to `target`, durably, and delete partial downloads of other versions.
+    """Rename ``partial`` to ``target``, durably, and delete partial downloads of other versions.
 
     A file of other content that is there already may be the user's: it is kept beside it as ``….rejected``.
     """

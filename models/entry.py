@@ -114,7 +114,9 @@ class ModelEntry:
         return any(file.sources for file in self.files)
 
     def folder_below(self, root: Path) -> Path:
-        """Return the folder of the model's files below `root`, where every model has one: ``<root>/<task>/<name>``."""
+        """Return the folder of the model's files below ``root``, where every model has one:
+        ``<root>/<task>/<name>``.
+        """
         return root / self.task.value / self.name
 
     def part_files(self, part: str | None) -> tuple[ModelFile, ...]:
@@ -133,5 +135,5 @@ class ModelEntry:
 
 
 def in_part(name: str, part: str) -> bool:
-    """Return whether the file `name` belongs to `part`."""
+    """Return whether the file ``name`` belongs to ``part``."""
     return "/" not in name or name.startswith(part + "/")

@@ -33,7 +33,7 @@ class Destination:
 
 
 def fetch_file(file: ModelFile, lookup: Lookup, destination: Destination) -> Path:
-    """Download `file`, whose digests the catalog knows, from the first of its sources that has it.
+    """Download ``file``, whose digests the catalog knows, from the first of its sources that has it.
 
     Raises ``ModelUnavailable``, ``OSError``.
     """
@@ -91,7 +91,7 @@ def download_file(name: str, remote: RemoteFile, lookup: Lookup, destination: De
 
 
 def bytes_here(target: Path, digest: Digest) -> int:
-    """Return how many bytes an earlier, broken download of `target` left."""
+    """Return how many bytes an earlier, broken download of ``target`` left."""
     partial = partial_of(target, digest)
     return partial.stat().st_size if partial.is_file() else 0
 

@@ -67,7 +67,7 @@ class Manifest:
 
 
 def list_repository(endpoint: str, repo: str, revision: str = "main", *, limits: Limits) -> Manifest:
-    """Ask the hub (or a mirror) for the files of `repo` and their digests.
+    """Ask the hub (or a mirror) for the files of ``repo`` and their digests.
 
     Listing, rather than asking for names known beforehand, matters for graphs above 2 GB: they keep their weights in
     further files, whose names the exporter drew at random. Raises ``TransferFailed``.
@@ -112,7 +112,7 @@ def _model_info(endpoint: str, repo: str, revision: str, limits: Limits) -> Mode
 
 
 def list_modelscope(endpoint: str, repo: str, *, limits: Limits) -> Manifest:
-    """Ask ModelScope (or a mirror) for the files of `repo` and their digests. Raises ``TransferFailed``."""
+    """Ask ModelScope (or a mirror) for the files of ``repo`` and their digests. Raises ``TransferFailed``."""
     url = f"{endpoint.rstrip('/')}/api/v1/models/{repo}/repo/files?Revision={_MODELSCOPE_BRANCH}&Recursive=true"
 
     def attempt() -> bytes:
@@ -142,9 +142,9 @@ def modelscope_url(endpoint: str, repo: str, path: str) -> str:
 
 
 def by_speed(urls: Sequence[str], limits: Limits, *, wait: float = 6.0) -> list[str]:
-    """Ask all `urls` at once, and return them with that one first which is the first to send 64 kB.
+    """Ask all ``urls`` at once, and return them with that one first which is the first to send 64 kB.
 
-    The others stay in their order, as do all where none answers within `wait` seconds.
+    The others stay in their order, as do all where none answers within ``wait`` seconds.
     """
     answers: Queue[tuple[str, bool]] = Queue()
     began = time.monotonic()
@@ -197,7 +197,7 @@ def _commit(value: object) -> str:
 
 
 def _is_wanted(path: object) -> bool:
-    """Return whether `path` is a file at the top or one folder down, for this engine, that stays below the folder."""
+    """Return whether ``path`` is a file at the top or one folder down, for this engine, that stays below the folder."""
     try:
         name = checked_name(path)
     except UnsafeName:
@@ -206,7 +206,7 @@ def _is_wanted(path: object) -> bool:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Read what ``write_manifest`` left in `folder`; None where there is none, or none that can be read."""
+    """Read what ``write_manifest`` left in ``folder``; None where there is none, or none that can be read."""
     try:
         document = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         files = {

@@ -19,7 +19,7 @@ from settings import Settings
 
 
 class Lookup:
-    """One look for the files of `entry`; remembers the places that were tried."""
+    """One look for the files of ``entry``; remembers the places that were tried."""
 
     def __init__(self, entry: ModelEntry, settings: Settings) -> None:
         self.entry, self.settings = entry, settings

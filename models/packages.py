@@ -37,7 +37,7 @@ def package_folder(package: str) -> Path | None:
 
 
 def rapidocr_sources(key: str) -> tuple[PackageFile, UrlFile]:
-    """Return where the ONNX file of `key` (``ch_PP-OCRv5_det_mobile``) is: in rapidocr's own folder, or at a URL.
+    """Return where the ONNX file of ``key`` (``ch_PP-OCRv5_det_mobile``) is: in rapidocr's own folder, or at a URL.
 
     Raises ``RapidOcrListError``.
     """

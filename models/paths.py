@@ -14,7 +14,7 @@ class UnsafeName(ValueError):
 
 
 def checked_name(name: object) -> str:
-    """Return `name` if it is a relative path with forward slashes that stays below any folder.
+    """Return ``name`` if it is a relative path with forward slashes that stays below any folder.
 
     Raises ``UnsafeName`` where it is no text, is empty or absolute, names a drive, holds a backslash, a colon or a
     control character, or has a part that begins with a dot (``..``, and the files in which this project keeps records).
@@ -31,9 +31,9 @@ def checked_name(name: object) -> str:
 
 
 def path_below(folder: Path, name: object) -> Path:
-    """Return the path of `name` below `folder`, for writing.
+    """Return the path of ``name`` below ``folder``, for writing.
 
-    Raises ``UnsafeName`` as ``checked_name`` does, and where a link below `folder` leads out of it.
+    Raises ``UnsafeName`` as ``checked_name`` does, and where a link below ``folder`` leads out of it.
     """
     path = folder / checked_name(name)
     if not path.parent.resolve().is_relative_to(folder.resolve()):

@@ -59,7 +59,7 @@ class Verdict:
 
 
 def cache_folder(entry: ModelEntry, settings: Settings) -> Path:
-    """Return the folder that the service's own downloads of `entry` go to: ``<cache folder>/<task>/<name>``."""
+    """Return the folder that the service's own downloads of ``entry`` go to: ``<cache folder>/<task>/<name>``."""
     return entry.folder_below(settings.cache_folder)
 
 
@@ -76,9 +76,10 @@ def local_folders(lookup: Lookup) -> list[Path]:
 
 
 def take_folder(folder: Path, part: str | None, lookup: Lookup) -> dict[str, Path] | None:
-    """Return the files of `part` (None: of all parts) in `folder` by name, if all required ones are there and right.
+    """Return the files of ``part`` (None: of all parts) in ``folder`` by name, if all required ones are there and
+    right.
 
-    Returns None, and notes why in `lookup`, if not. Raises ``OSError``.
+    Returns None, and notes why in ``lookup``, if not. Raises ``OSError``.
     """
     entry = lookup.entry
     try:
@@ -109,9 +110,10 @@ def take_folder(folder: Path, part: str | None, lookup: Lookup) -> dict[str, Pat
 
 
 def take_file(file: ModelFile, folders: Sequence[Path], lookup: Lookup) -> Path | None:
-    """Return where `file`, whose digests the catalog knows, lies with the right bytes: in `folders`, or in a package.
+    """Return where ``file``, whose digests the catalog knows, lies with the right bytes: in ``folders``, or in a
+    package.
 
-    Returns None, and notes why in `lookup`, if nowhere. Raises ``OSError``, ``RapidOcrListError``.
+    Returns None, and notes why in ``lookup``, if nowhere. Raises ``OSError``, ``RapidOcrListError``.
     """
     sources = known_sources(file)
     expected = {Digest("sha256", source.sha256) for source in sources}
@@ -129,7 +131,7 @@ def packaged_files(lookup: Lookup) -> dict[str, Path]:
 
 
 def known_sources(file: ModelFile) -> list[PackageFile | HubFile | UrlFile]:
-    """Return the sources of `file`, those in rapidocr's list looked up. Raises ``RapidOcrListError``."""
+    """Return the sources of ``file``, those in rapidocr's list looked up. Raises ``RapidOcrListError``."""
     sources: list[PackageFile | HubFile | UrlFile] = []
     for source in file.sources:
         sources.extend(rapidocr_sources(source.key) if isinstance(source, RapidOcrFile) else [source])
@@ -146,7 +148,7 @@ def expected_digests(entry: ModelEntry) -> dict[str, set[Digest]]:
 
 
 def recorded_digests(folder: Path) -> Mapping[str, Digest] | None:
-    """Return what the files in `folder` must be, by name; None where nothing is recorded. Raises ``UnsafeName``."""
+    """Return what the files in ``folder`` must be, by name; None where nothing is recorded. Raises ``UnsafeName``."""
     manifest = read_manifest(folder)
     if manifest is not None:
         return {name: digest for name, (digest, _) in manifest.files.items()}
@@ -155,7 +157,7 @@ def recorded_digests(folder: Path) -> Mapping[str, Digest] | None:
 
 
 def names_of(recorded: Iterable[str], files: tuple[ModelFile, ...], part: str | None) -> list[str]:
-    """Return which of the `recorded` files belong to `files` or to the folder of `part` (None: to any folder).
+    """Return which of the ``recorded`` files belong to ``files`` or to the folder of ``part`` (None: to any folder).
 
     Large graphs keep their weights in further files of any name, which no catalog knows.
     """
@@ -164,13 +166,13 @@ def names_of(recorded: Iterable[str], files: tuple[ModelFile, ...], part: str | 
 
 
 def digest_cache(folder: Path, entry: ModelEntry, settings: Settings) -> DigestCache:
-    """Return the memory of digests of files in `folder`: in it if downloads go there, else in the cache folder."""
+    """Return the memory of digests of files in ``folder``: in it if downloads go there, else in the cache folder."""
     own = folder == cache_folder(entry, settings) or folder.is_relative_to(store.staging_folder())
     return DigestCache.in_folder(folder if own else settings.cache_folder)
 
 
 def places(entry: ModelEntry, settings: Settings) -> list[Place]:
-    """Return every place with files of `entry`, in the order in which the service looks. Bytes are not read."""
+    """Return every place with files of ``entry``, in the order in which the service looks. Bytes are not read."""
     shipped = _shipped(entry, settings)
     required = [file.name for file in entry.files if file.required]
     folders = _own_folders(entry, settings)
@@ -194,7 +196,7 @@ def common_folder(files: Mapping[str, Path]) -> Path:
 
 
 def verify(entry: ModelEntry, place: Place) -> Verdict:
-    """Read every file in `place` and check it. Raises ``OSError``, ``RapidOcrListError``."""
+    """Read every file in ``place`` and check it. Raises ``OSError``, ``RapidOcrListError``."""
     expected = expected_digests(entry)
     if not expected:
         try:

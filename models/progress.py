@@ -84,7 +84,7 @@ class Progress:
 
 
 def on_its_way(task: ModelKind, name: str, settings: Settings) -> Progress | None:
-    """Return how far the model is if any process is fetching or converting it now, else None. `name`: the catalog's.
+    """Return how far the model is if any process is fetching or converting it now, else None. ``name``: the catalog's.
 
     Costs the reading of one small file. Never raises.
     """
@@ -103,7 +103,7 @@ def all_on_their_way(settings: Settings) -> list[Progress]:
 class Reporter:
     """Tells of one model, from the ``with`` statement's begin to its end. Thread-safe.
 
-    `folder`: the one whose lock the caller holds. `listener` is told every second, in place of the log.
+    ``folder``: the one whose lock the caller holds. ``listener`` is told every second, in place of the log.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Reporter:
             self._now = replace(self._now, total=total)
 
     def received(self, file: Path, have: int, size: int | None) -> None:
-        """Note that `have` bytes of `file` are here, of `size`."""
+        """Note that ``have`` bytes of ``file`` are here, of ``size``."""
         with self._guard:
             if file not in self._have:
                 self._resumed += have

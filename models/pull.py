@@ -49,9 +49,10 @@ def pull(
     limits: Limits | None = None,
     listener: Callable[[Progress], None] | None = None,
 ) -> Pulled:
-    """Have all of `entry` in the store. What is elsewhere on this machine is linked, not copied, where the disk allows.
+    """Have all of ``entry`` in the store. What is elsewhere on this machine is linked, not copied, where the disk
+    allows.
 
-    `carried`: a folder that holds the files, in our layout or under their original names; no network is asked then.
+    ``carried``: a folder that holds the files, in our layout or under their original names; no network is asked then.
     Models that installed packages ship whole, and a user's own folders, stay where they are. Blocks while another
     process pulls the same model.
 
@@ -94,7 +95,7 @@ class Removed:
 
 
 def remove(entry: ModelEntry, settings: Settings) -> Removed:
-    """Remove `entry` and its unfinished downloads from BentoML's store and the cache folder.
+    """Remove ``entry`` and its unfinished downloads from BentoML's store and the cache folder.
 
     Folders are renamed before they are emptied, so that nobody finds half a model. What lies behind a link is another
     program's or the user's: a link to the model's folder is removed alone, and nothing is removed where a folder above
@@ -121,7 +122,7 @@ def remove(entry: ModelEntry, settings: Settings) -> Removed:
 
 
 def _downloads(entry: ModelEntry) -> Path:
-    """Return the folder in which a pull collects the files of `entry`, on the disk of the store."""
+    """Return the folder in which a pull collects the files of ``entry``, on the disk of the store."""
     return store.staging_folder() / store.store_name(entry.name)
 
 
@@ -146,7 +147,7 @@ def _source(entry: ModelEntry, downloads: Path) -> str:
 def _carried_files(
     folder: Path, lookup: Lookup, have: Collection[str], listener: Callable[[Progress], None] | None
 ) -> dict[str, Path]:
-    """Return all required files below `folder`, but for those in `have`, and optional ones where they are there.
+    """Return all required files below ``folder``, but for those in ``have``, and optional ones where they are there.
 
     Files whose digests the catalog knows are found by them, whatever they are called. Of other models the folder, or
     one below it that is called like the model, holds the layout; a hub's own cache (``models--owner--name``) and
@@ -181,7 +182,7 @@ def _converted(path: Path, lookup: Lookup, listener: Callable[[Progress], None] 
 
 
 def _layouts(entry: ModelEntry, folder: Path) -> Iterator[Path]:
-    """Yield where below `folder` the layout may lie; the first is noted as looked at even if there is nothing."""
+    """Yield where below ``folder`` the layout may lie; the first is noted as looked at even if there is nothing."""
     yield folder / entry.name
     yield entry.folder_below(folder)
     for base in (folder / store.store_name(entry.name), folder / "models" / store.store_name(entry.name)):
@@ -192,7 +193,7 @@ def _layouts(entry: ModelEntry, folder: Path) -> Iterator[Path]:
 
 
 def _stay_within(files: dict[str, Path], folder: Path, lookup: Lookup) -> bool:
-    """Return whether no link leads out of `folder`, or out of the hub's cache that it is a part of."""
+    """Return whether no link leads out of ``folder``, or out of the hub's cache that it is a part of."""
     root = folder.resolve()
     root = next((parent for parent in (root, *root.parents) if parent.name.startswith("models--")), root)
     for name, path in files.items():
@@ -225,7 +226,9 @@ def _by_digest(folder: Path, lookup: Lookup, have: Collection[str]) -> dict[str,
 
 
 def _likely(file: ModelFile, there: list[Path], entry: ModelEntry) -> Iterator[Path]:
-    """Yield files that may be `file`, the likeliest first: of its name, here or elsewhere, then of its size or kind."""
+    """Yield files that may be ``file``, the likeliest first: of its name, here or elsewhere, then of its size or
+    kind.
+    """
     sources = known_sources(file)
     original = {(source.url if isinstance(source, UrlFile) else source.path).rsplit("/", 1)[-1] for source in sources}
     names = {file.name.rsplit("/", 1)[-1], *original}

@@ -30,12 +30,13 @@ def resolve(
     limits: Limits | None = None,
     listener: Callable[[Progress], None] | None = None,
 ) -> dict[str, Path]:
-    """Return the files of `entry` by their names: of one `part` (``visual``, ``detection``, …) or of all.
+    """Return the files of ``entry`` by their names: of one ``part`` (``visual``, ``detection``, …) or of all.
 
     All required files are there, optional ones where they exist. Digests are checked before the first use and again
     when a file's size, mtime or inode changes. Blocks while files are downloaded and converted; safe to call from
-    several threads and processes at once, of which one fetches. `downloads`: where downloads go, if not to the cache
-    folder; what an earlier, broken one left there is continued. `listener` is told how far it is, in place of the log.
+    several threads and processes at once, of which one fetches. ``downloads``: where downloads go, if not to the cache
+    folder; what an earlier, broken one left there is continued. ``listener`` is told how far it is, in place of the
+    log.
 
     Raises ``ModelUnavailable``, which names the model, every place that was looked at, and what to do. Raises
     ``ValueError`` where the model has no such part.
@@ -59,9 +60,9 @@ def resolve(
 
 
 def find_local(part: str | None, lookup: Lookup, downloads: Path) -> dict[str, Path] | None:
-    """Return the files of `part` that are on this machine, checked, by name; None if a required one is not.
+    """Return the files of ``part`` that are on this machine, checked, by name; None if a required one is not.
 
-    `downloads`: a folder to look at first. Raises ``OSError``, ``RapidOcrListError``.
+    ``downloads``: a folder to look at first. Raises ``OSError``, ``RapidOcrListError``.
     """
     entry = lookup.entry
     folders = _folders(lookup, downloads)
@@ -85,7 +86,7 @@ def _folders(lookup: Lookup, downloads: Path) -> list[Path]:
 
 
 def _fetch(part: str | None, lookup: Lookup, destination: Destination) -> dict[str, Path]:
-    """Download what is missing of `part`. Raises ``ModelUnavailable``, ``NotEnough``, ``OSError``."""
+    """Download what is missing of ``part``. Raises ``ModelUnavailable``, ``NotEnough``, ``OSError``."""
     entry = lookup.entry
     if entry.hub is not None:
         return fetch_repository(part, entry.hub, lookup, destination)

@@ -93,9 +93,9 @@ def all_stored(model_name: str) -> list[StoredModel]:
 
 
 def read_stored(folder: Path) -> StoredModel | None:
-    """Return the version of a model that lies in `folder`; None where that holds no ``model.yaml`` that can be read.
+    """Return the version of a model that lies in ``folder``; None where that holds no ``model.yaml`` that can be read.
 
-    Raises ``UnsafeName`` where that names files outside of `folder`.
+    Raises ``UnsafeName`` where that names files outside of ``folder``.
     """
     try:
         document = yaml.load((folder / _YAML).read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506 - a safe loader
@@ -117,13 +117,13 @@ def save(
     *,
     expected: Mapping[str, Digest] | None = None,
 ) -> Path:
-    """Store `files`, by their names below the model's folder, as the version of `entry` that is served.
+    """Store ``files``, by their names below the model's folder, as the version of ``entry`` that is served.
 
     Files are not copied but linked where the disk allows; those in the staging folder may be moved. The version's name
-    comes from the files' digests: storing the same again changes nothing but the details. `details` go into
+    comes from the files' digests: storing the same again changes nothing but the details. ``details`` go into
     ``model.yaml``'s metadata. Returns the folder. The caller holds the model's lock.
 
-    Raises ``NotStored`` where a file has not the digest that is `expected` of it, or the name is too long;
+    Raises ``NotStored`` where a file has not the digest that is ``expected`` of it, or the name is too long;
     ``UnsafeName``; ``OSError``.
     """
     name = store_name(entry.name)
@@ -232,7 +232,7 @@ def _write_yaml(entry: ModelEntry, tag: str, metadata: Mapping[str, Any], folder
 
 
 def _point_to(version: Path) -> None:
-    """Write into ``latest`` that `version` is the one that is served."""
+    """Write into ``latest`` that ``version`` is the one that is served."""
     handle, name = tempfile.mkstemp(dir=staging_folder())
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(version.name)

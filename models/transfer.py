@@ -84,7 +84,7 @@ def http_client(limits: Limits) -> Iterator[httpx.Client]:
 def answer_to(
     client: httpx.Client, url: str, limits: Limits, headers: dict[str, str] | None = None
 ) -> Iterator[httpx.Response]:
-    """Yield the answer to one GET of `url`, its body unread: any 2xx, or 416.
+    """Yield the answer to one GET of ``url``, its body unread: any 2xx, or 416.
 
     Raises ``Interrupted`` (no answer, 408, 429, 5xx; also where the connection breaks while the body is read inside the
     ``with``) and ``TransferFailed`` (any other status).
@@ -117,7 +117,9 @@ def answer_to(
 
 
 def judge(status: int, retry_after: str, url: str) -> None:
-    """Raise ``Interrupted`` or ``TransferFailed`` unless a GET of `url` was answered with a `status` of 2xx or 416."""
+    """Raise ``Interrupted`` or ``TransferFailed`` unless a GET of ``url`` was answered with a ``status`` of 2xx or
+    416.
+    """
     if 200 <= status < 300 or status == 416:
         return
     reason = f"{host_of(url)} answered {status} {httpx.codes.get_reason_phrase(status)}".rstrip()
@@ -128,9 +130,10 @@ def judge(status: int, retry_after: str, url: str) -> None:
 
 
 def retrying(attempt: Callable[[], T], limits: Limits, *, progress: Callable[[], int] = lambda: 0) -> T:
-    """Call `attempt` until it does not raise ``Interrupted``, with back-off, and return what it returns.
+    """Call ``attempt`` until it does not raise ``Interrupted``, with back-off, and return what it returns.
 
-    `progress`: bytes at hand; an attempt that adds to them sets the count of attempts back. Raises ``TransferFailed``.
+    ``progress``: bytes at hand; an attempt that adds to them sets the count of attempts back. Raises
+    ``TransferFailed``.
     """
     began, fruitless = time.monotonic(), 0
     for _ in range(limits.total_attempts):
@@ -154,12 +157,12 @@ def retrying(attempt: Callable[[], T], limits: Limits, *, progress: Callable[[],
 
 
 def host_of(url: str) -> str:
-    """Return the host and port that `url` names."""
+    """Return the host and port that ``url`` names."""
     return httpx.URL(url).netloc.decode("ascii")
 
 
 def without_credentials(url: str) -> tuple[str, tuple[str, str] | None]:
-    """Return `url` without a user name and password in it, and those two. Raises ``httpx.InvalidURL``."""
+    """Return ``url`` without a user name and password in it, and those two. Raises ``httpx.InvalidURL``."""
     parsed = httpx.URL(url)
     if not parsed.userinfo:
         return url, None
@@ -172,11 +175,11 @@ def basic_authorization(user: str, password: str) -> str:
 
 
 def within(seconds: float, call: Callable[[], T], *, discard: Callable[[T], None] = lambda result: None) -> T:
-    """Return what `call` returns, or raise what it raises, or ``NoAnswer`` after `seconds`.
+    """Return what ``call`` returns, or raise what it raises, or ``NoAnswer`` after ``seconds``.
 
     A client limits each address of a host on its own, and not the name look-up: where a firewall swallows packets, the
     eight addresses of a large hub would take over a minute. So the call runs in a thread that is abandoned when time is
-    up; `discard` gets what it returns after that.
+    up; ``discard`` gets what it returns after that.
     """
     answer: Future[T] = Future()
 

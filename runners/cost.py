@@ -20,7 +20,7 @@ def text_cost(width: int = 0, height: int = 0, options: Options = None) -> float
 
 
 def clip_cost(width: int, height: int, options: Options = None) -> float:
-    """Return the cost of CLIP on a picture of `width` x `height` pixels: the network's is always the same."""
+    """Return the cost of CLIP on a picture of ``width`` x ``height`` pixels: the network's is always the same."""
     return 0.9 + 0.1 * width * height / _PREVIEW
 
 

@@ -16,10 +16,10 @@ R = TypeVar("R")
 async def ask_in_turn(
     turns: ClientTurns, client: str, costs: Costs, runners: Runners, ask: Callable[[], Awaitable[R]]
 ) -> R:
-    """Return the result of `ask`, which asks `runners`, called in a turn of `client` at those in `costs`.
+    """Return the result of ``ask``, which asks ``runners``, called in a turn of ``client`` at those in ``costs``.
 
     While a model that it needs is on its way, wait outside of the turn, then ask again; that time does not count for
-    the request's time limit. Raises what `ask` raises otherwise.
+    the request's time limit. Raises what ``ask`` raises otherwise.
     """
     while True:
         try:

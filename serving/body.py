@@ -43,8 +43,8 @@ class Intake:
 
     @asynccontextmanager
     async def form(self, request: Request, parts: Mapping[str, int | None]) -> AsyncIterator[Form]:
-        """Read the `multipart/form-data` body of `request`; its room is held, and its parts are there, for the length
-        of the block.
+        """Read the ``multipart/form-data`` body of ``request``; its room is held, and its parts are there, for the
+        length of the block.
 
         ``parts``: the names of the parts that are kept, and the most bytes that each may have (None: as many as the
         body). Raises ``ServiceError``: INVALID_REQUEST, BODY_TOO_LARGE, BODY_TIMEOUT, QUEUE_FULL; ``ClientDisconnect``.
@@ -61,7 +61,8 @@ class Intake:
 
     @asynccontextmanager
     async def body(self, request: Request, *, largest: int) -> AsyncIterator[bytes]:
-        """Read the whole body of `request`, of at most `largest` bytes; its room is held for the length of the block.
+        """Read the whole body of ``request``, of at most ``largest`` bytes; its room is held for the length of the
+        block.
 
         Raises as ``form`` does.
         """
@@ -79,7 +80,7 @@ class Intake:
 
 
 def open_intake(settings: Settings) -> Intake:
-    """Return the intake that `settings` describe."""
+    """Return the intake that ``settings`` describe."""
     largest = settings.max_body_bytes
     return Intake(
         ByteBudget(settings.queue_bytes, settings.queue_requests, largest=largest),
@@ -89,7 +90,7 @@ def open_intake(settings: Settings) -> Intake:
 
 
 def announced_size(request: Request, limit: int) -> int:
-    """Return how many bytes the body of `request` has by its header; `limit` where it does not say.
+    """Return how many bytes the body of ``request`` has by its header; ``limit`` where it does not say.
 
     Raises ``ServiceError``: INVALID_REQUEST, BODY_TOO_LARGE.
     """
@@ -104,9 +105,9 @@ def announced_size(request: Request, limit: int) -> int:
 
 
 async def read_pieces(request: Request, room: Room, limits: BodyLimits, take: Callable[[bytes], object]) -> int:
-    """Hand each piece of the body of `request` to `take` as it comes; return how many bytes there were.
+    """Hand each piece of the body of ``request`` to ``take`` as it comes; return how many bytes there were.
 
-    A piece is asked for only once `room` has place for it. Raises ``ServiceError``: BODY_TOO_LARGE, BODY_TIMEOUT,
+    A piece is asked for only once ``room`` has place for it. Raises ``ServiceError``: BODY_TOO_LARGE, BODY_TIMEOUT,
     QUEUE_FULL; ``ClientDisconnect`` where the sender went away; and what ``take`` raises.
     """
     loop = asyncio.get_running_loop()

@@ -42,7 +42,7 @@ _LOOKED_AT = 32
 
 
 class Room:
-    """The bytes that one request holds. `ByteBudget.room` makes it and takes it back."""
+    """The bytes that one request holds. ``ByteBudget.room`` makes it and takes it back."""
 
     def __init__(self, pool: _Pool, client: str, claim: int) -> None:
         self.client = client
@@ -58,7 +58,7 @@ class Room:
         self._pool = pool
 
     async def reach(self, size: int) -> bool:
-        """Wait until this request may hold `size` bytes, or its whole claim if that is less. Return whether it had to
+        """Wait until this request may hold ``size`` bytes, or its whole claim if that is less. Return whether it had to
         wait.
 
         Raises ``ServiceError`` QUEUE_FULL where too many requests wait already.
@@ -67,7 +67,7 @@ class Room:
         return size > self.held and await self._pool.grow(self, size)
 
     def complete(self, size: int) -> None:
-        """Note that the whole body has come, and that it has `size` bytes."""
+        """Note that the whole body has come, and that it has ``size`` bytes."""
         self._pool.complete(self, min(size, self.claim))
 
 
@@ -94,7 +94,7 @@ class ByteBudget:
 
     @asynccontextmanager
     async def room(self, client: str, claim: int) -> AsyncIterator[Room]:
-        """Give a request of `client` that announces `claim` bytes its room, and take it back after the block."""
+        """Give a request of ``client`` that announces ``claim`` bytes its room, and take it back after the block."""
         pool = self._small if claim <= SMALL else self._large
         room = Room(pool, client, claim)
         try:
@@ -228,8 +228,8 @@ class _Pool:
 
 
 def _older_can_finish(begun: Sequence[Room], room: Room, more: int, total: int) -> bool:
-    """Return whether each body in `begun` (oldest first) that is older than `room` fits into `total` bytes with its
-    claim beside all that younger ones hold, once `room` holds `more` bytes more.
+    """Return whether each body in ``begun`` (oldest first) that is older than ``room`` fits into ``total`` bytes with
+    its claim beside all that younger ones hold, once ``room`` holds ``more`` bytes more.
     """
     is_new = room not in begun
     held_by_younger, is_older = (more if is_new else 0), is_new

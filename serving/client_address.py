@@ -13,10 +13,10 @@ _NOBODY = "local"
 
 
 def client_address(request: Request) -> str:
-    """Return the address that `request` came from; of an IPv6 address, the /64 network that it is in.
+    """Return the address that ``request`` came from; of an IPv6 address, the /64 network that it is in.
 
-    Behind a proxy that `TRUSTED_PROXIES` names it is the one that the proxy says (`X-Forwarded-For`): uvicorn has put
-    it into the request by then. Anything else that a header claims is ignored.
+    Behind a proxy that ``TRUSTED_PROXIES`` names it is the one that the proxy says (``X-Forwarded-For``): uvicorn has
+    put it into the request by then. Anything else that a header claims is ignored.
     """
     if request.client is None:
         return _NOBODY

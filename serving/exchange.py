@@ -59,7 +59,7 @@ async def answered(
     task: str = "none",
     early_head: EarlyHead | None = None,
 ) -> Response:
-    """Run `work` and return its response, or the one that its error stands for; log the request once. Never raises.
+    """Run ``work`` and return its response, or the one that its error stands for; log the request once. Never raises.
 
     ``line``: what the log line is called (``POST /predict``; never the path as sent). ``timeout``: seconds, without
     those spent in ``serving.deadline.deadline_paused``. ``task``: the task as long as ``work`` has not noted another.
@@ -88,7 +88,7 @@ async def answered(
 
 
 async def _waits_long(working: asyncio.Future[Response], limit: Deadline, after: float) -> bool:
-    """Wait until the work is done, or is not done `after` seconds later and waits for a model; return whether that is
+    """Wait until the work is done, or is not done ``after`` seconds later and waits for a model; return whether that is
     so. Cancelled, cancel it.
     """
     try:
@@ -128,7 +128,9 @@ async def _outcome(
 
 
 def request_id(request: Request) -> str:
-    """Return the request's own `X-Request-ID` if it consists of letters, digits and `._:-` alone; a new one if not."""
+    """Return the request's own ``X-Request-ID`` if it consists of letters, digits and ``._:-`` alone; a new one if
+    not.
+    """
     given = request.headers.get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex[:16]
 

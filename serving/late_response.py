@@ -31,7 +31,7 @@ EARLY_HEAD = EarlyHead()
 
 
 class LateResponse(Response):
-    """Sends the head of a JSON answer with status 200 at once, blanks while `outcome` is not done, then its body.
+    """Sends the head of a JSON answer with status 200 at once, blanks while ``outcome`` is not done, then its body.
 
     If the outcome has another status, that can no longer be told. The body is then not ended, on which the server
     closes the connection: no client may take an error for an answer.
@@ -45,7 +45,7 @@ class LateResponse(Response):
         headers: Mapping[str, str],
         then: Callable[[Response], None],
     ) -> None:
-        """`blank_every`: seconds. `then` is called with the outcome."""
+        """``blank_every``: seconds. ``then`` is called with the outcome."""
         self.status_code = 200
         self.media_type = "application/json"
         self.background = None

@@ -1,4 +1,4 @@
-"""`multipart/form-data` (RFC 7578, RFC 2046) to named parts, piece by piece as it comes, and bounded.
+"""``multipart/form-data`` (RFC 7578, RFC 2046) to named parts, piece by piece as it comes, and bounded.
 
 Our own parser and not python-multipart's: its releases read neither a preamble nor, on Python 3.10, blanks behind a
 boundary (RFC 2046, 5.1.1), and hold a part twice when it ends. Whatever is sent, a piece of n bytes costs some searches
@@ -32,9 +32,9 @@ class Form:
 
 
 def boundary_of(content_type: str) -> bytes:
-    """Return the boundary that a request's `Content-Type` names.
+    """Return the boundary that a request's ``Content-Type`` names.
 
-    Raises ``ServiceError`` INVALID_REQUEST where it is not `multipart/form-data`, or names none.
+    Raises ``ServiceError`` INVALID_REQUEST where it is not ``multipart/form-data``, or names none.
     """
     kind, options = parse_options_header(content_type)
     boundary = options.get(b"boundary", b"")
@@ -46,7 +46,7 @@ def boundary_of(content_type: str) -> bytes:
 
 
 class FormParser:
-    """Takes a body in pieces of any size; `finish` returns its parts.
+    """Takes a body in pieces of any size; ``finish`` returns its parts.
 
     Each state looks for one thing in what has come and is not used yet, uses it, and names the next state.
     """
@@ -155,7 +155,7 @@ class FormParser:
 
 
 def _name(header: bytes) -> str | None:
-    """Return the name that a part's `Content-Disposition` gives it, or None."""
+    """Return the name that a part's ``Content-Disposition`` gives it, or None."""
     for line in header.split(b"\r\n"):
         field, colon, value = line.partition(b":")
         if line and not colon:

@@ -13,8 +13,8 @@ _OWN = ("same-origin", "none")
 def refuse_other_sites(headers: Headers) -> None:
     """Raise ``ServiceError`` FOREIGN_SITE if a browser sent the request from a page of another site.
 
-    Any page may make a browser POST a form to any address that the browser reaches. Browsers say so (`Sec-Fetch-Site`,
-    `Origin`); Immich and scripts send neither header.
+    Any page may make a browser POST a form to any address that the browser reaches. Browsers say so
+    (``Sec-Fetch-Site``, ``Origin``); Immich and scripts send neither header.
     """
     site = headers.get("sec-fetch-site")
     origin = headers.get("origin")

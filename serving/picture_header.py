@@ -14,7 +14,7 @@ _THREAD = ThreadPoolExecutor(1, thread_name_prefix="picture-header")
 
 
 async def header_of(data: bytes, turns: ClientTurns, client: str, *, max_pixels: int) -> Header:
-    """Return what `read_header` does, once it is the turn of `client`. Raises ``ServiceError`` as it does."""
+    """Return what ``read_header`` does, once it is the turn of ``client``. Raises ``ServiceError`` as it does."""
     async with turns.turn(client, {HEADERS: 1.0}):
         header = await asyncio.get_running_loop().run_in_executor(_THREAD, _read, data, max_pixels)
     if isinstance(header, ServiceError):

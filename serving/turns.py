@@ -58,7 +58,7 @@ class _Runner:
     """Jobs that wait, by client."""
 
     def weight(self, cost: float) -> float:
-        """Return how many places a job of `cost` takes."""
+        """Return how many places a job of ``cost`` takes."""
         return min(cost, self.places / 2)
 
     def has_room(self, client: str, cost: float) -> bool:
@@ -74,7 +74,7 @@ class _Runner:
         return self.taken + weight <= self.places
 
     def change(self, client: str, cost: float, sign: int) -> None:
-        """Count a job as sent (`sign` 1) or as answered (-1)."""
+        """Count a job as sent (``sign`` 1) or as answered (-1)."""
         weight = self.weight(cost) * sign
         self.taken = max(0.0, self.taken + weight)
         self.costly += sign * (cost > self.places / 2)
@@ -104,7 +104,8 @@ class ClientTurns:
 
     @asynccontextmanager
     async def turn(self, client: str, costs: Costs) -> AsyncIterator[None]:
-        """Wait until a job of `client` may be sent to the runners in `costs`; it is answered at the end of the block.
+        """Wait until a job of ``client`` may be sent to the runners in ``costs``; it is answered at the end of the
+        block.
 
         Raises ``KeyError`` where a runner is not known.
         """

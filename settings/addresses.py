@@ -53,7 +53,7 @@ def split_header(text: str) -> tuple[str, str]:
 
 
 def shown_url(url: str) -> str:
-    """Return `url` as messages and logs may show it: without user name and password, query and fragment."""
+    """Return ``url`` as messages and logs may show it: without user name and password, query and fragment."""
     scheme, _, rest = url.rpartition("://")
     try:
         # A password with a slash in it would end the host too early: everything before the last @ goes.

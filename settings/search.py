@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, SecretStr
 
 
 class SearchSettings(BaseModel):
-    """What `search/` is set by, in the service and on the command line."""
+    """What ``search/`` is set by, in the service and on the command line."""
 
     search_enabled: bool = Field(
         True,

@@ -98,7 +98,7 @@ def _detail(error: Mapping[str, Any]) -> str:
 
 
 def _is_vector(value: object) -> bool:
-    """Return whether `value` is a string that holds a JSON array of numbers, as Immich hands it to PostgreSQL."""
+    """Return whether ``value`` is a string that holds a JSON array of numbers, as Immich hands it to PostgreSQL."""
     if not isinstance(value, str) or not value.startswith("["):
         return False
     try:

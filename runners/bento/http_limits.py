@@ -1,7 +1,7 @@
 """Bounds on the head of an HTTP request (its first line and its headers), which uvicorn has none for.
 
 uvicorn with httptools takes a header line of any length, for any time, before a route or a key is looked at; its
-`h11_max_incomplete_event_size` concerns h11 alone. A line of 50 MB holds up the event loop for 9 s. Here a head may
+``h11_max_incomplete_event_size`` concerns h11 alone. A line of 50 MB holds up the event loop for 9 s. Here a head may
 have 32 KiB and take 30 s; so may the trailers of a chunked body. Nor does uvicorn read on behind the head before the
 application asks for the body: what waits for room in memory waits in the sender's buffers.
 """
@@ -73,7 +73,7 @@ class BoundedHeadProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse `data`, unless it makes a head too long: then answer 431 and close the connection."""
+        """Parse ``data``, unless it makes a head too long: then answer 431 and close the connection."""
         if self._head_timer is None and not self._in_message:
             self._wait_for_head()
         room = MAX_HEAD - self._since_progress
@@ -149,7 +149,7 @@ class BoundedHeadProtocol(HttpToolsProtocol):
             self.transport.close()  # nothing came, or the body of a request that is answered
 
     def _refuse(self, status: int, detail: str) -> None:
-        """Answer `status` unless an answer is under way, and close the connection."""
+        """Answer ``status`` unless an answer is under way, and close the connection."""
         log.warning("A connection was closed: %s", detail, extra={"fields": {"client": self.client, "status": status}})
         if self.cycle is None or self.cycle.response_complete:
             body = json.dumps({"detail": detail, "code": "invalid_request"}).encode()
@@ -161,7 +161,7 @@ class BoundedHeadProtocol(HttpToolsProtocol):
 
 
 def believe_proxies(addresses: str) -> None:
-    """Have uvicorn believe the `X-Forwarded-For` of `addresses` (comma separated, networks too) and of no others.
+    """Have uvicorn believe the ``X-Forwarded-For`` of ``addresses`` (comma separated, networks too) and of no others.
 
     Call it before uvicorn is configured, which BentoML does after it has imported the service. By default uvicorn
     believes every client on a loopback address.
@@ -177,7 +177,7 @@ def bound_heads() -> None:
 
 
 def bound_heads_of(config: uvicorn.Config) -> None:
-    """Have servers that are made by `config`, which is loaded, bound heads; log a line where they speak by h11."""
+    """Have servers that are made by ``config``, which is loaded, bound heads; log a line where they speak by h11."""
     if config.http_protocol_class is HttpToolsProtocol:
         config.http_protocol_class = BoundedHeadProtocol
     else:

@@ -175,7 +175,7 @@ class RemoteRunners:
 
 
 def _raise(failure: Failure, task: str, model: str) -> None:
-    """Raise `failure` of `task`, which was to be run by `model`."""
+    """Raise ``failure`` of ``task``, which was to be run by ``model``."""
     if failure.code is ErrorCode.MODEL_ON_ITS_WAY:
         raise ModelOnItsWay(task, model, failure.message)
     failure.raise_()

@@ -71,7 +71,7 @@ def _preloads(tasks: Iterable[Task[Any]], config: Settings, catalog: Catalog) ->
 
 
 def _named(task: Task[Any], config: Settings, catalog: Catalog) -> str | None:
-    """Return the model that the settings have answer whatever `task` is asked for; None where there is none, or where
+    """Return the model that the settings have answer whatever ``task`` is asked for; None where there is none, or where
     only an upstream is asked.
     """
     name = task.override(config)

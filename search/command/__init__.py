@@ -1,1 +1,1 @@
-"""`python -m search`."""
+"""``python -m search``."""

@@ -75,7 +75,7 @@ async def models_to_ask(
 
 
 def _refusal(ours: ModelsInUse, task: str) -> str:
-    """Return why there is no model for `task`, as a sentence."""
+    """Return why there is no model for ``task``, as a sentence."""
     try:
         name = ours.clip_or_refuse() if task == "clip" else ours.ocr_or_refuse()
     except ServiceError as error:

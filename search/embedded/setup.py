@@ -69,7 +69,7 @@ def run_as(user: ServerUser | None) -> PopenArguments:
 
 def server_user() -> ServerUser | None:
     """Return whom to run PostgreSQL as: None, ourselves, unless we are root; then whom there is first of
-    `immich-bento`, `postgres`, `nobody`.
+    ``immich-bento``, ``postgres``, ``nobody``.
     """
     if os.geteuid() != 0:
         return None

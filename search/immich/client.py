@@ -161,7 +161,9 @@ def immich_users(config: Settings) -> ImmichUsers:
 
 
 def _reason(error: Exception) -> str:
-    """Return what `error` says; of an address that is none only that, since the text may hold a piece of a password."""
+    """Return what ``error`` says; of an address that is none only that, since the text may hold a piece of a
+    password.
+    """
     return type(error).__name__ if isinstance(error, httpx.InvalidURL) else f"{type(error).__name__}: {error}"
 
 

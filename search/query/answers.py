@@ -37,15 +37,17 @@ class SearchRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     q: str
-    """What to look for, as a person types it. `ocr:` before it asks for text alone. docs/search.md has the rest."""
+    """What to look for, as a person types it. ``ocr:`` before it asks for text alone. docs/search.md has the rest."""
     mode: Mode = Mode.AUTO
-    """`ocr`: the text in pictures; `clip`: their meaning; `hybrid`: both; `auto`: hybrid, or ocr if q says `ocr:`."""
+    """``ocr``: the text in pictures; ``clip``: their meaning; ``hybrid``: both; ``auto``: hybrid, or ocr if q says
+    ``ocr:``.
+    """
     owner: Annotated[_Text, Field(max_length=200)] | None = None
     """Only this person's pictures; without it everybody's."""
     limit: int = Field(20, ge=1, le=100)
     """Most hits of one answer."""
     cursor: Annotated[_Text, Field(max_length=2000)] | None = None
-    """The `next_cursor` of the answer before, to go on where it ended."""
+    """The ``next_cursor`` of the answer before, to go on where it ended."""
 
 
 class OcrPart(Answer):
@@ -88,7 +90,7 @@ class FoundLine(TextLine):
     """A line of text that matches the query."""
 
     spans: Sequence[tuple[int, int]]
-    """Start and end of what matches, in characters (Unicode code points) of `text`."""
+    """Start and end of what matches, in characters (Unicode code points) of ``text``."""
 
 
 class Hit(Answer):

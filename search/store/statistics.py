@@ -20,9 +20,9 @@ class ModelNames(Answer):
     """The models in use, by the catalog's names."""
 
     clip: str | None
-    """Embeds queries and pictures; null: none is chosen or it is unknown. `notes` says more."""
+    """Embeds queries and pictures; null: none is chosen or it is unknown. ``notes`` says more."""
     ocr: str | None
-    """Reads pictures that are done again; null: unknown, and `notes` says more."""
+    """Reads pictures that are done again; null: unknown, and ``notes`` says more."""
 
 
 class Statistics(Answer):
@@ -45,7 +45,7 @@ class Statistics(Answer):
     """Of the assets, with a CLIP vector, of whichever model."""
     lost: int | None
     """Of the empty, those that Immich may have lost the text of: it counts them as read and has no row of them.
-    `search reprocess --lost` reads them again. null: not Immich, or its tables do not tell."""
+    ``search reprocess --lost`` reads them again. null: not Immich, or its tables do not tell."""
     models: ModelNames
     stored_models: Sequence[StoredVectors]
     notes: Sequence[Note]

@@ -24,17 +24,17 @@ MB = 2**20
 
 
 def client_at(address: str, url: str, timeout: float = 300) -> httpx.Client:
-    """Return a client that connects from `address`."""
+    """Return a client that connects from ``address``."""
     return httpx.Client(base_url=url, timeout=timeout, transport=httpx.HTTPTransport(local_address=address))
 
 
 def connect(server: Server, address: str = "127.0.0.9") -> socket.socket:
-    """Return a connection from `address`."""
+    """Return a connection from ``address``."""
     return socket.create_connection(("127.0.0.1", server.port), timeout=30, source_address=(address, 0))
 
 
 def head_of(length: int, *more: str) -> bytes:
-    """Return the head of a request for `/predict` that announces `length` bytes."""
+    """Return the head of a request for ``/predict`` that announces ``length`` bytes."""
     lines = [
         "POST /predict HTTP/1.1",
         "Host: x",
@@ -90,7 +90,9 @@ class Pings:
 
 @contextlib.contextmanager
 def attack(work: Callable[[], Any], threads: int) -> Iterator[None]:
-    """Repeat `work` in so many `threads` for the length of the block. Raises the first ``AssertionError`` of `work`."""
+    """Repeat ``work`` in so many ``threads`` for the length of the block. Raises the first ``AssertionError`` of
+    ``work``.
+    """
     stop = threading.Event()
     failures: list[AssertionError] = []
 

@@ -1,4 +1,4 @@
-"""The Bento: what `bentoml build` packs, that it installs on its own and serves, and what its container image will
+"""The Bento: what ``bentoml build`` packs, that it installs on its own and serves, and what its container image will
 be.
 """
 
@@ -163,7 +163,7 @@ def test_the_image_reports_nothing_home(dockerfile: Dockerfile) -> None:
 
 
 def test_containerize_finds_the_same_dockerfile(dockerfile: Dockerfile, bento: Path) -> None:
-    """`bentoml containerize` writes it anew from the Bento; see `make image` for why from the root folder."""
+    """``bentoml containerize`` writes it anew from the Bento; see ``make image`` for why from the root folder."""
     code = (
         "import bentoml, sys; from bentoml._internal.container import construct_containerfile as construct\n"
         "with construct(bentoml.get('immich-bento:latest'), enable_buildkit=False) as (_, path): "

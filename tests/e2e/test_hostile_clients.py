@@ -44,7 +44,7 @@ def good(server: Server) -> Iterator[httpx.Client]:
 
 
 def seconds(work: Callable[[], httpx.Response]) -> float:
-    """Return how long `work` takes, which must be answered with 200."""
+    """Return how long ``work`` takes, which must be answered with 200."""
     began = time.perf_counter()
     response = work()
     assert response.status_code == 200, response.text

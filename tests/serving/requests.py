@@ -19,8 +19,8 @@ def request(
     every: float = 0,
     client: str = "10.0.0.1",
 ) -> Request:
-    """Return a request whose body arrives in `pieces`, one every `every` seconds; with `silent` nothing follows, not
-    even the body's end.
+    """Return a request whose body arrives in ``pieces``, one every ``every`` seconds; with ``silent`` nothing follows,
+    not even the body's end.
     """
 
     async def messages() -> AsyncIterator[dict[str, Any]]:

@@ -129,7 +129,7 @@ def test_a_client_is_an_address_or_the_network_of_one(host: str, expected: str) 
 
 @contextmanager
 def _nothing_stays(at_most: int) -> Iterator[None]:
-    """Fail if more than `at_most` bytes that are allocated in the block are there after it, without a collection."""
+    """Fail if more than ``at_most`` bytes that are allocated in the block are there after it, without a collection."""
     gc.collect()
     gc.disable()
     tracemalloc.start()

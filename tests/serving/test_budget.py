@@ -19,7 +19,7 @@ MB = 2**20
 
 
 def a_budget(total: int = 16 * MB, *, largest: int = 4 * MB, max_waiting: int = 100) -> ByteBudget:
-    """Return a budget of which large bodies have `total` bytes."""
+    """Return a budget of which large bodies have ``total`` bytes."""
     return ByteBudget(total * 16 // 15 + 1, max_waiting, largest=largest)
 
 
@@ -51,7 +51,7 @@ class Sender:
                     self.room.complete(size)
 
     async def send(self, size: int | None = None) -> bool:
-        """Ask for room for `size` bytes (all of them); return whether there is."""
+        """Ask for room for ``size`` bytes (all of them); return whether there is."""
         wanted = self.size if size is None else size
         self._orders.put_nowait(wanted)
         await _settle()

@@ -96,7 +96,7 @@ def read_form(body: bytes, cuts: Sequence[int]) -> None:
 
 
 def timed(work: Callable[[], object], *codes: ErrorCode) -> None:
-    """Run `work`, which may raise ``ServiceError`` of one of `codes` and nothing else."""
+    """Run ``work``, which may raise ``ServiceError`` of one of ``codes`` and nothing else."""
     began = time.perf_counter()
     try:
         work()

@@ -30,7 +30,7 @@ NAME = "cn-clip-tiny"
 
 
 def index(database: Database, path: Path, *texts: str, model: str = NAME, data: bytes | None = None) -> UUID:
-    """As `python -m search index` takes a file in."""
+    """As ``python -m search index`` takes a file in."""
     path.write_bytes(data or picture())
     content = path.read_bytes()
     file = File("", str(path), "image", len(content), datetime.now(timezone.utc), fingerprint.of_picture(content))
