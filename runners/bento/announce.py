@@ -51,7 +51,8 @@ def _answered(task: Task[Any], config: Settings, catalog: Catalog) -> str:
         return f"{task.entry}: {error}"
     who = "every request is answered by" if chosen else "what Immich asks for; its default is"
     when = "now" if chosen else "when it is first asked for"
-    return f"{task.entry}: {who} {entry.name}, {_source(entry, config, when)}."
+    said = f"{task.entry}: {who} {entry.name}, {_source(entry, config, when)}."
+    return f"{said} {entry.advice}" if chosen and entry.advice else said
 
 
 def _source(entry: ModelEntry, config: Settings, when: str) -> str:

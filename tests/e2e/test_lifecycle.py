@@ -346,11 +346,12 @@ def test_a_port_that_is_taken_is_told_in_one_sentence(server: Server, tmp_path: 
     other = Server(tmp_path, {}, port=server.port)
     other.spawn()
     assert other.process is not None
+    assert server.process is not None
     assert other.process.wait(60) == 1
-    _, *sentences = [line for line in other.log.splitlines() if line.strip()]  # the first line tells the version
+    sentences = [line for line in other.log.splitlines() if line.strip()]
     assert len(sentences) == 1, other.log
-    assert f"immich-bento does not start: port {server.port} is taken by " in sentences[0]
-    assert "(process " in sentences[0]
+    taken = f"immich-bento does not start: port {server.port} is taken by another immich-bento"
+    assert f"{taken} (process {server.process.pid})" in sentences[0]
 
 
 @pytest.mark.parametrize("flag", ["--development", "--reload"])
