@@ -298,7 +298,7 @@ def test_the_service_is_ready_unless_nothing_at_all_can_be_answered() -> None:
         ({"immich_api": "gpu-box:3003"}, "must read like http://gpu-box"),
         ({"immich_api": "http://gpu-box:3003,ftp://b"}, "must read like http://gpu-box"),
         ({"immich_api": "http://"}, "must read like http://gpu-box"),
-        ({"immich_api": "http://a:port"}, "Port"),
+        ({"immich_api": "http://a:port"}, "port from 0 to 65535"),
         ({"immich_api": "http://me:hush@gpu-box"}, "UPSTREAM_HEADER"),
         ({"upstream_header": "hush"}, "Name: value"),
         ({"upstream_header": "X-Key: hush\r\nX-Other: hush"}, "Name: value"),
