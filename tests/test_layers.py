@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = (
     ("service", "immich_bento"),
-    ("compat", "search", "web"),
+    ("compat", "web"),
+    ("search",),
     ("serving",),
     ("runners",),
     ("models",),

@@ -20,7 +20,7 @@ from search.query.answers import ClipPart, Hit, Mode, OcrPart, SearchAnswer, Sea
 from search.query.highlight import matching_lines, needles_of
 from search.query.parse import Alternative, ParsedQuery, parse
 from search.query.words import words_query
-from search.store.database import Database
+from search.store.database import Cutter, Database
 from search.store.errors import STATEMENT_SECONDS
 from search.store.records import Vector
 from search.store.source import Source
@@ -115,12 +115,9 @@ async def _rows(
     config: Settings,
 ) -> Sequence[dict[str, Any]]:
     """Return one row more than the page has, if there are more."""
-    in_python = database.cutter == "jieba"
     parameters = {
         "needles": list(needles_of(parsed)),
-        "alternatives": None
-        if mode is Mode.CLIP
-        else json.dumps([_alternative(one, in_python) for one in parsed.alternatives]),
+        "alternatives": None if mode is Mode.CLIP else alternatives_json(parsed, database.cutter),
         "vector": None if vector is None else vector.numbers,
         "model": None if vector is None else vector.model,
         "owner": request.owner,
@@ -141,6 +138,11 @@ async def _rows(
 def _weight(weight: float) -> float:
     """Return a weight such that no product overflows or underflows, which PostgreSQL takes for an error."""
     return min(round(weight, 9), 1e9)
+
+
+def alternatives_json(parsed: ParsedQuery, cutter: Cutter) -> str:
+    """Return the alternatives of a query as ``immich_ai.ocr_search`` takes them. ``cutter``: of the database."""
+    return json.dumps([_alternative(one, cutter == "jieba") for one in parsed.alternatives])
 
 
 def _alternative(alternative: Alternative, in_python: bool) -> dict[str, object]:
