@@ -14,9 +14,9 @@ from runners.bento.remote import RemoteRunners
 from runners.bento.services import runner_services
 from runners.bento.start import prepare, read_catalog, read_settings, shares_process
 from runners.bento.stop import CloseWhenRetired
-from search.http.api import SearchApi
-from search.http.api import routes as search_routes
 from search.http.life import SearchLife
+from search.http.routes import routes as search_routes
+from search.http.state import SearchApi
 from serving.body import open_intake
 from serving.late_response import EARLY_HEAD
 

@@ -16,10 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-import psycopg
 from bentoml import server_context
 from bentoml.exceptions import BentoMLException
-from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
@@ -148,6 +146,9 @@ def _database_problem(config: Settings) -> str | None:
     """Return that the address of the database cannot be read, without repeating it, or None. Connects to nothing."""
     if config.database_url is None:
         return None
+    import psycopg  # large: only where there is a database
+    from psycopg.conninfo import conninfo_to_dict
+
     try:
         conninfo_to_dict(config.database_url.get_secret_value())
     except psycopg.ProgrammingError:  # which quotes it, password and all

@@ -4,13 +4,8 @@ tells people of it; ``python -m search.http.api > docs/openapi.json`` writes its
 
 from __future__ import annotations
 
-import asyncio
 import sys
-import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 from uuid import UUID
 
 import orjson
@@ -18,74 +13,17 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
 from errors import ErrorCode
-from models.catalog import Catalog
-from runners.contract import Runners
-from runners.tasks import CLIP_TEXT
 from search.answers import Problem
-from search.http.life import SearchLife
 from search.http.route import SearchRoute
+from search.http.state import SearchApi
 from search.indexing.redo import Redone, RedoRequest
 from search.query.answers import SearchAnswer, SearchRequest
 from search.store.asset_text import AssetText, asset_text
-from search.store.errors import database_errors
 from search.store.statistics import Statistics, statistics
 from serving.exchange import Fields, started
 from serving.no_route import answer_no_route
-from settings import Settings
-
-# What these modules import is large (PostgreSQL's client, dictionaries), so they are imported by the first request that
-# needs them.
-if TYPE_CHECKING:
-    from search.store.database import Database
-    from search.store.models_in_use import ModelsInUse
-    from search.store.records import Vector
-
-_REDOS_AT_ONCE = 2
-"""Pictures done again at the same time: each holds a picture in memory."""
-_MODELS_KEPT = 30.0
-"""Seconds that searches believe what they know of the stored vectors."""
-_OPENAPI = "/openapi.json"
-
-
-@dataclass(slots=True)
-class SearchApi:
-    """What the operations work with. ``runners`` is set when the service has started."""
-
-    catalog: Catalog
-    settings: Settings
-    life: SearchLife
-    runners: Runners | None = None
-    redos: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_REDOS_AT_ONCE))
-    _models: tuple[float, ModelsInUse] | None = None
-
-    @asynccontextmanager
-    async def database(self) -> AsyncIterator[Database]:
-        """Give the open database; its troubles within the block are SEARCH_UNAVAILABLE."""
-        database = self.life.database()
-        with database_errors():
-            yield database
-
-    async def embed(self, database: Database, text: str) -> Vector:
-        """Return the vector of a query's text. Raises ``ServiceError`` where no model fits what is stored, or it cannot
-        be had.
-        """
-        from search.store.records import Vector
-
-        if self._models is None or time.monotonic() - self._models[0] > _MODELS_KEPT:
-            self._models = time.monotonic(), await self.models_in_use(database)
-        model = self._models[1].clip_or_refuse()
-        return Vector(model, (await CLIP_TEXT.of_text(started(self.runners), text, model)).vector)
-
-    async def models_in_use(self, database: Database) -> ModelsInUse:
-        """Return the models that fit what is stored now."""
-        from search.store.models_in_use import models_in_use
-
-        async with database.connection() as connection:
-            return await models_in_use(connection, database.source.value, self.catalog, self.settings)
 
 
 def _api(request: Request) -> SearchApi:
@@ -224,18 +162,6 @@ def create_app() -> FastAPI:
 def openapi_json() -> bytes:
     """Return the OpenAPI document as it is served and committed."""
     return orjson.dumps(create_app().openapi(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-
-
-def routes(api: SearchApi) -> Sequence[BaseRoute]:
-    """Return every route of search, and the description of them all, which needs no key."""
-    app = create_app()
-    app.state.api, app.state.settings = api, api.settings
-
-    async def describe(request: Request) -> Response:
-        return Response(openapi_json(), media_type="application/json")
-
-    paths = [route.path for route in router.routes if isinstance(route, SearchRoute)]
-    return [*(Route(path, app) for path in paths), Route(_OPENAPI, describe, methods=["GET"])]
 
 
 if __name__ == "__main__":

@@ -17,8 +17,11 @@ from hypothesis import strategies as st
 from psycopg.conninfo import make_conninfo
 from starlette.applications import Starlette
 
-from search.http.api import SearchApi, openapi_json, routes
+from search.http.api import openapi_json, router
 from search.http.life import SearchLife
+from search.http.route import SearchRoute
+from search.http.routes import PATHS, routes
+from search.http.state import SearchApi
 from search.query import find as find_module
 from search.store.database import Database
 from settings import Settings
@@ -66,6 +69,10 @@ class Api:
 
 def code(response: httpx.Response) -> tuple[int, str]:
     return response.status_code, response.json()["code"]
+
+
+def test_every_operation_has_its_path_among_the_routes() -> None:
+    assert tuple(dict.fromkeys(route.path for route in router.routes if isinstance(route, SearchRoute))) == PATHS
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
