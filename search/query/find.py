@@ -17,6 +17,7 @@ from errors import ErrorCode, ServiceError
 from search.answers import Note
 from search.query import paging
 from search.query.answers import ClipPart, Hit, Mode, OcrPart, SearchAnswer, SearchRequest
+from search.query.cropped import without_cropped_text
 from search.query.highlight import matching_lines, needles_of
 from search.query.parse import Alternative, ParsedQuery, parse
 from search.query.words import words_query
@@ -69,7 +70,7 @@ async def find(database: Database, request: SearchRequest, embed: Embed | None, 
         mode = Mode.OCR
         rows = await _rows(database, request, parsed, mode, None, start, config)
     more = len(rows) > request.limit
-    hits = tuple(_hit(row, parsed, mode) for row in rows[: request.limit])
+    hits = await without_cropped_text(database, [_hit(row, parsed, mode) for row in rows[: request.limit]])
     following = paging.cursor(start + request.limit, _identity(request)) if more else None
     return SearchAnswer(mode=cast(_Answering, mode), hits=hits, notes=notes, next_cursor=following)
 
