@@ -4,7 +4,10 @@ BentoML's own batcher holds a lone request back in proportion to how long reques
 minute of OCR that is more than a second (``make bench ARGS=batching`` measures both). Where one batch fills all cores,
 waiting gains nothing: the batch that gathers meanwhile is as large as the load asks for.
 
-There is one exception. Callers who wait for their answers come back together, right after a batch. The first of them
+A job may take longer than its share of time (a picture full of text, which no header tells). It then comes back
+``Unfinished``, and what is left of it waits for another turn, which it has after one of those that have had none.
+
+One thing is waited for. Callers who wait for their answers come back together, right after a batch. The first of them
 would go alone and split the others off for good (4 callers: batches of 1 and 3 for ever). So after a batch of several
 the next is held for a moment until as many are there again. Jobs that arrive later than that never wait.
 """
@@ -18,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 log = logging.getLogger(__name__)
@@ -32,18 +36,26 @@ _BATCHES_WITHOUT_HOLD = 8
 """Batches that are followed by no hold after one in which the callers did not come back."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unfinished(Generic[J]):
+    """What a model returns in place of a result once a job has had its share of time."""
+
+    rest: J
+    """The job with which the model goes on."""
+
+
 class Batcher(Generic[J, R]):
     """Gathers the jobs of many callers into calls of one function.
 
     ``run`` is called in ``executor`` with 1 to ``max_batch`` jobs, oldest first, at most ``lanes`` times at the same
     time, and returns one result per job. The costs of a batch's jobs add up to at most ``max_batch``, too: one that
-    costs more goes alone. If ``run`` raises for a batch, each job is tried alone, so that only the one at fault fails.
-    Not thread-safe: belongs to one event loop.
+    costs more goes alone, and so does what is left of one that came back ``Unfinished``. If ``run`` raises for a batch,
+    each job is tried alone, so that only the one at fault fails. Not thread-safe: belongs to one event loop.
     """
 
     def __init__(
         self,
-        run: Callable[[Sequence[J]], Sequence[R]],
+        run: Callable[[Sequence[J]], Sequence[R | Unfinished[J]]],
         *,
         max_batch: int,
         executor: Executor,
@@ -59,6 +71,8 @@ class Batcher(Generic[J, R]):
         self._cost = cost
         self._on_batch = on_batch
         self._queue: deque[tuple[J, asyncio.Future[R]]] = deque()
+        self._unfinished: deque[tuple[J, asyncio.Future[R]]] = deque()
+        self._unfinished_is_next = False
         self._working = 0
         self._workers: set[asyncio.Task[None]] = set()
         self._enough = 0
@@ -70,13 +84,13 @@ class Batcher(Generic[J, R]):
 
     @property
     def waiting(self) -> int:
-        """Jobs that no call has taken yet."""
-        return len(self._queue)
+        """Jobs that wait for a call, their first or another."""
+        return len(self._queue) + len(self._unfinished)
 
     async def submit(self, job: J) -> R:
         """Return the result of ``job``; raise what ``run`` raises for it.
 
-        Cancelled before its turn, it is never run, and forgotten at once.
+        Cancelled before its turn, or between two, it is not run any more, and forgotten at once.
         """
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._queue.append((job, future))
@@ -91,6 +105,7 @@ class Batcher(Generic[J, R]):
             return await future
         except asyncio.CancelledError:
             self._queue = deque(waiting for waiting in self._queue if waiting[1] is not future)
+            self._unfinished = deque(waiting for waiting in self._unfinished if waiting[1] is not future)
             raise
 
     async def _work(self) -> None:
@@ -118,6 +133,10 @@ class Batcher(Generic[J, R]):
         self._enough = 0
 
     def _take(self) -> list[tuple[J, asyncio.Future[R]]]:
+        if self._unfinished and (self._unfinished_is_next or not self._queue):
+            self._unfinished_is_next = False
+            return [self._unfinished.popleft()]
+        self._unfinished_is_next = True
         batch: list[tuple[J, asyncio.Future[R]]] = []
         most = min(self._max_batch, math.ceil(len(self._queue) / self._lanes))  # some for the other lanes
         cost = 0.0
@@ -148,5 +167,9 @@ class Batcher(Generic[J, R]):
                 batch[0][1].set_exception(error)
             return
         for (_, future), result in zip(batch, results, strict=True):
-            if not future.done():
+            if future.done():
+                continue
+            if isinstance(result, Unfinished):
+                self._unfinished.append((result.rest, future))
+            else:
                 future.set_result(result)

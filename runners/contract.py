@@ -90,6 +90,8 @@ class ImageJob:
     """The decoded picture of all tasks of a ``PictureJob`` in this process."""
     cost: float = 1.0
     """See ``Ask``."""
+    begun: Any = field(default=None, compare=False, repr=False)
+    """What the model has done of it in earlier turns (``runners.batching.Unfinished``); None before the first."""
 
     def pixels(self, *, max_pixels: int) -> NDArray[np.uint8]:
         """Return the whole picture, (h, w, 3) uint8 RGB, decoded once for all tasks of its job. Do not write to it.

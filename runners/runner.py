@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import metrics
 from errors import ErrorCode, ServiceError
 from runners.arrivals import Arrivals
-from runners.batching import Batcher
+from runners.batching import Batcher, Unfinished
 from runners.contract import Failure, ImageJob, ModelState, PictureJob, Result, TextJob
 from runners.engine.lanes import working
 from runners.model_cache import ModelCache
@@ -31,9 +31,9 @@ R = TypeVar("R")
 
 
 class Model(Protocol[J_contra, R_co]):
-    """A loaded model: a batch of jobs in, one result or failure each out."""
+    """A loaded model: a batch of jobs in, one result or failure each out, or what is left of a long job."""
 
-    def run(self, jobs: Sequence[J_contra]) -> Sequence[R_co | Failure]: ...
+    def run(self, jobs: Sequence[J_contra]) -> Sequence[R_co | Failure | Unfinished[Any]]: ...
 
     def close(self) -> None: ...
 
@@ -120,7 +120,7 @@ class Runner(Generic[J, R]):
             )
         return batcher
 
-    def _run(self, name: str, jobs: Sequence[J]) -> Sequence[R | Failure]:
+    def _run(self, name: str, jobs: Sequence[J]) -> Sequence[R | Failure | Unfinished[J]]:
         with ExitStack() as lease:
             try:
                 model = lease.enter_context(self._cache.lease(name))

@@ -42,6 +42,9 @@ R = TypeVar("R")
 
 _LEAST_PLACES = 8
 """Twice the most lanes."""
+_READ_IN_A_TURN = 32_768
+"""Pixels of lines at the network's height that OCR reads of one picture before others have a turn: 0.8 s of a core. A
+page of mixed text has 11,000, a dense one 66,000, and one that means harm millions."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +185,12 @@ def _load_ocr(name: str, using: Loading) -> Model[Any, TextLines]:
     from runners.ocr import load_ocr
 
     files = _files(using.catalog.find(ModelKind.OCR, name), using)
-    return load_ocr(files, partial(using.open, laned=True), max_pixels=using.settings.max_picture_pixels)
+    return load_ocr(
+        files,
+        partial(using.open, laned=True),
+        max_pixels=using.settings.max_picture_pixels,
+        read_in_a_turn=_READ_IN_A_TURN,
+    )
 
 
 def _in_catalog(kind: ModelKind) -> Callable[[Catalog, str], str]:

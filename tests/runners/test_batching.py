@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runners.batching import Batcher
+from runners.batching import Batcher, Unfinished
 
 
 class Model:
@@ -241,5 +241,64 @@ def test_every_job_gets_its_own_answer_whatever_the_batches(jobs: list[int], max
                 assert isinstance(result, ValueError) if job < 0 else result == job * 2
             assert all(len(batch) <= max_batch for batch in model.batches)
             assert model.most_running <= lanes
+
+    asyncio.run(scenario())
+
+
+def _counting_down(calls: list[list[int]]) -> Callable[[Sequence[int]], Sequence[int | Unfinished[int]]]:
+    """Jobs of n take n turns, and are answered 0."""
+
+    def run(jobs: Sequence[int]) -> Sequence[int | Unfinished[int]]:
+        calls.append(list(jobs))
+        time.sleep(0.01)
+        return [Unfinished(job - 1) if job > 1 else 0 for job in jobs]
+
+    return run
+
+
+def test_what_is_left_of_a_long_job_takes_turns_with_new_jobs() -> None:
+    async def scenario() -> None:
+        calls: list[list[int]] = []
+        with ThreadPoolExecutor(1) as thread:
+            batcher = Batcher(_counting_down(calls), max_batch=1, executor=thread)
+            long = asyncio.create_task(batcher.submit(4))
+            await asyncio.sleep(0)
+            short = [asyncio.create_task(batcher.submit(1)) for _ in range(2)]
+            assert await asyncio.gather(long, *short) == [0, 0, 0]
+        assert calls == [[4], [3], [1], [2], [1], [1]]
+        assert batcher.waiting == 0
+
+    asyncio.run(scenario())
+
+
+def test_several_long_jobs_take_turns_with_each_other_alone() -> None:
+    async def scenario() -> None:
+        calls: list[list[int]] = []
+        with ThreadPoolExecutor(1) as thread:
+            batcher = Batcher(_counting_down(calls), max_batch=8, executor=thread)
+            first = asyncio.create_task(batcher.submit(1))
+            await asyncio.sleep(0)
+            both = [asyncio.create_task(batcher.submit(number)) for number in (3, 30)]
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            assert (both[0].done(), both[1].done()) == (True, False)
+            assert await asyncio.gather(first, *both) == [0, 0, 0]
+        assert calls[:6] == [[1], [3, 30], [2], [29], [1], [28]]
+
+    asyncio.run(scenario())
+
+
+def test_a_long_job_whose_caller_has_gone_has_no_further_turn() -> None:
+    async def scenario() -> None:
+        calls: list[list[int]] = []
+        with ThreadPoolExecutor(1) as thread:
+            batcher = Batcher(_counting_down(calls), max_batch=1, executor=thread)
+            gone = asyncio.create_task(batcher.submit(1000))
+            await asyncio.sleep(0.05)
+            gone.cancel()
+            await asyncio.wait([gone])
+            seen = len(calls)
+            assert await batcher.submit(1) == 0
+        assert len(calls) <= seen + 2  # the turn that was on its way, and the other job's
+        assert batcher.waiting == 0
 
     asyncio.run(scenario())

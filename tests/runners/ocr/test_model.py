@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
 from errors import ErrorCode, ModelUnavailable
+from runners.batching import Unfinished
 from runners.contract import FaceOptions, Failure, ImageJob, OcrOptions, TextLines
 from runners.engine import EnginePlan, Session, open_session
 from runners.ocr import OcrModel, load_ocr
@@ -257,6 +258,30 @@ def test_a_picture_is_looked_at_again_if_it_is_small_and_nothing_was_read(
     texts = read(model, png(image)).texts
     assert texts == (("second look",) if looks == 2 else ())
     assert [shape[2] for shape in shapes] == [384, 736][-looks:]
+
+
+def test_a_picture_full_of_text_is_read_in_turns_and_like_any_other(model: OcrModel) -> None:
+    crowded = job(jpeg(page(numbered(24), look=Look(font_size=40))))
+    short, bad = job(jpeg(page(numbered(2), size=(800, 300), look=Look(font_size=40)))), job(b"no picture")
+    whole = model.run([crowded, short, bad])
+    in_turns = load_ocr(FILES, partial(open_session, plan=PLAN), max_pixels=50_000_000, read_in_a_turn=3000)
+    try:
+        first, *others = in_turns.run([crowded, short, bad])
+        assert [type(one) for one in others] == [TextLines, Failure]
+        turns = 1
+        while isinstance(first, Unfinished):
+            (first,) = in_turns.run([first.rest])
+            turns += 1
+    finally:
+        in_turns.close()
+    assert turns > 3
+    for one, other in zip((first, *others), whole, strict=True):
+        if isinstance(one, TextLines) and isinstance(other, TextLines):
+            assert one.texts == other.texts
+            assert (one.boxes == other.boxes).all()
+            assert one.text_scores == pytest.approx(other.text_scores, abs=0.01)
+        else:
+            assert one == other
 
 
 def test_vertical_text_is_turned_before_it_is_read(model: OcrModel) -> None:
