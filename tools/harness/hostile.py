@@ -1,158 +1,174 @@
-"""Clients that mean harm, each from an address of its own on loopback."""
+"""Clients that mean harm, each from an address of its own on loopback, for tests and for ``tools.soak``.
+
+``python -m tools.harness.hostile NAME URL`` is one of them, until it is ended. They run in a process of their own, at
+the lowest priority, so that what is measured beside them is the service and not this Python.
+"""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
-import io
+import os
 import random
 import socket
-import struct
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import httpx
-from PIL import Image
 
-from tools.harness.immich_client import BOUNDARY, HEADERS, clip_visual, faces, multipart, ocr
-from tools.harness.server import Server
+from tools.harness.hostile_parts import ADDRESS, MB, big_tiff, client_at, connect, head_of, long_lines, strip
+from tools.harness.hostile_requests import refused_requests
+from tools.harness.immich_client import HEADERS, clip_visual, faces, multipart, ocr
+from tools.harness.rendered import Look, jpeg, page
+from tools.harness.server import ROOT
 
-GOOD_CLIENT = "127.0.0.2"
-MB = 2**20
-
-
-def client_at(address: str, url: str, timeout: float = 300) -> httpx.Client:
-    """Return a client that connects from ``address``."""
-    return httpx.Client(base_url=url, timeout=timeout, transport=httpx.HTTPTransport(local_address=address))
+_SLOW_SENDERS = 20
 
 
-def connect(server: Server, address: str = "127.0.0.9") -> socket.socket:
-    """Return a connection from ``address``."""
-    return socket.create_connection(("127.0.0.1", server.port), timeout=30, source_address=(address, 0))
+@dataclass(frozen=True, slots=True)
+class Hostile:
+    """One kind of client that means harm."""
+
+    threads: int
+    begin: Callable[[str], Callable[[], object]]
+    """Takes the service's URL, and returns what each thread repeats."""
 
 
-def head_of(length: int, *more: str) -> bytes:
-    """Return the head of a request for ``/predict`` that announces ``length`` bytes."""
-    lines = [
-        "POST /predict HTTP/1.1",
-        "Host: x",
-        f"Content-Type: {HEADERS['content-type']}",
-        f"Content-Length: {length}",
-    ]
-    return ("\r\n".join([*lines, *more]) + "\r\n\r\n").encode()
+def _posting(body: Callable[[], bytes]) -> Callable[[str], Callable[[], object]]:
+    def begin(url: str) -> Callable[[], object]:
+        client, content = client_at(ADDRESS, url), body()
+        return lambda: client.post("/predict", content=content, headers=HEADERS)
+
+    return begin
 
 
-def strip(width: int = 20_000, height: int = 50) -> bytes:
-    """Return a picture of 15 kB that costs OCR much: its short side is what is enlarged."""
-    file = io.BytesIO()
-    Image.new("L", (width, height), 255).save(file, "JPEG", quality=20)
-    return file.getvalue()
+def _heads(url: str) -> Callable[[], object]:
+    head = b"GET /ping HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * (50 * MB)
+
+    def send() -> None:
+        with connect(url) as connection:
+            connection.sendall(head)
+            connection.recv(1000)
+
+    return send
 
 
-def big_tiff(tags: int = 90_000) -> bytes:
-    """Return a BigTIFF whose directory has many entries."""
-    entries = b"".join(struct.pack("<HHQQ", 256 + number % 60_000, 3, 1, 1) for number in range(tags))
-    return b"II+\0" + struct.pack("<HHQ", 8, 0, 16) + struct.pack("<Q", tags) + entries + struct.pack("<Q", 0)
+def _slow_senders(url: str) -> Callable[[], object]:
+    connections: list[socket.socket] = []
+
+    def send() -> None:
+        while len(connections) < _SLOW_SENDERS:
+            connections.append(connect(url))
+            connections[-1].sendall(head_of(99 * MB) + b"x")
+        for connection in list(connections):
+            try:
+                connection.sendall(b"x")
+            except OSError:
+                connections.remove(connection)
+                connection.close()
+        time.sleep(5)
+
+    return send
 
 
-@dataclass
-class Pings:
-    """Pings the service from another address all the time, in a thread."""
+def _all_refused(url: str) -> Callable[[], object]:
+    chance = random.Random(11)
+    kinds = refused_requests(url, [client_at(f"127.0.0.{number}", url) for number in (7, 8, 9)], chance)
+    names = list(kinds)
+    weights = [0.05 if name == "large and no picture" else 1.0 for name in names]
+    return lambda: kinds[chance.choices(names, weights)[0]]()
 
-    server: Server
-    seconds: list[float] = field(default_factory=list)
-    _stop: threading.Event = field(default_factory=threading.Event)
 
-    def __enter__(self) -> Pings:
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        time.sleep(0.1)
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        with client_at(GOOD_CLIENT, self.server.url) as client:
-            while not self._stop.wait(0.01):
-                began = time.perf_counter()
-                assert client.get("/ping").text == "pong"
-                self.seconds.append(time.perf_counter() - began)
-
-    @property
-    def p99(self) -> float:
-        """Seconds."""
-        return sorted(self.seconds)[int(len(self.seconds) * 0.99)]
+HOSTILE: Mapping[str, Hostile] = {
+    "99 MB that are no picture": Hostile(16, _posting(lambda: multipart(clip_visual(), image=bytes(99 * 10**6)))),
+    "entries of 87 MB": Hostile(
+        4, _posting(lambda: multipart(raw_entries=b'{"clip":"' + b"x" * (87 * MB) + b'"}', image=b"x"))
+    ),
+    "slow senders": Hostile(1, _slow_senders),
+    "heads of 50 MB": Hostile(2, _heads),
+    "strips": Hostile(16, _posting(lambda: multipart(ocr(), image=strip()))),
+    "maxResolution 10000": Hostile(16, _posting(lambda: multipart(ocr(max_resolution=10_000), image=strip(600, 400)))),
+    "long lines": Hostile(
+        16, _posting(lambda: multipart(ocr(max_resolution=10_000, min_detection=0.1), image=long_lines()))
+    ),
+    "81 megapixels": Hostile(
+        16,
+        _posting(
+            lambda: multipart(
+                {**faces(), **ocr()}, image=jpeg(page(["x"], size=(9000, 9000), look=Look(font_size=48), margin=40))
+            )
+        ),
+    ),
+    "BigTIFFs": Hostile(8, _posting(lambda: multipart(clip_visual(), image=big_tiff()))),
+    "refused requests of all kinds": Hostile(4, _all_refused),
+}
+"""By what they send."""
 
 
 @contextlib.contextmanager
-def attack(work: Callable[[], Any], threads: int) -> Iterator[None]:
-    """Repeat ``work`` in so many ``threads`` for the length of the block. Raises the first ``AssertionError`` of
-    ``work``.
+def attacked(url: str, name: str) -> Iterator[None]:
+    """Have the hostile client ``name`` at work on the service at ``url``, in another process, for the length of the
+    block.
+
+    Raises ``AssertionError`` where a request of it was answered otherwise than it should be.
+    """
+    command = (sys.executable, "-m", "tools.harness.hostile", name, url)
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        try:
+            yield
+        finally:
+            process.stdin.close()  # it ends then, and also where this process is killed
+            try:
+                process.wait(30)
+            finally:
+                process.kill()
+        assert process.stderr is not None
+        assert process.returncode == 0, process.stderr.read()
+
+
+def repeat(work: Callable[[], object], threads: int, until: Callable[[], object]) -> list[AssertionError]:
+    """Repeat ``work`` in so many threads until ``until`` returns; return what was answered wrongly.
+
+    What the service cuts off is tried again a moment later.
     """
     stop = threading.Event()
     failures: list[AssertionError] = []
 
-    def repeat() -> None:
-        while not stop.is_set():
+    def run() -> None:
+        while not stop.is_set() and not failures:
             try:
                 work()
             except (httpx.HTTPError, OSError):
-                pass  # the service may close a connection before all is sent
+                stop.wait(0.05)
             except AssertionError as failure:
                 failures.append(failure)
-                return
 
-    running = [threading.Thread(target=repeat, daemon=True) for _ in range(threads)]
-    for thread in running:
-        thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        for thread in running:
-            thread.join(120)
-    if failures:
-        raise failures[0]
+    for _ in range(threads):
+        threading.Thread(target=run, daemon=True).start()
+    until()
+    stop.set()
+    return failures
 
 
-def refused_requests(
-    server: Server, clients: Sequence[httpx.Client], chance: random.Random
-) -> dict[str, Callable[[], None]]:
-    """Return what sends one hostile request of each kind. None of them is answered with 200."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Be one hostile client until standard input ends; return 1 if a request was answered wrongly."""
+    parser = argparse.ArgumentParser(prog="python -m tools.harness.hostile", description="A client that means harm.")
+    parser.add_argument("name", choices=HOSTILE)
+    parser.add_argument("url")
+    options = parser.parse_args(arguments)
+    os.nice(19)
+    hostile = HOSTILE[options.name]
+    failures = repeat(hostile.begin(options.url), hostile.threads, sys.stdin.read)
+    for failure in failures[:1]:
+        sys.stderr.write(f"{options.name}: {failure}\n")
+    sys.stderr.flush()
+    os._exit(1 if failures else 0)  # without waiting for requests that are on their way
 
-    def post(body: bytes, *statuses: int, headers: dict[str, str] | None = None) -> None:
-        with contextlib.suppress(httpx.WriteError, httpx.ReadError, httpx.RemoteProtocolError):
-            status = (
-                chance.choice(clients).post("/predict", content=body, headers=HEADERS | (headers or {})).status_code
-            )
-            assert status in statuses, status
 
-    def raw(data: bytes) -> None:
-        with contextlib.suppress(OSError), connect(server, f"127.0.0.{chance.randint(7, 9)}") as connection:
-            connection.sendall(data)
-
-    def noise(size: int) -> bytes:
-        return chance.randbytes(size)
-
-    tasks = {**clip_visual(), **faces(), **ocr()}
-    return {
-        "no picture": lambda: post(multipart(tasks, image=noise(MB)), 415),
-        "large and no picture": lambda: post(multipart(tasks, image=bytes(90 * MB)), 415),
-        "too large": lambda: raw(head_of(10**10) + bytes(MB)),
-        "long entries": lambda: post(multipart(raw_entries=b"[" * MB, image=b"x"), 413),
-        "deep entries": lambda: post(multipart(raw_entries=b'{"clip":' * 7_000, image=b"x"), 422),
-        "long text": lambda: post(multipart(clip_visual(), text="x" * MB), 413),
-        "unknown task": lambda: post(multipart({"video": {}}, image=b"x"), 422),
-        "rubbish": lambda: post(b"--" + BOUNDARY.encode() + noise(10_000), 422),
-        "many parts": lambda: post((b"--" + BOUNDARY.encode() + b"\r\n\r\n\r\n\r\n") * 1000, 422),
-        "half a body": lambda: raw(head_of(5 * MB) + b"--" + BOUNDARY.encode() + b"\r\n" + bytes(2 * MB)),
-        "long head": lambda: raw(b"GET /ping HTTP/1.1\r\nX: " + b"x" * MB),
-        "no HTTP": lambda: raw(noise(1000)),
-        "many tags": lambda: post(multipart(tasks, image=big_tiff(20_000)), 415, 413),
-        "another site": lambda: post(multipart(tasks, image=b"x"), 403, headers={"origin": "https://evil.example"}),
-        "forged id": lambda: post(b"", 422, headers={"x-request-id": "x status=200"}),
-    }
+if __name__ == "__main__":
+    sys.exit(main())

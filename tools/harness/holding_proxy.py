@@ -1,0 +1,73 @@
+"""A proxy that holds requests while nobody listens behind it, as the one of ``deploy/`` does: for measurements.
+
+``python -m tools.harness.holding_proxy PORT URL`` listens on ``PORT`` of loopback and passes everything on to ``URL``.
+A request whose connection is refused is tried again for a minute; one whose connection breaks is answered 502.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+import aiohttp
+from aiohttp import web
+
+_HOLD = 60.0
+_TRY_EVERY = 0.25
+"""Seconds."""
+_NOT_PASSED_ON = ("host", "content-length", "transfer-encoding", "connection", "keep-alive")
+
+
+def app(url: str) -> web.Application:
+    """Return the proxy before ``url``."""
+    proxy = web.Application(client_max_size=2**30)
+
+    async def session(_: web.Application) -> object:
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)
+        async with aiohttp.ClientSession(url, connector=connector, auto_decompress=False) as client:
+
+            async def answer(request: web.Request) -> web.Response:
+                return await _passed_on(client, request)
+
+            proxy["answer"] = answer
+            yield
+
+    async def handle(request: web.Request) -> web.Response:
+        return await proxy["answer"](request)
+
+    proxy.cleanup_ctx.append(session)  # type: ignore[arg-type]
+    proxy.router.add_route("*", "/{path:.*}", handle)
+    return proxy
+
+
+async def _passed_on(client: aiohttp.ClientSession, request: web.Request) -> web.Response:
+    body = await request.read()
+    headers = {name: value for name, value in request.headers.items() if name.lower() not in _NOT_PASSED_ON}
+    until = asyncio.get_running_loop().time() + _HOLD
+    while True:
+        try:
+            async with client.request(request.method, request.path_qs, data=body, headers=headers) as answer:
+                return web.Response(
+                    status=answer.status,
+                    body=await answer.read(),
+                    headers={"content-type": answer.headers.get("content-type", "text/plain")},
+                )
+        except aiohttp.ClientConnectorError as error:
+            if asyncio.get_running_loop().time() > until:
+                return web.Response(status=502, text=f"Nobody listens behind the proxy: {error}.")
+        except (aiohttp.ClientError, OSError) as error:
+            return web.Response(status=502, text=f"The connection broke: {error!r}.")
+        await asyncio.sleep(_TRY_EVERY)
+
+
+def main() -> None:
+    """Serve until the process is ended."""
+    parser = argparse.ArgumentParser(prog="python -m tools.harness.holding_proxy", description="A proxy that holds.")
+    parser.add_argument("port", type=int)
+    parser.add_argument("url")
+    options = parser.parse_args()
+    web.run_app(app(options.url), host="127.0.0.1", port=options.port, print=None, access_log=None)
+
+
+if __name__ == "__main__":
+    main()
