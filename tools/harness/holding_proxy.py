@@ -1,13 +1,15 @@
-"""A proxy that holds requests while nobody listens behind it, as the one of ``deploy/`` does: for measurements.
+"""A proxy that holds requests while nobody answers behind it: for measurements where Caddy is not installed.
 
 ``python -m tools.harness.holding_proxy PORT URL`` listens on ``PORT`` of loopback and passes everything on to ``URL``.
-A request whose connection is refused is tried again for a minute; one whose connection breaks is answered 502.
+A request whose connection is refused, or breaks before an answer, is sent again for up to a minute, since jobs have no
+side effects.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+from collections.abc import AsyncIterator
 
 import aiohttp
 from aiohttp import web
@@ -18,25 +20,21 @@ _TRY_EVERY = 0.25
 _NOT_PASSED_ON = ("host", "content-length", "transfer-encoding", "connection", "keep-alive")
 
 
+_CLIENT = web.AppKey("client", aiohttp.ClientSession)
+
+
 def app(url: str) -> web.Application:
     """Return the proxy before ``url``."""
-    proxy = web.Application(client_max_size=2**30)
 
-    async def session(_: web.Application) -> object:
+    async def client(proxy: web.Application) -> AsyncIterator[None]:
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
-        async with aiohttp.ClientSession(url, connector=connector, auto_decompress=False) as client:
-
-            async def answer(request: web.Request) -> web.Response:
-                return await _passed_on(client, request)
-
-            proxy["answer"] = answer
+        async with aiohttp.ClientSession(url, connector=connector, auto_decompress=False) as session:
+            proxy[_CLIENT] = session
             yield
 
-    async def handle(request: web.Request) -> web.Response:
-        return await proxy["answer"](request)
-
-    proxy.cleanup_ctx.append(session)  # type: ignore[arg-type]
-    proxy.router.add_route("*", "/{path:.*}", handle)
+    proxy = web.Application(client_max_size=2**30)
+    proxy.cleanup_ctx.append(client)
+    proxy.router.add_route("*", "/{path:.*}", lambda request: _passed_on(proxy[_CLIENT], request))
     return proxy
 
 
@@ -52,11 +50,9 @@ async def _passed_on(client: aiohttp.ClientSession, request: web.Request) -> web
                     body=await answer.read(),
                     headers={"content-type": answer.headers.get("content-type", "text/plain")},
                 )
-        except aiohttp.ClientConnectorError as error:
-            if asyncio.get_running_loop().time() > until:
-                return web.Response(status=502, text=f"Nobody listens behind the proxy: {error}.")
         except (aiohttp.ClientError, OSError) as error:
-            return web.Response(status=502, text=f"The connection broke: {error!r}.")
+            if asyncio.get_running_loop().time() > until:
+                return web.Response(status=502, text=f"Nobody answers behind the proxy: {error!r}.")
         await asyncio.sleep(_TRY_EVERY)
 
 

@@ -72,10 +72,11 @@ def embed_texts(texts: Sequence[str]) -> Float32:
     return _vectors(results)
 
 
-def _plain(result: TextLines | Failure, data: bytes) -> list[list[object]]:
+def _plain(result: object, data: bytes) -> list[list[object]]:
     """Return text, box as eight fractions, box score and text score of each line."""
     if isinstance(result, Failure):
         raise ServiceError(result.code, result.message)
+    assert isinstance(result, TextLines)
     with Image.open(io.BytesIO(data)) as picture:
         fractions = result.boxes / np.array(picture.size, np.float32)
     boxes = fractions.clip(0, 1).reshape(-1, 8).tolist()
