@@ -1,4 +1,4 @@
-"""Addresses and headers as people write them in settings: checked, and taken apart. A leaf of ``settings.py``."""
+"""Addresses and headers as people write them in settings: checked, and taken apart. Imports nothing of the project."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ def check_url(url: str) -> None:
 
 
 def split_header(text: str) -> tuple[str, str]:
-    """Name and value of ``Name: value``. Raises ``ValueError``, which does not repeat it: the value is a secret."""
+    """Return name and value of ``Name: value``.
+
+    Raises ``ValueError``, which does not repeat it: the value is a secret.
+    """
     name, _, value = (part.strip() for part in text.partition(":"))
     if (
         not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name)

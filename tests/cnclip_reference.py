@@ -26,7 +26,7 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def reference_tokens(texts: Sequence[str], context_length: int = CONTEXT_LENGTH) -> NDArray[np.int64]:
-    """(n, context) int64: ``cn_clip.clip.tokenize``, with cn_clip's own tokenizer."""
+    """Return (n, context) int64: ``cn_clip.clip.tokenize``, with cn_clip's own tokenizer."""
     tokenizer = cn_clip_modules()[1]
     ids = np.zeros((len(texts), context_length), np.int64)
     for row, text in zip(ids, texts, strict=True):
@@ -36,8 +36,8 @@ def reference_tokens(texts: Sequence[str], context_length: int = CONTEXT_LENGTH)
 
 
 def reference_pixels(image: Image.Image, size: int) -> NDArray[np.uint8]:
-    """(size, size, 3) uint8: cn_clip's ``image_transform`` up to ``ToTensor``. torchvision resizes a PIL image with
-    Pillow.
+    """Return (size, size, 3) uint8: cn_clip's ``image_transform`` up to ``ToTensor``. torchvision resizes a PIL image
+    with Pillow.
     """
     with warnings.catch_warnings():
         warnings.simplefilter(
@@ -68,7 +68,7 @@ TINY_RESNET = Architecture(
 
 
 def random_model(architecture: Architecture = ARCHITECTURES["ViT-B-16"], *, seed: int = 0) -> Any:
-    """A CN-CLIP with seeded random weights, fp32, eval.
+    """Return a CN-CLIP with seeded random weights, fp32, eval.
 
     Some weights start at 0 in every new model (the last norm of a ResNet block) or are the same for every channel,
     which would hide mistakes: all of them are moved a little.
@@ -111,7 +111,7 @@ def official_checkpoint(model: Any, path: Path, *, half: bool = False) -> Path:
 
 
 def image_features(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(n, d) float32, L2 norm 1, of (n, s, s, 3) uint8: ToTensor, Normalize, encode_image in torch fp32."""
+    """Return (n, d) float32, L2 norm 1, of (n, s, s, 3) uint8: ToTensor, Normalize, encode_image in torch fp32."""
     import torch
 
     with torch.no_grad():
@@ -122,7 +122,7 @@ def image_features(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]
 
 
 def text_features(model: Any, texts: Sequence[str]) -> NDArray[np.float32]:
-    """(n, d) float32, L2 norm 1: tokenize, encode_text in torch fp32."""
+    """Return (n, d) float32, L2 norm 1: tokenize, encode_text in torch fp32."""
     import torch
 
     with torch.no_grad():

@@ -52,7 +52,7 @@ class Web:
         return [ranges for asked, ranges in self.asked if asked == path]
 
     def add_repository(self, repo: str, files: dict[str, bytes], commit: str = "c0ffee") -> None:
-        """A repository as the Hugging Face hub shows one: small files by git's id, the others (LFS) by sha256."""
+        """Serve a repository as the Hugging Face hub shows one: small files by git's id, others (LFS) by sha256."""
         siblings: list[dict[str, Any]] = []
         for path, data in files.items():
             for revision in ("main", commit):
@@ -67,7 +67,7 @@ class Web:
             self.files[f"/api/models/{repo}/revision/{revision}"] = listing
 
     def add_modelscope(self, repo: str, files: dict[str, bytes]) -> None:
-        """A repository as ModelScope shows one, below ``/ms``."""
+        """Serve a repository as ModelScope shows one, below ``/ms``."""
         items = [{"Path": "folder", "Type": "tree", "Sha256": "", "Size": 0}]
         for path, data in files.items():
             self.files[f"/ms/models/{repo}/resolve/master/{path}"] = data

@@ -37,7 +37,7 @@ class FakeImmich:
         self._thread.join()
 
     def answer(self, request: str, key: str | None, body: bytes) -> tuple[int, bytes]:
-        """Status and body."""
+        """Return status and body."""
         self.requests.append(request)
         if self.status is not None:
             return self.status, b"{}"
@@ -67,6 +67,6 @@ def _handler(immich: FakeImmich) -> type[BaseHTTPRequestHandler]:
         do_GET = do_POST = _answer
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Not on the console."""
+            """Print nothing on the console."""
 
     return Handler

@@ -34,7 +34,7 @@ Behaviour = Callable[[Received], str]
 
 
 def expected_vector(parts: dict[str, bytes]) -> str:
-    """What a fake answers to ``clip``: tells one picture or text from another."""
+    """Return what a fake answers to ``clip``: tells one picture or text from another."""
     content = parts.get("image", b"") + parts.get("text", b"")
     return json.dumps([zlib.crc32(content) / 2**32, 0.5], separators=(",", ":"))
 
@@ -105,7 +105,7 @@ class FakeUpstream:
         asyncio.run_coroutine_threadsafe(self._begin(), self._loop).result()
 
     def die(self) -> None:
-        """As when a process is killed: nothing listens any more, and every connection is reset."""
+        """End as when a process is killed: nothing listens any more, and every connection is reset."""
         asyncio.run_coroutine_threadsafe(self._die(), self._loop).result()
 
     async def _begin(self) -> None:
@@ -200,7 +200,7 @@ async def _send(writer: asyncio.StreamWriter, status: int, body: bytes) -> None:
 
 
 def _parts(headers: dict[str, str], body: bytes) -> Iterator[tuple[str, bytes]]:
-    """The parts of a multipart body by name, as the standard library's parser sees them."""
+    """Yield the parts of a multipart body by name, as the standard library's parser sees them."""
     boundary = headers["content-type"].partition("boundary=")[2].encode()
     for piece in body.split(b"--" + boundary)[1:-1]:
         head, _, content = piece.removeprefix(b"\r\n").partition(b"\r\n\r\n")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def open_folder() -> Iterator[Path]:
-    """A new folder that others may enter and only we write to; removed with all that is in it."""
+    """Yield a new folder that others may enter and only we write to; removed with all that is in it."""
     path = Path(tempfile.mkdtemp(prefix="immich-bento-tests-"))
     path.chmod(0o755)
     try:

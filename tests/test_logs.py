@@ -25,7 +25,7 @@ Configure = Callable[..., io.StringIO]
 
 @pytest.fixture
 def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
-    """Configures logging and gives what is written from then on; everything is as before afterwards."""
+    """Configure logging and yield what is written from then on; everything is as before afterwards."""
     loggers = [logging.getLogger(name) for name in ("", *LIBRARIES, *logs.OURS)]
     before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
 

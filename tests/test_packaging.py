@@ -53,7 +53,7 @@ NOT_IMPORTED = {
 
 
 def declared(*extras: str) -> set[str]:
-    """Names of the direct dependencies: those of serving, or of the ``extras``."""
+    """Return the names of the direct dependencies: those of serving, or of the ``extras``."""
     lists = [PROJECT["project"]["optional-dependencies"][extra] for extra in extras] or [
         PROJECT["project"]["dependencies"]
     ]
@@ -79,8 +79,8 @@ def applies(marker: Marker | None, python: str) -> bool:
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Top-level names of what the module at ``path`` imports from elsewhere than the standard library and this
-    project.
+    """Yield the top-level names of what the module at ``path`` imports from elsewhere than the standard library and
+    this project.
     """
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -99,7 +99,7 @@ OURS = {path.stem for path in ROOT.glob("*.py")} | set(SERVED_PACKAGES)
 
 
 def imported_distributions() -> dict[str, set[str]]:
-    """Distribution -> the files of the service that import it."""
+    """Return distribution -> the files of the service that import it."""
     provided = packages_distributions()
     found: dict[str, set[str]] = {}
     for path in SERVED_FILES:
@@ -206,7 +206,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def made(tmp_path: Path) -> str:
-    """Name of a virtual environment's folder in which, as far as make can tell, all is installed."""
+    """Return the name of a virtual environment's folder in which, as far as make can tell, all is installed."""
     for stamp in (".made", ".serve", ".test"):
         (tmp_path / stamp).touch()
     return f"VENV={tmp_path}"

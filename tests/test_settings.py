@@ -17,7 +17,7 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "settings.md"
 
 
 def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, tuple[str, ...], object]]:
-    """(environment name, path of fields, default) of every setting, nested ones too."""
+    """Yield (environment name, path of fields, default) of every setting, nested ones too."""
     for name, field in model.model_fields.items():
         variable = prefix + (str(field.validation_alias) if field.validation_alias else name.upper())
         if isinstance(field.default, BaseModel):
@@ -55,7 +55,7 @@ OTHER_VALUES: dict[str, tuple[str, Any]] = {
 
 
 def another_value(variable: str, default: object) -> tuple[str, Any]:
-    """A valid value that is not the default, as text and as it is read."""
+    """Return a valid value that is not the default, as text and as it is read."""
     if variable in OTHER_VALUES:
         return OTHER_VALUES[variable]
     if isinstance(default, bool):
@@ -72,7 +72,7 @@ Read = Callable[..., Settings]
 
 @pytest.fixture
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
-    """The settings under an environment that holds the variables given and no other of ours."""
+    """Return the settings under an environment that holds the variables given and no other of ours."""
     monkeypatch.chdir(tmp_path)
     ours = {variable.lower() for variable in LEAVES}
     for variable in list(os.environ):
@@ -237,14 +237,14 @@ def test_names_are_distinct_and_in_order(lists: tuple[str | None, ...], expected
 
 
 def shown(default: object) -> str:
-    """A default as the document writes it."""
+    """Return a default as the document writes it."""
     if default is None or default == "":
         return "empty"
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
 def documented() -> list[tuple[str, str, str]]:
-    """(name, default, meaning) of the tables' rows whose first cell is a name in backticks."""
+    """Return (name, default, meaning) of the tables' rows whose first cell is a name in backticks."""
     rows = (
         re.fullmatch(r"\| `([A-Z][A-Z0-9_]*)` \| ([^|]*?) \| (.*) \|", line)
         for line in DOCUMENT.read_text("utf-8").splitlines()

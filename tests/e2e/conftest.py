@@ -13,7 +13,7 @@ from tools.harness.tiny_clip import tiny_clip_folder
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The service with a tiny CLIP of 512 numbers, buffalo_s and PP-OCRv6_small: real answers, no download."""
+    """Yield the service with a tiny CLIP of 512 numbers, buffalo_s and PP-OCRv6_small: real answers, no download."""
     folder = tmp_path_factory.mktemp("service")
     tiny_clip_folder(folder / "models" / "clip" / "ViT-B-16")
     with Server(folder, {"CLIP_MODEL": "ViT-B-16"}) as running:

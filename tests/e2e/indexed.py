@@ -39,11 +39,11 @@ class Place:
         return Path(self.environment["SEARCH_FOLDER"]) / "postgresql"
 
     def server(self) -> Server:
-        """The service, not started; every one of a place listens on the same port."""
+        """Return the service, not started; every one of a place listens on the same port."""
         return Server(self.folder, self.environment, port=int(self.environment["IMMICH_PORT"]))
 
     def command(self, *arguments: str) -> subprocess.Popen[str]:
-        """``python -m search``, running."""
+        """Start ``python -m search`` and return its process."""
         return subprocess.Popen(
             (sys.executable, "-m", "search", *arguments),
             cwd=ROOT,
@@ -55,14 +55,14 @@ class Place:
         )
 
     def run(self, *arguments: str) -> str:
-        """What ``python -m search`` says; it must succeed."""
+        """Return what ``python -m search`` says; it must succeed."""
         process = self.command(*arguments)
         said, _ = process.communicate(timeout=300)
         assert process.returncode == 0, said
         return said
 
     def postmaster(self) -> int | None:
-        """The process id of the database, or None if it does not run."""
+        """Return the process id of the database, or None if it does not run."""
         with contextlib.suppress(OSError, ValueError, IndexError):
             pid = int((self.data / "postmaster.pid").read_text().split()[0])
             os.kill(pid, 0)
@@ -70,7 +70,7 @@ class Place:
         return None
 
     def rows(self, query: str) -> list[dict[str, Any]]:
-        """Of a connection of its own, which starts no database that is down."""
+        """Return the rows of ``query``, by a connection of its own, which starts no database that is down."""
         conninfo = make_conninfo(
             "", host=str(socket_folder(self.data, server_user())), user="postgres", dbname=DATABASE
         )
@@ -80,7 +80,7 @@ class Place:
 
 @contextlib.contextmanager
 def place(**environment: str) -> Iterator[Place]:
-    """A new place; at the end its database is stopped if it still runs, and its files are removed."""
+    """Yield a new place; at the end its database is stopped if it still runs, and its files are removed."""
     with open_folder() as folder:
         settings = {
             "IMMICH_PORT": str(free_port()),

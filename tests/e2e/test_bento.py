@@ -47,7 +47,7 @@ NEVER_LOADED = (
 
 
 def quiet_environment(**more: str) -> dict[str, str]:
-    """This process's environment without settings of the service, and without a way out to the network."""
+    """Return this process's environment without settings of the service, and without a way out to the network."""
     prefixes = ("MACHINE_LEARNING_", "IMMICH_", "BENTOML_", "PROMETHEUS_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
     return {**kept, "BENTOML_DO_NOT_TRACK": "True", **more}
@@ -55,7 +55,7 @@ def quiet_environment(**more: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def bento(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a Bento, freshly built where nothing can be downloaded."""
+    """Return the folder of a Bento, freshly built where nothing can be downloaded."""
     home = tmp_path_factory.mktemp("bento-store")
     nowhere = "http://127.0.0.1:9"
     environment = quiet_environment(
@@ -182,7 +182,7 @@ def test_containerize_finds_the_same_dockerfile(dockerfile: Dockerfile, bento: P
 
 @pytest.fixture(scope="module", params=["linked", pytest.param("installed", marks=pytest.mark.slow)])
 def home(bento: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """A folder with a new ``.venv`` in which nothing is but what the Bento requires, linked from here, or as its own
+    """Return a folder with a new ``.venv`` that holds only what the Bento requires, linked from here, or as its own
     install.sh puts it.
     """
     folder = tmp_path_factory.mktemp("bento-home")
@@ -202,7 +202,7 @@ def home(bento: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.
 
 @pytest.fixture(scope="module")
 def server(bento: Path, dockerfile: Dockerfile, home: Path) -> Iterator[Server]:
-    """Started as the image would: its entry point, its environment; only the paths are those of this machine."""
+    """Start it as the image would: its entry point, its environment, only the paths are those of this machine."""
     tiny_clip_folder(home / "models" / "clip" / "ViT-B-16")
     command = tuple(json.loads(dockerfile.one("ENTRYPOINT").replace(BENTO_PATH, str(bento))))
     (bento / "env/docker/entrypoint.sh").chmod(0o755)
@@ -247,7 +247,7 @@ def predict(server: Server, entries: Any, **parts: Any) -> dict[str, Any]:
 
 
 def people() -> bytes:
-    """InsightFace's own test picture: six people."""
+    """Return InsightFace's own test picture: six people."""
     spec = importlib.util.find_spec("insightface")
     assert spec is not None
     assert spec.origin is not None

@@ -31,7 +31,7 @@ def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
 
 
 def png_bomb(side: int) -> bytes:
-    """A PNG of a few kB that says it is ``side`` x ``side``, and whose compressed data really begins like it."""
+    """Return a PNG of a few kB that says it is ``side`` x ``side``, and whose compressed data really begins like it."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

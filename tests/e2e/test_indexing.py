@@ -27,8 +27,8 @@ def here() -> Iterator[Place]:
 
 @pytest.fixture(scope="module")
 def library(here: Place) -> Path:
-    """Six rendered texts, one of them lying on its side, a picture without text, a broken one, a video, and one that is
-    not read.
+    """Return a folder of six rendered texts, one of them lying on its side, a picture without text, a broken one, a
+    video, and one that is not read.
     """
     folder = here.folder / "library"
     (folder / "sub").mkdir(parents=True)

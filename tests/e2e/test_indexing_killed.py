@@ -100,7 +100,7 @@ def test_five_kills_in_the_middle_of_a_thousand_pictures_cost_nothing(capsys: py
 
 
 def _search_is_back(server: Server) -> None:
-    """The service opens its database by itself, whoever killed it."""
+    """Check that the service opens its database by itself, whoever killed it."""
     deadline = time.monotonic() + 60
     while (answer := httpx.get(server.url + "/stats", headers={"api-key": KEY}, timeout=30)).status_code == 503:
         assert time.monotonic() < deadline, f"{answer.text}\n{server.log}"

@@ -230,7 +230,7 @@ def test_a_process_whose_models_are_all_unloaded_is_replaced_by_a_small_one_and_
 
 
 def _own_memory(server: Server, service: str) -> list[int]:
-    """Bytes that each process of ``service`` has for itself."""
+    """Return the bytes that each process of ``service`` has for itself."""
     sizes = []
     for worker in server.workers(service):
         with contextlib.suppress(psutil.NoSuchProcess):

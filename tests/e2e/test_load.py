@@ -22,7 +22,7 @@ FEWER_PAUSES = (1, 5)
 
 
 def _good_requests() -> list[bytes]:
-    """One of each task, on pictures small enough that thousands take a minute."""
+    """Return one request of each task, on pictures small enough that thousands take a minute."""
     text = jpeg(page(["发票 A-1"], size=(160, 64), look=Look(font_size=24), margin=8))
     scene = jpeg(Image.effect_noise((120, 90), 60).convert("RGB"))
     return [

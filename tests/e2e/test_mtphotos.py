@@ -25,7 +25,7 @@ KEY = "密钥 s3cret"
 
 @pytest.fixture(scope="module")
 def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The service with a key, a tiny CLIP, buffalo_s and PP-OCRv6_small."""
+    """Yield the service with a key, a tiny CLIP, buffalo_s and PP-OCRv6_small."""
     folder = tmp_path_factory.mktemp("mtphotos")
     tiny_clip_folder(folder / "models" / "clip" / "ViT-B-16")
     with Server(folder, {"API_AUTH_KEY": KEY, "RECOGNITION_MODEL": "buffalo_s"}) as running:

@@ -182,7 +182,7 @@ def shrunk(data: bytes, width: int) -> bytes:
 
 
 def assert_same_answer(answer: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Equal but for the last digits, which depend on what else was in the batch."""
+    """Fail unless both are equal but for the last digits, which depend on what else was in the batch."""
     assert answer.keys() == expected.keys()
     if "ocr" in answer:
         assert answer["ocr"]["text"] == expected["ocr"]["text"]

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIG
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A working directory of its own, which has the project's modules and a ``.env`` that may change."""
+    """Return a working directory of its own, which has the project's modules and a ``.env`` that may change."""
     for path in ROOT.iterdir():
         if path.name not in (".env", ".git"):
             (tmp_path / path.name).symlink_to(path)

@@ -39,7 +39,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def searching() -> Iterator[Server]:
-    """One service, with three pages indexed by the command line."""
+    """Yield one service, with three pages indexed by the command line."""
     with open_folder() as folder, Server(folder, environment(folder)) as server:
         pictures = folder / "pictures"
         pictures.mkdir()
@@ -62,7 +62,7 @@ def wait_for_search(server: Server, seconds: float = 60) -> None:
 
 
 def find(server: Server, query: str, **parameters: str) -> list[str]:
-    """Names of what is found, best first."""
+    """Return the names of what is found, best first."""
     response = httpx.get(server.url + "/search", params={"q": query, **parameters}, headers=KEY, timeout=60)
     assert response.status_code == 200, response.text
     assert response.json()["notes"] == []
@@ -142,7 +142,7 @@ def test_what_people_look_for_is_not_logged(searching: Server) -> None:
 
 
 def postmaster(server: Server) -> psutil.Process:
-    """The embedded PostgreSQL's first process."""
+    """Return the embedded PostgreSQL's first process."""
     return psutil.Process(int((server.folder / "search/postgresql/postmaster.pid").read_text().split()[0]))
 
 

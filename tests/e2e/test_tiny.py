@@ -73,7 +73,7 @@ async def _vectors(url: str, bodies: list[bytes]) -> Float32:
 
 @pytest.fixture(scope="module")
 def held_out() -> HeldOut:
-    """OpenMoji and its names; fetched by npm, once."""
+    """Return OpenMoji and its names; fetched by npm, once."""
     return read_held_out(DEFAULT_CACHE)
 
 

@@ -37,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def runners(server: Server) -> list[str]:
-    """Where the runners' processes listen."""
+    """Return where the runners' processes listen."""
     ports = {
         connection.laddr.port
         for process in server.processes()

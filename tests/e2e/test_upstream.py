@@ -68,7 +68,7 @@ def post(url: str, body: bytes) -> httpx.Response:
 
 
 def alike(one: Any, other: Any) -> bool:
-    """Equal, but for the last digits of numbers: how pictures are batched together shows there."""
+    """Return whether both are equal but for the last digits of numbers, which depend on the batch."""
     if isinstance(one, str) and one.startswith("["):
         return isinstance(other, str) and alike(json.loads(one), json.loads(other))
     if isinstance(one, dict):
@@ -83,7 +83,7 @@ def alike(one: Any, other: Any) -> bool:
 
 
 def figure(server: Server, line: str) -> str | None:
-    """The value of one line of ``/metrics``."""
+    """Return the value of one line of ``/metrics``."""
     found = [
         text.rpartition(" ")[2]
         for text in httpx.get(server.url + "/metrics").text.splitlines()
@@ -159,7 +159,7 @@ SECRET = "hush-hush"
 
 
 def behaviour(received: Received) -> str:
-    """Told by what follows the picture in its file, or by the text."""
+    """Return what the upstream is to do, told by what follows the picture in its file, or by the text."""
     return (received.parts.get("image", b"").rpartition(b"#")[2] or received.parts.get("text", b"good")).decode()
 
 

@@ -27,7 +27,7 @@ Run = Callable[..., Ran]
 
 
 def runner(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs one command with these arguments."""
+    """Return a function that runs one command with the arguments that it is given."""
 
     def run(*arguments: object) -> Ran:
         capsys.readouterr()
@@ -42,7 +42,7 @@ def runner(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def hugging_face_names(state: Mapping[str, Any], layers: int) -> dict[str, Any]:
-    """cn_clip's weights as transformers' ChineseCLIPModel names and lays them out."""
+    """Return cn_clip's weights as transformers' ChineseCLIPModel names and lays them out."""
     named: dict[str, Any] = {
         "logit_scale": state["logit_scale"],
         "text_projection.weight": state["text_projection"].T.contiguous(),
@@ -70,7 +70,7 @@ def hugging_face_names(state: Mapping[str, Any], layers: int) -> dict[str, Any]:
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Any]) -> None:
-    """The format of https://github.com/huggingface/safetensors, fp32 only."""
+    """Write the format of https://github.com/huggingface/safetensors, fp32 only."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     data = b""
     for name, tensor in tensors.items():

@@ -31,7 +31,7 @@ def web() -> Iterator[Web]:
 
 @pytest.fixture(autouse=True)
 def _own_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No proxy between the tests and loopback, and no BentoML store of the developer's."""
+    """Hide proxies between the tests and loopback, and the developer's BentoML store."""
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "bentoml"))
@@ -48,7 +48,7 @@ def make_settings(tmp_path: Path) -> Callable[..., Settings]:
 
 @pytest.fixture
 def make_entry(tmp_path: Path) -> Callable[..., ModelEntry]:
-    """A face model of the user's whose two files come from plain URLs."""
+    """Return a face model of the user's whose two files come from plain URLs."""
 
     def make(web: Web, detection: bytes, recognition: bytes = b"recognition", *, sizes: bool = True) -> ModelEntry:
         lines = []
@@ -68,7 +68,7 @@ def make_entry(tmp_path: Path) -> Callable[..., ModelEntry]:
 
 @pytest.fixture
 def digests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the files that were read to be checked, as it happens."""
+    """Return the names of the files that are read to be checked, a list that grows as it happens."""
     read: list[str] = []
     original = digest.digest_of
 
@@ -81,7 +81,7 @@ def digests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def write_files(folder: Path, names: list[str]) -> None:
-    """Small files of these names below ``folder``."""
+    """Write small files of these names below ``folder``."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(name)

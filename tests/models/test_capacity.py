@@ -16,7 +16,7 @@ GB = 10**9
 
 @pytest.fixture
 def cgroups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A tree of control groups, and this process in none."""
+    """Return a tree of control groups, and this process in none."""
     monkeypatch.setattr(capacity, "_CGROUPS", tmp_path)
     monkeypatch.setattr(capacity, "_OWN_CGROUP", tmp_path / "own")
     return tmp_path

@@ -80,7 +80,7 @@ def test_the_cn_clip_models_have_their_sizes_and_the_official_checkpoints() -> N
 
 
 def _cn_clips_own_downloads() -> dict[str, tuple[str, str]]:
-    """Repository and file by name, out of cn_clip's code, which is not imported: it wants torchvision."""
+    """Return repository and file by name, out of cn_clip's code, which is not imported: it wants torchvision."""
     folder = package_folder("cn_clip")
     assert folder is not None
     tree = ast.parse((folder / "clip/utils.py").read_text(encoding="utf-8"))

@@ -36,7 +36,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 
 @pytest.fixture
 def cn_clip(tmp_path: Path, make_settings: MakeSettings) -> Path:
-    """A CN-CLIP ViT-B-16 that somebody placed into the cache folder."""
+    """Return a CN-CLIP ViT-B-16 that somebody placed into the cache folder."""
     entry = load_catalog().find(ModelKind.CLIP, "ViT-B-16")
     folder = cache_folder(entry, make_settings())
     write_files(folder, [file.name for file in entry.files])
@@ -72,7 +72,7 @@ def test_a_folder_that_lacks_a_file_is_not_listed_as_here(run: Run, cn_clip: Pat
 
 @pytest.fixture
 def own_faces(run: Run, web: Web, make_entry: MakeEntry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModelEntry:
-    """A face model of the user's catalog."""
+    """Return a face model of the user's catalog."""
     monkeypatch.setenv("MODEL_CATALOG", str(tmp_path / "own.toml"))
     return make_entry(web, b"detection" * 1000)
 

@@ -67,7 +67,7 @@ def worst(ours: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
 
 @pytest.fixture
 def room(tmp_path: Path) -> Iterator[Path]:
-    """A folder that is emptied afterwards: the largest model's files come to 13 GB."""
+    """Yield a folder that is emptied afterwards: the largest model's files come to 13 GB."""
     yield tmp_path
     shutil.rmtree(tmp_path)
 

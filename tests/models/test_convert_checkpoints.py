@@ -32,7 +32,7 @@ MakeSettings = Callable[..., Settings]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """The command, with a catalog that has a small CN-CLIP called Own-CLIP."""
+    """Return the command, with a catalog that has a small CN-CLIP called Own-CLIP."""
     catalog = tmp_path / "own.toml"
     entry = '[[models]]\nname = "{}"\nfamily = "cn-clip"\nembedding_size = {}\ninput_size = 64\nadvice = "For tests."\n'
     catalog.write_text(entry.format("Own-CLIP", 64) + entry.format("Own-Wide", 512))

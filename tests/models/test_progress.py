@@ -36,7 +36,7 @@ def face_model(web: Web, make_entry: MakeEntry) -> ModelEntry:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything is told at once."""
+    """Have everything told at once."""
     monkeypatch.setattr(progress_module, "LOG_EVERY", 0.02)
     monkeypatch.setattr(progress_module, "_WRITE_EVERY", 0.01)
 

@@ -45,7 +45,7 @@ HUB_FILES = {
 def run(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, web: Web, make_entry: MakeEntry
 ) -> Run:
-    """The command, with a face model ``own-faces`` whose files lie on the local server, and with little limits."""
+    """Return the command, with a face model ``own-faces`` whose files lie on the local server, and with low limits."""
     make_entry(web, DETECTION)
     monkeypatch.setenv("MODEL_CATALOG", str(tmp_path / "own.toml"))
     monkeypatch.setenv("MACHINE_LEARNING_CACHE_FOLDER", str(tmp_path / "cache"))

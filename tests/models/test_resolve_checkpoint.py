@@ -53,7 +53,7 @@ VISUAL = {"visual/model.onnx", "visual/preprocess_cfg.json", "config.json"}
 
 @pytest.fixture(scope="session")
 def converted(small: SmallClip, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model that is made of the checkpoint."""
+    """Return the model that is made of the checkpoint."""
     folder = tmp_path_factory.mktemp("converted") / "model"
     convert(small.checkpoint, folder, vocabulary=installed_vocabulary())
     return folder
@@ -66,7 +66,7 @@ def entry(tmp_path: Path) -> ModelEntry:
 
 @pytest.fixture
 def conversion(converted: Path, monkeypatch: pytest.MonkeyPatch) -> FakeConversion:
-    """In place of the conversion, which takes seconds."""
+    """Replace the conversion, which takes seconds."""
     fake = FakeConversion(converted)
     monkeypatch.setattr(checkpoint_module, "run_conversion", fake)
     return fake
@@ -74,12 +74,12 @@ def conversion(converted: Path, monkeypatch: pytest.MonkeyPatch) -> FakeConversi
 
 @pytest.fixture
 def settings(web: Web, small: SmallClip, make_settings: MakeSettings) -> Settings:
-    """Both hubs have the checkpoint; Hugging Face's is asked first."""
+    """Return settings under which both hubs have the checkpoint, and Hugging Face's is asked first."""
     return make_settings(**on_both_hubs(web, small.data), model_hub="huggingface")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """What a model's folder holds, but for records and locks."""
+    """Return what a model's folder holds, but for records and locks."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
@@ -326,7 +326,7 @@ print(len(resolve(entry, settings)))
 
 
 def _process(tmp_path: Path, settings: Settings, die: str = "") -> subprocess.Popen[str]:
-    """A process that resolves the model, and kills itself where it is told to."""
+    """Return a process that resolves the model, and kills itself where it is told to."""
     order = {
         "catalog": str(tmp_path / "small.toml"),
         "die": die,
@@ -375,7 +375,7 @@ def _at_bytes(entry: ModelEntry, settings: Settings, least: int) -> Progress | N
 
 
 def _wait(condition: Callable[[], T | None]) -> T:
-    """What ``condition`` gives as soon as it gives anything; within a minute."""
+    """Return what ``condition`` gives as soon as it gives anything; within a minute."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
         found = condition()

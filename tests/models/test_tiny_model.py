@@ -69,7 +69,7 @@ def test_batches_of_any_size_give_unit_vectors_of_512_numbers(model: tuple[ClipI
 
 
 def shape(kind: str, colour: str) -> bytes:
-    """A PNG of one flat shape on white with a black outline."""
+    """Return a PNG of one flat shape on white with a black outline."""
     image = Image.new("RGB", (128, 128), "white")
     draw = ImageDraw.Draw(image)
     if kind == "circle":

@@ -58,7 +58,7 @@ class Taker:
 
 @pytest.fixture
 def decodes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """What was decoded at full size."""
+    """Return what was decoded at full size."""
     seen: list[bytes] = []
 
     def counting(data: bytes, **options: Any) -> Any:

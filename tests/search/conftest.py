@@ -69,11 +69,11 @@ class Server:
         return make_conninfo(self.conninfo, dbname=name)
 
     def empty(self) -> str:
-        """A new database with nothing in it. Returns its conninfo."""
+        """Make a database with nothing in it and return its conninfo."""
         return self.of(self._create("template0"))
 
     def copy(self, tables: str) -> str:
-        """A new database with our schema; and Immich's tables of that file, if a name is given. Returns its name."""
+        """Make a database with our schema, and Immich's tables of that file if a name is given; return its name."""
         if tables not in self.templates:
             template = self._create("template0")
             if tables:
@@ -87,7 +87,7 @@ class Server:
 
 @pytest.fixture(scope="session")
 def embedded_server() -> Iterator[EmbeddedServer]:
-    """One embedded PostgreSQL for the session."""
+    """Yield one embedded PostgreSQL for the session."""
     with open_folder() as folder:
         server = EmbeddedServer(folder)
         with psycopg.connect(server.start(), autocommit=True) as connection:
@@ -114,17 +114,17 @@ def _database(postgresql: Server, tables: str) -> Iterator[Database]:
 
 @pytest.fixture
 def database(postgresql: Server) -> Iterator[Database]:
-    """Our own index, empty."""
+    """Return our own index, empty."""
     yield from _database(postgresql, "")
 
 
 @pytest.fixture
 def immich_database(postgresql: Server) -> Iterator[Database]:
-    """Search beside the tables of Immich 2.5, which are empty."""
+    """Return search beside the tables of Immich 2.5, which are empty."""
     yield from _database(postgresql, "immich/tables_2_5.sql")
 
 
 @pytest.fixture
 def fork_database(postgresql: Server) -> Iterator[Database]:
-    """Search beside the tables of 1.134's fork, which are empty."""
+    """Return search beside the tables of 1.134's fork, which are empty."""
     yield from _database(postgresql, "immich/tables_1_134.sql")

@@ -34,7 +34,7 @@ def request(
     waiting: list[asyncio.Task[dict[str, Any]]] = []
 
     async def receive() -> dict[str, Any]:
-        """As uvicorn's: giving up does not lose what comes next."""
+        """Return the next message, as uvicorn does: giving up does not lose what comes next."""
         if not waiting:
             waiting.append(asyncio.ensure_future(anext_of(source)))
         message = await asyncio.shield(waiting[0])

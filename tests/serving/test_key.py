@@ -17,7 +17,7 @@ from serving.key import require_key
 
 
 def headers(*pairs: tuple[str, str | bytes]) -> Headers:
-    """As Starlette makes them of what was sent."""
+    """Return headers as Starlette makes them of what was sent."""
     return Headers(
         raw=[(name.lower().encode(), value if isinstance(value, bytes) else value.encode()) for name, value in pairs]
     )

@@ -56,7 +56,7 @@ Quantizer = Callable[[Path, list[NDArray[Any]], Path], None]
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[NDArray[Any]]:
-    """The samples that a stand-in for nncf was given; it stores the graph as it is."""
+    """Return the samples that a stand-in for nncf was given; it stores the graph as it is."""
     samples: list[NDArray[Any]] = []
 
     def store(graph: Path, given: list[NDArray[Any]], target: Path) -> None:

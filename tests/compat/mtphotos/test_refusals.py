@@ -18,7 +18,7 @@ CLOSED = [*PICTURE_ROUTES, "/clip/txt", "/restart", "/restart_v2"]
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that says how large it is, and holds next to nothing."""
+    """Return a PNG that says how large it is, and holds next to nothing."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -41,7 +41,7 @@ async def ask(pool: UpstreamPool, text: str = "dog") -> UpstreamAnswer:
 
 
 async def code_of(pool: UpstreamPool, text: str = "dog") -> str:
-    """The code of the error, or ``answered``."""
+    """Return the code of the error, or ``answered``."""
     try:
         answer = await ask(pool, text)
     except ServiceError as error:

@@ -40,7 +40,7 @@ def upstream() -> Iterator[FakeUpstream]:
 def post_all(
     bodies: Sequence[bytes], headers: dict[str, str] | None = None, **overrides: Any
 ) -> tuple[list[httpx.Response], FakeRunners, dict[str, Any]]:
-    """The answers to ``bodies``, the runners that were asked, and what ``/upstreams`` says then."""
+    """Return the answers to ``bodies``, the runners that were asked, and what ``/upstreams`` says then."""
     settings = Settings(_env_file=None, **overrides)
     runners = FakeRunners()
 

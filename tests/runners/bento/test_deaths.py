@@ -18,7 +18,7 @@ def a_watcher(name: str, *, stopping: bool = False) -> SimpleNamespace:
 
 @pytest.fixture
 def kills(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
-    """What the kernel counts, at each look."""
+    """Return what the kernel counts, at each look."""
     counts: list[int | None] = []
     monkeypatch.setattr(deaths, "count_memory_kills", lambda: counts.pop(0))
     return counts

@@ -52,7 +52,7 @@ print(json.dumps({"status": process.wait(), "pid": process.pid}), flush=True)
 
 
 def run_worker(body: str) -> tuple[list[str], dict[str, Any], str]:
-    """Lines that the worker printed; its exit status and pid; and what was written to standard error."""
+    """Return the lines that the worker printed; its exit status and pid; and what was written to standard error."""
     done = subprocess.run(
         [sys.executable, "-c", WATCHER, body], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )

@@ -37,7 +37,7 @@ async def read_and_answer(scope: Scope, receive: Receive, send: Send) -> None:
 
 @asynccontextmanager
 async def serving(app: App) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection to uvicorn's own server with bounded heads."""
+    """Yield a connection to uvicorn's own server with bounded heads."""
     config = uvicorn.Config(app, port=0, lifespan="off", log_config=None, http="httptools", timeout_keep_alive=60)
     config.load()
     bound_heads_of(config)

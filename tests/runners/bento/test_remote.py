@@ -178,7 +178,7 @@ def test_loaded_models_are_listed_by_task_and_each_process_is_asked_once() -> No
 
 
 def told(task: str, state: str, *, named: bool = True, model: str = "m") -> dict[str, Any]:
-    """What a process says of one model."""
+    """Return what a process says of one model."""
     return {"task": task, "model": model, "state": state, "named": named, "detail": "", "percent": None}
 
 

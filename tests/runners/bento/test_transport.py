@@ -81,7 +81,7 @@ class Slow(Process):
 
 @contextlib.asynccontextmanager
 async def serving(app: ASGIApp, folder: Path, *, tcp: bool = False) -> AsyncIterator[str]:
-    """``app`` served by uvicorn, as in a runner's process. Yields the address, as BentoML would tell it."""
+    """Serve ``app`` by uvicorn, as in a runner's process. Yields the address, as BentoML would tell it."""
     if tcp:
         listener = socket.create_server(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
@@ -256,7 +256,7 @@ def test_health_needs_no_secret_but_takes_no_body(path: str) -> None:
 
 
 def _status(path: str, method: str, secret: str | None, receive: Any) -> int:
-    """The status that is answered by an app behind the door, which itself answers 204."""
+    """Return the status that is answered by an app behind the door, which itself answers 204."""
     written: list[Message] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

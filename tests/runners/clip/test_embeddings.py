@@ -80,7 +80,7 @@ def cosines(ours: NDArray[Any], expected: NDArray[Any]) -> NDArray[Any]:
 
 @pytest.fixture(scope="session", params=["tiny", "ViT-B-16", "RN50"])
 def cn_clip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path, int]:
-    """A random CN-CLIP in torch, the same as a folder, and its picture size in pixels."""
+    """Return a random CN-CLIP in torch, the same as a folder, and its picture size in pixels."""
     architecture = {"tiny": TINY, "RN50": TINY_RESNET, "ViT-B-16": ARCHITECTURES["ViT-B-16"]}[request.param]
     model, size = random_model(architecture), architecture.image_size
     return model, converted_folder(model, tmp_path_factory.mktemp(request.param) / "model"), size

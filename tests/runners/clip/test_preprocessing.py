@@ -25,7 +25,7 @@ BICUBIC = Image.Resampling.BICUBIC
 
 
 def noise(width: int, height: int, mode: str = "RGB", seed: int = 0) -> Image.Image:
-    """Smooth colour with fine noise on it."""
+    """Return smooth colour with fine noise on it."""
     generator = np.random.default_rng(seed)
     coarse = Image.fromarray(generator.integers(0, 256, (7, 9, 4), dtype=np.uint8), "RGBA").resize(
         (width, height), BICUBIC

@@ -23,7 +23,7 @@ def _saved(path: Path, graph: onnx.GraphProto) -> Path:
 
 
 def linear_graph(path: Path, *, batch: int | None = None) -> Path:
-    """``x`` (batch, 64) -> ``y`` = relu(x W), (batch, 64), and ``total``, its sum, a scalar."""
+    """Return ``x`` (batch, 64) -> ``y`` = relu(x W), (batch, 64), and ``total``, its sum, a scalar."""
     rows = batch or "n"
     graph = helper.make_graph(
         [
@@ -43,7 +43,7 @@ def linear_graph(path: Path, *, batch: int | None = None) -> Path:
 
 
 def integer_graph(path: Path) -> Path:
-    """``pixels`` uint8 (n, 4), ``ids`` int64 (n,), ``mask`` int32 (n, 4)
+    """Return ``pixels`` uint8 (n, 4), ``ids`` int64 (n,), ``mask`` int32 (n, 4)
     -> ``mixed`` = pixels / 255 * mask + table[ids], (n, 4) float32."""
     table = np.arange(40, dtype=np.float32).reshape(10, 4)
     nodes = [

@@ -21,7 +21,7 @@ ENGINES: tuple[Literal["onnxruntime", "openvino"], ...] = ("onnxruntime", "openv
 
 
 def softmax_graph(path: Path, shape: list[int | str]) -> Path:
-    """``x`` of ``shape`` -> ``y`` = softmax(x), of the same."""
+    """Return ``x`` of ``shape`` -> ``y`` = softmax(x), of the same."""
     graph = helper.make_graph(
         [helper.make_node("Softmax", ["x"], ["y"], axis=-1)],
         "softmax",

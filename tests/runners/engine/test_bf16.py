@@ -23,7 +23,7 @@ def _forget() -> Iterator[None]:
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What measurements will find, in order."""
+    """Return what measurements will find, in order."""
     answers = [0.56, 2.0]
     monkeypatch.setattr(bf16, "cpu_facts", lambda: HAS_BF16)
     monkeypatch.setattr(bf16, "_measured", lambda: answers.pop(0))

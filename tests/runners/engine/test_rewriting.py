@@ -29,7 +29,7 @@ def _model(
     *,
     dtype: int = TensorProto.FLOAT,
 ) -> ov.Model:
-    """A graph from ``x`` of ``shape`` to ``y``."""
+    """Return a graph from ``x`` of ``shape`` to ``y``."""
     graph = helper.make_graph(
         nodes,
         "graph",
@@ -57,8 +57,8 @@ def _random(*shape: int, seed: int = 0) -> Array:
 
 
 def _head(channels: int, middle: int, last: int, scale: int) -> ov.Model:
-    """What DB's detector ends with: two transposed convolutions, each with a bias and an activation, and identities in
-    between.
+    """Return what DB's detector ends with: two transposed convolutions, each with a bias and an activation, and
+    identities in between.
     """
     nodes = [
         helper.make_node("ConvTranspose", ["x", "w1"], ["a"], strides=[scale, scale], kernel_shape=[scale, scale]),
@@ -130,7 +130,7 @@ def test_what_several_ask_for_is_still_there() -> None:
 
 
 def _gated(*, factor: list[int | str], swapped: bool) -> ov.Model:
-    """``x + x * s``, with s the mean of each channel, or of the whole."""
+    """Return ``x + x * s``, with s the mean of each channel, or of the whole."""
     axes = [2, 3] if factor[1] != 1 else [1, 2, 3]
     nodes = [
         helper.make_node("ReduceMean", ["x"], ["s"], axes=axes, keepdims=1),

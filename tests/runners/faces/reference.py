@@ -74,8 +74,8 @@ def _reference_models() -> tuple[Any, Any]:
 
 
 def _reference_session(path: str) -> Any:
-    """Plain ONNX Runtime. Our engine's shared threads are the only ones that a process may have once it has been
-    used.
+    """Return a plain ONNX Runtime session. Once our engine has been used, its shared threads are the only ones that a
+    process may have.
     """
     import onnxruntime
 
@@ -86,14 +86,14 @@ def _reference_session(path: str) -> Any:
 
 
 def reference_detections(picture: Pixels, min_score: float = 0.5) -> tuple[Any, Any]:
-    """insightface's own (n, 5) boxes with scores and (n, 5, 2) landmarks of an RGB picture."""
+    """Return insightface's own (n, 5) boxes with scores and (n, 5, 2) landmarks of an RGB picture."""
     detector, _ = _reference_models()
     found, landmarks = detector.detect(_bgr(picture), input_size=(640, 640), det_thresh=min_score)
     return found, landmarks
 
 
 def reference_faces(picture: Pixels, min_score: float = 0.5) -> Faces:
-    """What insightface itself answers for an RGB picture."""
+    """Return what insightface itself answers for an RGB picture."""
     from insightface.app.common import Face
 
     _, recognizer = _reference_models()
@@ -107,7 +107,7 @@ def reference_faces(picture: Pixels, min_score: float = 0.5) -> Faces:
 
 
 def reference_crop(picture: Pixels, landmarks: Any) -> Any:
-    """insightface's own aligned face; the colours stay in the order that the picture has them in."""
+    """Return insightface's own aligned face; the colours stay in the order that the picture has them in."""
     from insightface.utils.face_align import norm_crop
 
     with _scikit_image_of_today():
@@ -116,7 +116,7 @@ def reference_crop(picture: Pixels, landmarks: Any) -> Any:
 
 @contextmanager
 def _scikit_image_of_today() -> Iterator[None]:
-    """insightface 2.1 calls a method that scikit-image 0.26 warns about; a warning fails a test here."""
+    """Allow the method of scikit-image 0.26 that warns and that insightface 2.1 calls; a warning fails a test here."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`estimate` is deprecated", category=FutureWarning)
         yield

@@ -12,7 +12,7 @@ from runners.ocr.boxes import MAX_BOXES, find_boxes
 
 
 def random_map(seed: int, size: tuple[int, int] = (480, 640)) -> NDArray[np.float32]:
-    """Blurred turned rectangles, as a detector answers to lines of text."""
+    """Return blurred turned rectangles, as a detector answers to lines of text."""
     random = np.random.default_rng(seed)
     drawn = np.zeros(size, np.float32)
     for _ in range(random.integers(1, 12)):

@@ -315,8 +315,8 @@ def without_blanks(text: str) -> str:
 
 
 def read_by_rapidocr(pictures: list[bytes], folder: Path) -> list[list[tuple[str, list[list[float]]]]]:
-    """Text and box of each line. In a process of its own: here ONNX Runtime's sessions share a pool of threads, which
-    RapidOCR's refuse.
+    """Return text and box of each line, read in a process of its own: here ONNX Runtime's sessions share a pool of
+    threads, which RapidOCR's refuse.
     """
     paths = [folder / f"{number}.png" for number in range(len(pictures))]
     for path, data in zip(paths, pictures, strict=True):

@@ -24,7 +24,7 @@ def boxes_of(lines: list[Placed]) -> Float32:
 
 
 def read(lines: list[Placed], *, turned: float = 0.0) -> list[str]:
-    """Texts in reading order. ``turned``: degrees by which the page is turned clockwise."""
+    """Return texts in reading order. ``turned``: degrees by which the page is turned clockwise."""
     angle = math.radians(turned)
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
     order = reading_order((boxes_of(lines) @ turn).astype(np.float32), [text for text, *_ in lines])

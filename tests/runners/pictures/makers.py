@@ -25,14 +25,14 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def gradient(width: int = WIDTH, height: int = HEIGHT) -> Image.Image:
-    """Red grows to the right, green downwards, blue is 64."""
+    """Return a picture whose red grows to the right and green downwards; blue is 64."""
     red = np.broadcast_to(np.linspace(0, 255, width), (height, width))
     green = np.broadcast_to(np.linspace(0, 255, height)[:, None], (height, width))
     return Image.fromarray(np.stack([red, green, np.full((height, width), 64)], axis=2).round().astype(np.uint8))
 
 
 def python(script: str, *paths: Path) -> str:
-    """What ``script`` prints, run in a new process."""
+    """Return what ``script`` prints, run in a new process."""
     command = [sys.executable, "-c", script, *map(str, paths)]
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False

@@ -21,7 +21,7 @@ LIMIT = 1_000_000
 
 
 def _samples() -> dict[str, bytes]:
-    """Small valid files of every format, and of the variants that take other ways through the decoders."""
+    """Return small valid files of every format, and of the variants that take other ways through the decoders."""
     noise = np.random.default_rng(1).integers(0, 255, (6, 8, 3), dtype=np.uint8)
     image = Image.fromarray(noise).resize((28, 20))
     other = image.rotate(90)
@@ -68,7 +68,7 @@ SAMPLES = _samples()
 
 
 def attempt(read: Callable[..., R], data: bytes, **options: Any) -> R | ErrorCode:
-    """What ``read`` makes of it, or the code of its error. Any other exception goes on."""
+    """Return what ``read`` makes of it, or the code of its error. Any other exception goes on."""
     try:
         return read(data, max_pixels=LIMIT, **options)
     except ServiceError as error:
@@ -76,7 +76,7 @@ def attempt(read: Callable[..., R], data: bytes, **options: Any) -> R | ErrorCod
 
 
 def is_read(data: bytes) -> bool:
-    """Whether it is, by every way of reading; fails where anything but a picture or the two codes comes out."""
+    """Return whether it is read, by every way; fail where anything but a picture or the two codes comes out."""
     header = attempt(read_header, data)
     pictures = [attempt(decode, data), attempt(decode, data, at_least=5)]
     image = attempt(decode_image, data, keep_modes=("L", "P", "RGBA"))
@@ -109,8 +109,8 @@ def test_a_file_cut_short_anywhere_is_refused_or_read(name: str) -> None:
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """A valid file with some bytes changed, left out, put in or repeated; more of it near the start, where the headers
-    are.
+    """Return a valid file with some bytes changed, left out, put in or repeated; more of it near the start, where the
+    headers are.
     """
     data = bytearray(SAMPLES[draw(st.sampled_from(sorted(SAMPLES)))])
     for _ in range(draw(st.integers(1, 6))):

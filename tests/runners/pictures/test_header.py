@@ -26,7 +26,7 @@ def segment(marker: int, content: bytes) -> bytes:
 
 
 def directory(entries: int) -> bytes:
-    """A TIFF structure of one directory with private tags."""
+    """Return a TIFF structure of one directory with private tags."""
     tags = b"".join(struct.pack("<HHLL", 0x8000 + number % 30_000, 3, 1, 1) for number in range(entries))
     return b"II*\0" + struct.pack("<LH", 8, entries) + tags + bytes(4)
 

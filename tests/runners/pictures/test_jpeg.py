@@ -23,7 +23,7 @@ WIDTH, HEIGHT = 203, 131
 
 
 def photo(mode: str = "RGB") -> Image.Image:
-    """Smooth colours under noise, so that chroma, edges and rounding all show."""
+    """Return smooth colours under noise, so that chroma, edges and rounding all show."""
     grain = Image.effect_noise((WIDTH, HEIGHT), 90)
     colours = Image.merge(
         "RGB", (grain, Image.linear_gradient("L").resize(grain.size), Image.radial_gradient("L").resize(grain.size))

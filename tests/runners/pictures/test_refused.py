@@ -15,7 +15,7 @@ from tests.runners.pictures.makers import HEIGHT, MANY, WIDTH, encoded, gradient
 
 
 def refused(data: bytes, max_pixels: int = MANY) -> ServiceError:
-    """The error of decoding."""
+    """Return the error of decoding."""
     with pytest.raises(ServiceError) as caught:
         decode(data, max_pixels=max_pixels)
     return caught.value
@@ -62,7 +62,7 @@ def png(width: int, height: int, *extra: bytes, pixels: bytes = b"") -> bytes:
 
 
 def tiff(*tags: tuple[int, int, int], order: str = "<", content: bytes = b"") -> bytes:
-    """A TIFF of one directory: (tag, number of values, value), all 32 bits; 10 x 10 grey unless a tag says
+    """Return a TIFF of one directory: (tag, number of values, value), all 32 bits; 10 x 10 grey unless a tag says
     otherwise.
     """
     usual = {256: (1, 10), 257: (1, 10), 258: (1, 8), 259: (1, 1), 262: (1, 1), 277: (1, 1)}

@@ -36,7 +36,7 @@ def _nothing_left() -> Iterator[None]:
 
 @pytest.fixture
 def decodes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """What was decoded; each decode waits a moment, so that others can come."""
+    """Return what was decoded; each decode waits a moment, so that others can come."""
     seen: list[bytes] = []
 
     def counting(data: bytes, *, max_pixels: int, upright: bool) -> Picture:

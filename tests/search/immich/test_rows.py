@@ -33,7 +33,7 @@ def test_text_is_cut_as_immich_cuts_it(text: str, tokens: list[str]) -> None:
 
 
 def _as_immich(text: str) -> list[str]:
-    """Immich's loop over UTF-16 code units (``tokenizeForSearch`` of its server), written down again."""
+    """Cut ``text`` by Immich's loop over UTF-16 code units (``tokenizeForSearch`` of its server)."""
     units = text.encode("utf-16-le", "surrogatepass")
     codes = [int.from_bytes(units[at : at + 2], "little") for at in range(0, len(units), 2)]
     ranges = ((0x4E00, 0x9FFF), (0xAC00, 0xD7AF), (0x3040, 0x309F), (0x30A0, 0x30FF), (0x3400, 0x4DBF))

@@ -11,7 +11,7 @@ from PIL import Image
 
 
 def picture(number: int, *, size: tuple[int, int] = (32, 24), kind: str = "JPEG", orientation: int = 1) -> bytes:
-    """A picture unlike that of any other ``number``; its upper left quarter is bright, the rest is not."""
+    """Return a picture unlike that of any other ``number``; its upper left quarter is bright, the rest is not."""
     random = np.random.default_rng(number)
     pixels = random.integers(0, 60, (size[1], size[0], 3), np.uint8)
     pixels[: size[1] // 2, : size[0] // 2] += 190
@@ -23,7 +23,7 @@ def picture(number: int, *, size: tuple[int, int] = (32, 24), kind: str = "JPEG"
 
 
 def video(path: Path, *, frames: int = 50, size: tuple[int, int] = (64, 48), container: str = "mp4") -> None:
-    """Frame n of ``frames`` is evenly grey, 4n of 255."""
+    """Write a video whose frame n of ``frames`` is evenly grey, 4n of 255."""
     with av.open(str(path), "w", format=container) as file:
         stream = file.add_stream("mpeg4", rate=25)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"

@@ -78,7 +78,7 @@ class FakeRecompute:
 
 
 def _lower(n: int) -> tuple[float, ...]:
-    """Boxes one below the other, so that they are read in this order."""
+    """Return boxes one below the other, so that they are read in this order."""
     return tuple(value + (0.15 * n if place % 2 else 0.0) for place, value in enumerate(BOX))
 
 
@@ -86,7 +86,7 @@ BROKEN = ServiceError(ErrorCode.RUNNER_UNAVAILABLE, "The runner went away.")
 
 
 def run(database: Database, work: Callable[[Connection], Awaitable[T]]) -> T:
-    """What ``work`` returns, on one connection, committed."""
+    """Return what ``work`` returns, on one connection, committed."""
 
     async def within() -> T:
         async with database.connection() as connection:
@@ -96,7 +96,7 @@ def run(database: Database, work: Callable[[Connection], Awaitable[T]]) -> T:
 
 
 def rows(database: Database, query: str, *values: Any) -> list[tuple[Any, ...]]:
-    """The rows of ``query``; what it changes is committed."""
+    """Return the rows of ``query``; what it changes is committed."""
 
     async def ask(connection: Connection) -> list[tuple[Any, ...]]:
         found = await connection.execute(query.encode(), values)
@@ -110,7 +110,7 @@ def models(database: Database, config: Settings) -> ModelsInUse:
 
 
 def upload(database: Database, *texts: str, name: str = "IMG_1.jpg", tables: str = "asset") -> UUID:
-    """As Immich itself takes a picture in, reads it and embeds it."""
+    """Store a picture as Immich itself takes it in, reads it and embeds it."""
     asset_id, now = uuid4(), datetime.now(timezone.utc)
     rows(
         database,

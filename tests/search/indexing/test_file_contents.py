@@ -22,7 +22,7 @@ MANY = 10**8
 
 
 def bright_corner(data: bytes) -> tuple[str, str]:
-    """Which quarter of a picture is bright."""
+    """Return which quarter of a picture is bright."""
     grey = np.asarray(Image.open(io.BytesIO(data)).convert("L")).astype(int)
     height, width = grey.shape
     quarters = {

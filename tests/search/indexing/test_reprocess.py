@@ -30,7 +30,7 @@ NAME = "cn-clip-tiny"
 
 
 def index(database: Database, path: Path, *texts: str, model: str = NAME, data: bytes | None = None) -> UUID:
-    """As ``python -m search index`` takes a file in."""
+    """Store a file as ``python -m search index`` takes it in."""
     path.write_bytes(data or picture())
     content = path.read_bytes()
     file = File("", str(path), "image", len(content), datetime.now(timezone.utc), fingerprint.of_picture(content))
@@ -45,7 +45,7 @@ def redo(database: Database, asset: UUID, recompute: FakeRecompute, tasks: list[
 
 
 def texts(database: Database, asset: UUID) -> tuple[str, list[str]]:
-    """Of the document, and of the lines."""
+    """Return the text of the document, and those of the lines."""
     ((text,),) = rows(database, "select text from immich_ai.ocr_document where asset_id = %s", asset)
     return text, [
         line for (line,) in rows(database, "select text from immich_ai.ocr_line where asset_id = %s order by n", asset)

@@ -52,7 +52,7 @@ def redo(
 
 
 def stored(database: Database, asset: UUID) -> tuple[list[str], list[str], str]:
-    """Texts of Immich's lines, its search row if there is one, and the vector."""
+    """Return the texts of Immich's lines, its search row if there is one, and the vector."""
     lines = rows(database, 'select text from asset_ocr where "assetId" = %s order by y1', asset)
     search = rows(database, 'select text from ocr_search where "assetId" = %s', asset)
     ((vector,),) = rows(database, 'select embedding::text from smart_search where "assetId" = %s', asset)
@@ -184,7 +184,7 @@ def test_a_picture_that_immich_deletes_meanwhile_is_unknown_and_leaves_nothing(
 
 
 def change_model(database: Database, size: int) -> None:
-    """As Immich does when a CLIP model of another size is chosen."""
+    """Change the column as Immich does when a CLIP model of another size is chosen."""
     rows(database, "truncate smart_search")
     rows(database, "drop index clip_index")
     rows(database, f"alter table smart_search alter column embedding set data type vector({size})")
@@ -256,7 +256,7 @@ def test_without_a_model_of_ours_immichs_own_settings_say_what_computes(
 
 @pytest.fixture
 def reader(immich_database: Database) -> Iterator[tuple[str, Database]]:
-    """A role that may search, and no more; and the database as it sees it."""
+    """Yield a role that may search, and no more; and the database as it sees it."""
     name = f"reader_{uuid4().hex[:8]}"
     rows(immich_database, "create table public.system_metadata (key varchar primary key, value jsonb not null)")
     rows(immich_database, f"create role {name} login password '{name}'")

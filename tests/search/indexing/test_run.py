@@ -34,7 +34,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def library(tmp_path: Path) -> Path:
-    """Four pictures, one of them broken, and one that the service does not read."""
+    """Return a folder of four pictures, one of them broken, and one that the service does not read."""
     folder = tmp_path / "library"
     (folder / "sub").mkdir(parents=True)
     for number, name in enumerate(("one.jpg", "two.jpg", "sub/three.jpg")):

@@ -30,12 +30,12 @@ def id_of(name: str) -> UUID:
 
 
 def owner_id(name: str) -> str:
-    """An owner as both sources can have: the text of a UUID."""
+    """Return an owner as both sources can have: the text of a UUID."""
     return str(id_of(name))
 
 
 def direction(*numbers: float) -> Float32:
-    """A unit vector of 512 that begins so."""
+    """Return a unit vector of 512 that begins so."""
     vector = np.zeros(512, np.float32)
     vector[: len(numbers)] = numbers
     vector /= np.float32(np.linalg.norm(vector))
@@ -51,7 +51,7 @@ async def put(
     *,
     model: str = MODEL,
 ) -> UUID:
-    """A picture called ``name``; ``lines`` None: not read."""
+    """Return a picture called ``name``; ``lines`` None: not read."""
     asset_id = id_of(name)
     standalone = database.source is Source.STANDALONE
     numbers = None if vector is None else "[" + ",".join(map(str, vector.tolist())) + "]"
@@ -96,7 +96,7 @@ async def put(
 
 
 def embedding(vector: Float32, model: str = MODEL) -> Embed:
-    """A CLIP that makes this of any text."""
+    """Return a CLIP that makes this of any text."""
 
     async def embed(text: str) -> Vector:
         return Vector(model, vector)

@@ -83,7 +83,7 @@ def test_an_exact_hit_is_never_below_the_tenth_place(
 
 @pytest.fixture
 def library(database: Database) -> Database:
-    """Forty pictures that mean what is asked for; among them, texts that have it and texts that almost do."""
+    """Store forty pictures that mean what is asked for; among them, texts that have it and texts that almost do."""
 
     async def write() -> None:
         for number in range(40):

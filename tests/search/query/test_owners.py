@@ -26,7 +26,7 @@ def owner_of(name: str) -> str:
 
 @pytest.fixture(params=["database", "immich_database"])
 def shared(request: pytest.FixtureRequest, postgresql: object) -> Database:
-    """Fifteen pictures of each of three people; Immich's with some that must not be seen."""
+    """Store fifteen pictures of each of three people; Immich's with some that must not be seen."""
     database: Database = request.getfixturevalue(request.param)
 
     async def write() -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def immich(immich_database: Database) -> Iterator[Library]:
-    """An Immich 3.0 with one picture that was read and embedded."""
+    """Yield an Immich 3.0 with one picture that was read and embedded."""
     library = Library(immich_database.conninfo)
     library.connection.execute((HERE / "immich" / "tables_3_0.sql").read_bytes())
     asset = library.upload(name="发票.jpg")
@@ -45,7 +45,7 @@ def immich(immich_database: Database) -> Iterator[Library]:
 
 @pytest.fixture
 def role(immich: Library) -> Iterator[str]:
-    """A role with the rights that are printed."""
+    """Yield a role with the rights that are printed."""
     name = f"bento_{uuid4().hex[:8]}"
     run(immich.connection, grants(immich.connection, name))
     yield name

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def empty(postgresql: Server) -> Iterator[str]:
-    """The conninfo of a database with nothing in it."""
+    """Yield the conninfo of a database with nothing in it."""
     conninfo = postgresql.empty()
     yield conninfo
     postgresql.drop(str(conninfo_to_dict(conninfo)["dbname"]))

@@ -37,7 +37,7 @@ class FakeServer:
 
 @contextmanager
 def serving(fake: FakeServer) -> Iterator[FakeServer]:
-    """``fake`` on a free port of the loopback interface."""
+    """Serve ``fake`` on a free port of the loopback interface."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(fake))
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -52,7 +52,7 @@ def serving(fake: FakeServer) -> Iterator[FakeServer]:
 
 
 def answer_to(body: bytes) -> dict[str, Any]:
-    """An answer of the right form."""
+    """Return an answer of the right form."""
     if b'"clip"' in body:
         return {"clip": json.dumps([0.6, 0.8])}
     if b'"ocr"' in body:

@@ -54,7 +54,7 @@ def report(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any
 
 
 def targets(found: dict[str, Any]) -> dict[str, list[Any]]:
-    """The last table's rows, by what they are about."""
+    """Return the last table's rows, by what they are about."""
     assert found["tables"][-1]["title"] == "Targets"
     return {row[0]: row[1:] for row in found["tables"][-1]["rows"]}
 
