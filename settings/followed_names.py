@@ -13,25 +13,19 @@ class FollowedNames(BaseModel):
 
     clip_model: str = Field(
         "",
-        validation_alias="CLIP_MODEL",
         description="CLIP model that answers every request of its embedding size (`ViT-B-16`, …); empty: the model "
         "asked for.",
     )
     clip_download_root: Path | None = Field(
-        None,
-        validation_alias="CLIP_DOWNLOAD_ROOT",
-        description="Folder that is searched for CLIP models before `MACHINE_LEARNING_CACHE_FOLDER`.",
+        None, description="Folder that is searched for CLIP models before `MACHINE_LEARNING_CACHE_FOLDER`."
     )
     device: Literal["auto", "cpu", "cuda", "openvino"] = Field(
         "auto",
-        validation_alias="DEVICE",
         description="Where models run. `auto`: CUDA if usable, else the CPU. Any other: that one, or an error at "
         "start.",
     )
     recognition_model: str = Field(
-        "",
-        validation_alias="RECOGNITION_MODEL",
-        description="Face model that answers every face request (`buffalo_s`, …); empty: the model asked for.",
+        "", description="Face model that answers every face request (`buffalo_s`, …); empty: the model asked for."
     )
     detection_threshold: float = Field(
         0.65,
@@ -40,10 +34,4 @@ class FollowedNames(BaseModel):
         validation_alias="DETECTION_THRESH",
         description="Least score of a face where the request names none.",
     )
-    http_port: int = Field(
-        3003,
-        ge=1,
-        le=65535,
-        validation_alias="HTTP_PORT",
-        description="Port to listen on unless `IMMICH_PORT` names one.",
-    )
+    http_port: int = Field(3003, ge=1, le=65535, description="Port to listen on unless `IMMICH_PORT` names one.")

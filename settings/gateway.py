@@ -19,64 +19,41 @@ class GatewaySettings(BaseModel):
     api_auth_key: SecretStr | None = Field(
         None,
         min_length=1,
-        validation_alias="API_AUTH_KEY",
         description="Key that search and mt-photos-ai's routes ask for; without one they answer 403. There is no "
         "default.",
     )
     auth_required: Literal["mtphotos", "all"] = Field(
         "mtphotos",
-        validation_alias="AUTH_REQUIRED",
         description="`all`: `/predict` wants the key too. Immich cannot send one by itself: docs/gateway.md.",
     )
     trusted_proxies: str = Field(
         "",
-        validation_alias="TRUSTED_PROXIES",
         description="Addresses or networks (comma separated) of proxies before this service, whose `X-Forwarded-For` "
         "is believed; each client behind them then has a share of its own.",
     )
-    route_clip: Route = Field(
-        "local", validation_alias="ROUTE_CLIP", description="Who answers CLIP requests: `local`, or `upstream`."
-    )
-    route_faces: Route = Field(
-        "local", validation_alias="ROUTE_FACES", description="Who answers face requests: `local`, or `upstream`."
-    )
-    route_ocr: Route = Field(
-        "local", validation_alias="ROUTE_OCR", description="Who answers OCR requests: `local`, or `upstream`."
-    )
+    route_clip: Route = Field("local", description="Who answers CLIP requests: `local`, or `upstream`.")
+    route_faces: Route = Field("local", description="Who answers face requests: `local`, or `upstream`.")
+    route_ocr: Route = Field("local", description="Who answers OCR requests: `local`, or `upstream`.")
     immich_api: str = Field(
         "",
         validate_default=True,
-        validation_alias="IMMICH_API",
         description="Immich ML servers (`http://gpu-box:3003`, comma separated) for what is routed upstream; the "
         "least busy is asked.",
     )
     upstream_timeout: float = Field(
-        120.0,
-        gt=0,
-        validation_alias="UPSTREAM_TIMEOUT",
-        description="Seconds that an upstream may take for one request (504 after that).",
+        120.0, gt=0, description="Seconds that an upstream may take for one request (504 after that)."
     )
     upstream_concurrency: int = Field(
-        4,
-        ge=1,
-        validation_alias="UPSTREAM_CONCURRENCY",
-        description="Requests that are sent to one upstream at the same time; further ones wait.",
+        4, ge=1, description="Requests that are sent to one upstream at the same time; further ones wait."
     )
     upstream_retry_after: float = Field(
-        10.0,
-        gt=0,
-        validation_alias="UPSTREAM_RETRY_AFTER",
-        description="Seconds after which an upstream that was down is tried again.",
+        10.0, gt=0, description="Seconds after which an upstream that was down is tried again."
     )
     upstream_fallback: bool = Field(
-        False,
-        validation_alias="UPSTREAM_FALLBACK",
-        description="Answer locally while every upstream is down, instead of with an error.",
+        False, description="Answer locally while every upstream is down, instead of with an error."
     )
     upstream_header: SecretStr | None = Field(
-        None,
-        validation_alias="UPSTREAM_HEADER",
-        description="A header (`Name: value`) that is added to requests to upstreams.",
+        None, description="A header (`Name: value`) that is added to requests to upstreams."
     )
 
     @field_validator("trusted_proxies")

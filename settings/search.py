@@ -11,60 +11,39 @@ from pydantic import BaseModel, Field, SecretStr
 class SearchSettings(BaseModel):
     """What ``search/`` is set by, in the service and on the command line."""
 
-    search_enabled: bool = Field(
-        True,
-        validation_alias="SEARCH_ENABLED",
-        description="Offer search; without it no database is started or connected to.",
-    )
+    search_enabled: bool = Field(True, description="Offer search; without it no database is started or connected to.")
     database_url: SecretStr | None = Field(
         None,
-        validation_alias="DATABASE_URL",
         description="PostgreSQL 14 to 18 with pgvector, as `postgresql://user:password@host/database`; empty: the "
         "embedded one.",
     )
     search_folder: Path = Field(
         Path("~/.local/share/immich-bento"),
-        validation_alias="SEARCH_FOLDER",
         description="Where the embedded PostgreSQL keeps its data; for root `/var/lib/immich-bento`, unless it is set.",
     )
     search_source: Literal["auto", "standalone", "immich", "immich-1.134"] = Field(
         "auto",
-        validation_alias="SEARCH_SOURCE",
         description="Whose pictures are searched: our own index, or Immich's tables; `auto`: Immich's where the "
         "database has them.",
     )
     search_sync_seconds: float = Field(
-        60.0,
-        ge=1,
-        validation_alias="SEARCH_SYNC_SECONDS",
-        description="Seconds between looks for texts that Immich read or deleted.",
+        60.0, ge=1, description="Seconds between looks for texts that Immich read or deleted."
     )
     search_fusion: Literal["rrf", "weighted"] = Field(
         "rrf",
-        validation_alias="SEARCH_FUSION",
         description="How hybrid search makes one order of two: reciprocal ranks, or the weighted sum of similarity "
         "and text rank.",
     )
-    search_clip_weight: float = Field(
-        1.0, ge=0, validation_alias="SEARCH_CLIP_WEIGHT", description="Weight of meaning in hybrid search."
-    )
-    search_ocr_weight: float = Field(
-        1.0, ge=0, validation_alias="SEARCH_OCR_WEIGHT", description="Weight of text in hybrid search."
-    )
+    search_clip_weight: float = Field(1.0, ge=0, description="Weight of meaning in hybrid search.")
+    search_ocr_weight: float = Field(1.0, ge=0, description="Weight of text in hybrid search.")
     immich_url: str = Field(
-        "",
-        validation_alias="IMMICH_URL",
-        description="Address of Immich itself (`http://immich:2283`), for re-doing one of its assets.",
+        "", description="Address of Immich itself (`http://immich:2283`), for re-doing one of its assets."
     )
     immich_api_key: SecretStr | None = Field(
-        None,
-        min_length=1,
-        validation_alias="IMMICH_API_KEY",
-        description="Key for the API of Immich, to re-do one of its assets. No default.",
+        None, min_length=1, description="Key for the API of Immich, to re-do one of its assets. No default."
     )
     immich_api_keys: SecretStr | None = Field(
         None,
         min_length=1,
-        validation_alias="IMMICH_API_KEYS",
         description="Keys of further users of Immich, comma-separated: a re-do takes the one that may see the picture.",
     )

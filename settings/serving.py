@@ -13,35 +13,28 @@ class ServingSettings(BaseModel):
 
     ocr_model: str = Field(
         "",
-        validation_alias="OCR_MODEL",
         description="OCR model that answers every OCR request (`PP-OCRv6_small` needs no download); empty: the model "
         "asked for.",
     )
     extra_tasks: str = Field(
-        "",
-        validation_alias="EXTRA_TASKS",
-        description="Python modules (comma separated) with tasks of your own: docs/architecture.md.",
+        "", description="Python modules (comma separated) with tasks of your own: docs/architecture.md."
     )
     runner_processes: Literal["auto", "shared", "split"] = Field(
         "auto",
-        validation_alias="RUNNER_PROCESSES",
         description="`shared`: all picture models in one process, text in another; `split`: one each; `auto`: shared "
         "on up to 4 cores.",
     )
     fork_processes: bool = Field(
         True,
-        validation_alias="FORK_PROCESSES",
         description="Fork processes from the one that watches them (Linux): their libraries are in memory once. "
         "`false` starts each anew.",
     )
     engine: Literal["auto", "onnxruntime", "openvino"] = Field(
         "auto",
-        validation_alias="ENGINE",
         description="What computes models on the CPU. `auto`: OpenVINO where it is faster (x86-64), else ONNX Runtime.",
     )
     precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
         "auto",
-        validation_alias="PRECISION",
         description="What models are computed in. `auto`: bf16 where that is faster, else fp32; `int8`: after `python "
         "-m tools.quantize`.",
     )
@@ -49,95 +42,57 @@ class ServingSettings(BaseModel):
         10,
         ge=0,
         le=19,
-        validation_alias="RUNNER_NICE",
         description="Niceness of the processes that work on pictures, so that pings and searches come first.",
     )
-    max_batch: int = Field(
-        8, ge=1, validation_alias="MAX_BATCH", description="Most pictures or texts that one call of a model takes."
-    )
-    max_body_bytes: int = Field(
-        100 * 2**20, ge=1, validation_alias="MAX_BODY_BYTES", description="Largest request body; above it 413."
-    )
+    max_batch: int = Field(8, ge=1, description="Most pictures or texts that one call of a model takes.")
+    max_body_bytes: int = Field(100 * 2**20, ge=1, description="Largest request body; above it 413.")
     max_picture_pixels: int = Field(
-        100_000_000,
-        ge=1,
-        validation_alias="MAX_PICTURE_PIXELS",
-        description="Largest picture (width times height) that is decoded; above it 413.",
+        100_000_000, ge=1, description="Largest picture (width times height) that is decoded; above it 413."
     )
     body_timeout: float = Field(
         30.0,
         gt=0,
-        validation_alias="BODY_TIMEOUT",
         description="Seconds over which the rate of `BODY_MIN_RATE` is measured; a body that does not come at all is "
         "given up after as many.",
     )
     body_min_rate: float = Field(
         16 * 1024,
         ge=0,
-        validation_alias="BODY_MIN_RATE",
         description="Bytes a second at which a body must come, or it is given up (408). Time in which it waits for "
         "room in the queue does not count.",
     )
     queue_bytes: int = Field(
         256 * 2**20,
         ge=2**20,
-        validation_alias="QUEUE_BYTES",
         description="Bytes of pictures held in memory at once; further requests wait unread. One client has half at "
         "most while others wait.",
     )
     queue_requests: int = Field(
         1024,
         ge=1,
-        validation_alias="QUEUE_REQUESTS",
         description="Requests that may wait for room in the queue, half of them of one client; above it 503.",
     )
     request_timeout: float = Field(
-        300.0,
-        gt=0,
-        validation_alias="REQUEST_TIMEOUT",
-        description="Seconds after which a request is given up (504). Immich itself waits 300.",
+        300.0, gt=0, description="Seconds after which a request is given up (504). Immich itself waits 300."
     )
-    shutdown_timeout: int = Field(
-        8,
-        ge=1,
-        validation_alias="SHUTDOWN_TIMEOUT",
-        description="Seconds that running requests have to finish after SIGTERM.",
-    )
+    shutdown_timeout: int = Field(8, ge=1, description="Seconds that running requests have to finish after SIGTERM.")
     log_format: Literal["text", "json"] = Field(
-        "text",
-        validation_alias="LOG_FORMAT",
-        description="`text` for people, `json` for machines: one object per line.",
+        "text", description="`text` for people, `json` for machines: one object per line."
     )
     model_catalog: Path | None = Field(
-        None,
-        validation_alias="MODEL_CATALOG",
-        description="A file of your own models, in the form of `models/catalog.toml`.",
+        None, description="A file of your own models, in the form of `models/catalog.toml`."
     )
     model_retry_after: int = Field(
-        30,
-        ge=0,
-        validation_alias="MODEL_RETRY_AFTER",
-        description="Seconds after which a model that could not be had is tried again.",
+        30, ge=0, description="Seconds after which a model that could not be had is tried again."
     )
-    offline: bool = Field(
-        False,
-        validation_alias="OFFLINE",
-        description="Never download: models come from folders and installed packages only.",
-    )
-    hf_endpoint: str = Field(
-        "https://huggingface.co", validation_alias="HF_ENDPOINT", description="The Hugging Face hub, or a mirror of it."
-    )
-    modelscope_endpoint: str = Field(
-        "https://modelscope.cn", validation_alias="MODELSCOPE_ENDPOINT", description="ModelScope, or a mirror of it."
-    )
+    offline: bool = Field(False, description="Never download: models come from folders and installed packages only.")
+    hf_endpoint: str = Field("https://huggingface.co", description="The Hugging Face hub, or a mirror of it.")
+    modelscope_endpoint: str = Field("https://modelscope.cn", description="ModelScope, or a mirror of it.")
     model_hub: Literal["auto", "huggingface", "modelscope"] = Field(
         "auto",
-        validation_alias="MODEL_HUB",
         description="Which hub is asked first for what both have (CN-CLIP's checkpoints); `auto`: the one whose first "
         "bytes come first.",
     )
     keep_checkpoints: bool = Field(
-        False,
-        validation_alias="KEEP_CHECKPOINTS",
-        description="Keep a checkpoint after its model was made of it; otherwise it is deleted.",
+        False, description="Keep a checkpoint after its model was made of it; otherwise it is deleted."
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 _OURS = ("MACHINE_LEARNING_", "SEARCH_", "ROUTE_", "UPSTREAM_")
 """Beginnings of names that are read by nobody else on a machine that runs this service and Immich."""
@@ -33,10 +34,15 @@ _ALIKE, _VERY_ALIKE = 0.8, 0.86
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=")
 
 
+def variable_of(name: str, field: FieldInfo) -> str:
+    """Return what the environment calls the setting ``name`` of our code."""
+    return str(field.validation_alias or name.upper())
+
+
 def setting_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Yield the names of all settings in ``model`` as the environment has them, those of groups (``A__B``) too."""
     for name, field in model.model_fields.items():
-        variable = prefix + (str(field.validation_alias) if field.validation_alias else name.upper())
+        variable = prefix + variable_of(name, field)
         yield variable
         if isinstance(field.default, BaseModel):
             yield from setting_names(type(field.default), variable + "__")

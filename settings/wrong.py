@@ -11,6 +11,7 @@ from pydantic_settings import SettingsError
 
 from settings import Settings
 from settings.lists import names
+from settings.unknown import variable_of
 
 _SENTENCES = {
     "int": "must be a whole number",
@@ -32,7 +33,7 @@ def what_is_wrong(error: SettingsError | ValidationError) -> str:
     if isinstance(error, SettingsError):
         found = _FIELD.search(str(error))
         field = Settings.model_fields.get(found[1]) if found else None
-        variable = str(field.validation_alias) if field is not None else "one of them"
+        variable = variable_of(found[1], field) if found and field is not None else "one of them"
         problems = [f"  {variable}: {_SENTENCES['model']}."]
     else:
         problems = [f"  {_variable(item['loc'])}: {_sentence(item)}" for item in error.errors()]
@@ -42,7 +43,7 @@ def what_is_wrong(error: SettingsError | ValidationError) -> str:
 def settings_that_name(model: str, settings: BaseModel, prefix: str = "") -> Iterator[str]:
     """Yield the settings, as the environment has them, whose text or list of names has `model` in it."""
     for name, field in type(settings).model_fields.items():
-        variable = prefix + (str(field.validation_alias) if field.validation_alias else name.upper())
+        variable = prefix + variable_of(name, field)
         value = getattr(settings, name)
         if isinstance(value, BaseModel):
             yield from settings_that_name(model, value, variable + "__")
@@ -53,8 +54,7 @@ def settings_that_name(model: str, settings: BaseModel, prefix: str = "") -> Ite
 def _variable(place: tuple[int | str, ...]) -> str:
     first, *rest = map(str, place)
     field = Settings.model_fields.get(first)  # given from Python, under its own name
-    first = str(field.validation_alias) if field is not None and field.validation_alias else first
-    return "__".join([first, *rest]).upper()
+    return "__".join([variable_of(first, field) if field is not None else first, *rest]).upper()
 
 
 def _sentence(item: Mapping[str, Any]) -> str:

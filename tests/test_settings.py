@@ -12,6 +12,8 @@ import pytest
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from settings import Settings, names
+from settings.unknown import variable_of
+from settings.wrong import what_is_wrong
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "settings.md"
 
@@ -19,7 +21,7 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "settings.md"
 def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, tuple[str, ...], object]]:
     """Yield (environment name, path of fields, default) of every setting, nested ones too."""
     for name, field in model.model_fields.items():
-        variable = prefix + (str(field.validation_alias) if field.validation_alias else name.upper())
+        variable = prefix + variable_of(name, field)
         if isinstance(field.default, BaseModel):
             for inner, path, default in leaves(type(field.default), variable + "__"):
                 yield inner, (name, *path), default
@@ -44,10 +46,8 @@ OTHER_VALUES: dict[str, tuple[str, Any]] = {
     "TRUSTED_PROXIES": ("10.0.0.1, 172.16.0.0/12", "10.0.0.1, 172.16.0.0/12"),
     "IMMICH_API": ("http://gpu-box:3003", "http://gpu-box:3003"),
     "UPSTREAM_HEADER": ("X-Key: secret", SecretStr("X-Key: secret")),
-    **{
-        name: ("secret", SecretStr("secret"))
-        for name in ("API_AUTH_KEY", "DATABASE_URL", "IMMICH_API_KEY", "IMMICH_API_KEYS")
-    },
+    "DATABASE_URL": ("postgresql://me@db/immich", SecretStr("postgresql://me@db/immich")),
+    **{name: ("secret", SecretStr("secret")) for name in ("API_AUTH_KEY", "IMMICH_API_KEY", "IMMICH_API_KEYS")},
     "SEARCH_SOURCE": ("immich", "immich"),
     "SEARCH_FUSION": ("weighted", "weighted"),
     **{f"ROUTE_{task}": ("upstream", "upstream") for task in ("CLIP", "FACES", "OCR")},
@@ -143,6 +143,10 @@ def test_a_variable_that_is_no_setting_changes_nothing(read: Read, variable: str
     assert read(**{variable: text}) == before
 
 
+def names_of_what_is_wrong(error: ValidationError) -> list[str]:
+    return [line.partition(":")[0].strip() for line in what_is_wrong(error).splitlines()[1:]]
+
+
 @pytest.mark.parametrize(
     ("variable", "text"),
     [
@@ -171,13 +175,13 @@ def test_a_variable_that_is_no_setting_changes_nothing(read: Read, variable: str
 def test_a_wrong_value_names_its_variable(read: Read, variable: str, text: str) -> None:
     with pytest.raises(ValidationError) as caught:
         read(**{variable: text})
-    assert [error["loc"] for error in caught.value.errors()] == [(variable,)]
+    assert names_of_what_is_wrong(caught.value) == [variable]
 
 
 def test_several_wrong_values_are_told_at_once(read: Read) -> None:
     with pytest.raises(ValidationError) as caught:
         read(DEVICE="rocm", MAX_BATCH="none")
-    assert {error["loc"] for error in caught.value.errors()} == {("DEVICE",), ("MAX_BATCH",)}
+    assert sorted(names_of_what_is_wrong(caught.value)) == ["DEVICE", "MAX_BATCH"]
 
 
 @pytest.mark.parametrize(

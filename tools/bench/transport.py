@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> list[Table]:
 
 def _in_process(picture: bytes, folder: Path) -> Callable[[], float]:
     files = clip_files(tiny_clip_folder(folder))
-    config = Settings(DEVICE="cpu")
+    config = Settings(device="cpu")
     plan = plan_engine(config)
     model = load_clip_image(
         "cn-clip", files, lambda path: open_session(path, plan), max_pixels=config.max_picture_pixels

@@ -26,6 +26,7 @@ from errors import ServiceError
 from search.embedded.server import EmbeddedServer
 from search.embedded.setup import closed_to, server_user
 from settings import Settings
+from settings.unknown import setting_names
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("DEMO_FOLDER", ROOT / ".demo")).absolute()
@@ -63,7 +64,7 @@ class Running:
 
     def environment(self) -> Mapping[str, str]:
         """Return the environment of the service and of ``python -m search`` for it, without the user's own settings."""
-        names = {name.split("__")[0] for name in _setting_names()}
+        names = {name.split("__")[0] for name in setting_names(Settings)}
         kept = {name: value for name, value in os.environ.items() if name.split("__")[0].upper() not in names}
         return {
             **kept,
@@ -173,11 +174,6 @@ def stop() -> bool:
             with suppress(psutil.Error):
                 one.kill()
     return True
-
-
-def _setting_names() -> set[str]:
-    fields = Settings.model_fields.values()
-    return {str(field.validation_alias).upper() for field in fields if field.validation_alias}
 
 
 def _search_folder() -> Path:

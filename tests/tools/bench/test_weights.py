@@ -25,7 +25,7 @@ def test_random_weights_make_a_clip_whose_vectors_differ_by_picture_and_by_text(
     for row, text in zip(tokens, ("雪地里的狗", "生日蛋糕"), strict=True):
         ids = tokenizer.encode(text).ids[:52]
         row[: len(ids)] = ids
-    plan = plan_engine(Settings(DEVICE="cpu", PRECISION="fp32"))
+    plan = plan_engine(Settings(device="cpu", precision="fp32"))
     for half, batch in (("visual", pixels), ("textual", tokens)):
         session = open_session(folder / half / "model.onnx", plan)
         (vectors,) = session.run({session.inputs[0].name: batch})
