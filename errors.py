@@ -13,86 +13,47 @@ from enum import Enum
 
 
 class ErrorCode(str, Enum):
-    """Stable names of what went wrong; ``status`` is the HTTP status that goes with each."""
+    """Stable names of what went wrong, each with the HTTP status that it is answered with."""
 
-    NOT_FOUND = "not_found"
-    METHOD_NOT_ALLOWED = "method_not_allowed"
-    INVALID_REQUEST = "invalid_request"
-    UNKNOWN_TASK = "unknown_task"
-    UNKNOWN_MODEL = "unknown_model"
-    SIZE_MISMATCH = "size_mismatch"
-    MISSING_INPUT = "missing_input"
-    MISSING_DETECTION = "missing_detection"
-    BODY_TOO_LARGE = "body_too_large"
-    BODY_TIMEOUT = "body_timeout"
-    PICTURE_TOO_LARGE = "picture_too_large"
-    UNREADABLE_PICTURE = "unreadable_picture"
-    MODEL_UNAVAILABLE = "model_unavailable"
-    MODEL_ON_ITS_WAY = "model_on_its_way"
-    RUNNER_UNAVAILABLE = "runner_unavailable"
-    QUEUE_FULL = "queue_full"
-    TIMEOUT = "timeout"
-    UNAUTHORIZED = "unauthorized"
-    KEY_NOT_SET = "key_not_set"
-    FOREIGN_SITE = "foreign_site"
-    UPSTREAM_UNAVAILABLE = "upstream_unavailable"
-    UPSTREAM_TIMEOUT = "upstream_timeout"
-    INVALID_QUERY = "invalid_query"
-    UNKNOWN_ASSET = "unknown_asset"
-    STORED_MODEL_DIFFERS = "stored_model_differs"
-    SEARCH_UNAVAILABLE = "search_unavailable"
-    IMMICH_UNAVAILABLE = "immich_unavailable"
-    INTERNAL = "internal"
+    _value_: str
+    status: int
+    retry_after: int | None
+    """Seconds for ``Retry-After``, or None where trying again unchanged would not help."""
 
-    @property
-    def status(self) -> int:
-        """HTTP status code that this error is answered with."""
-        return _STATUS[self]
+    def __new__(cls, value: str, status: int = 500, retry_after: int | None = None) -> ErrorCode:
+        """Return the member of the name ``value``."""
+        code = str.__new__(cls, value)
+        code._value_, code.status, code.retry_after = value, status, retry_after
+        return code
 
-    @property
-    def retry_after(self) -> int | None:
-        """Seconds for ``Retry-After``, or None where trying again unchanged would not help."""
-        return _RETRY_AFTER.get(self)
-
-
-_STATUS = {
-    ErrorCode.NOT_FOUND: 404,
-    ErrorCode.METHOD_NOT_ALLOWED: 405,
-    ErrorCode.INVALID_REQUEST: 422,
-    ErrorCode.UNKNOWN_TASK: 422,
-    ErrorCode.UNKNOWN_MODEL: 422,
-    ErrorCode.SIZE_MISMATCH: 422,
-    ErrorCode.MISSING_INPUT: 400,
-    ErrorCode.MISSING_DETECTION: 400,
-    ErrorCode.BODY_TOO_LARGE: 413,
-    ErrorCode.BODY_TIMEOUT: 408,
-    ErrorCode.PICTURE_TOO_LARGE: 413,
-    ErrorCode.UNREADABLE_PICTURE: 415,
-    ErrorCode.MODEL_UNAVAILABLE: 503,
-    ErrorCode.MODEL_ON_ITS_WAY: 503,
-    ErrorCode.RUNNER_UNAVAILABLE: 503,
-    ErrorCode.QUEUE_FULL: 503,
-    ErrorCode.TIMEOUT: 504,
-    ErrorCode.UNAUTHORIZED: 401,
-    ErrorCode.KEY_NOT_SET: 403,
-    ErrorCode.FOREIGN_SITE: 403,
-    ErrorCode.UPSTREAM_UNAVAILABLE: 502,
-    ErrorCode.UPSTREAM_TIMEOUT: 504,
-    ErrorCode.INVALID_QUERY: 422,
-    ErrorCode.UNKNOWN_ASSET: 404,
-    ErrorCode.STORED_MODEL_DIFFERS: 409,
-    ErrorCode.SEARCH_UNAVAILABLE: 503,
-    ErrorCode.IMMICH_UNAVAILABLE: 502,
-    ErrorCode.INTERNAL: 500,
-}
-
-_RETRY_AFTER = {
-    ErrorCode.MODEL_UNAVAILABLE: 30,
-    ErrorCode.MODEL_ON_ITS_WAY: 30,
-    ErrorCode.RUNNER_UNAVAILABLE: 5,
-    ErrorCode.QUEUE_FULL: 5,
-    ErrorCode.SEARCH_UNAVAILABLE: 5,
-}
+    NOT_FOUND = "not_found", 404
+    METHOD_NOT_ALLOWED = "method_not_allowed", 405
+    INVALID_REQUEST = "invalid_request", 422
+    UNKNOWN_TASK = "unknown_task", 422
+    UNKNOWN_MODEL = "unknown_model", 422
+    SIZE_MISMATCH = "size_mismatch", 422
+    MISSING_INPUT = "missing_input", 400
+    MISSING_DETECTION = "missing_detection", 400
+    BODY_TOO_LARGE = "body_too_large", 413
+    BODY_TIMEOUT = "body_timeout", 408
+    PICTURE_TOO_LARGE = "picture_too_large", 413
+    UNREADABLE_PICTURE = "unreadable_picture", 415
+    MODEL_UNAVAILABLE = "model_unavailable", 503, 30
+    MODEL_ON_ITS_WAY = "model_on_its_way", 503, 30
+    RUNNER_UNAVAILABLE = "runner_unavailable", 503, 5
+    QUEUE_FULL = "queue_full", 503, 5
+    TIMEOUT = "timeout", 504
+    UNAUTHORIZED = "unauthorized", 401
+    KEY_NOT_SET = "key_not_set", 403
+    FOREIGN_SITE = "foreign_site", 403
+    UPSTREAM_UNAVAILABLE = "upstream_unavailable", 502
+    UPSTREAM_TIMEOUT = "upstream_timeout", 504
+    INVALID_QUERY = "invalid_query", 422
+    UNKNOWN_ASSET = "unknown_asset", 404
+    STORED_MODEL_DIFFERS = "stored_model_differs", 409
+    SEARCH_UNAVAILABLE = "search_unavailable", 503, 5
+    IMMICH_UNAVAILABLE = "immich_unavailable", 502
+    INTERNAL = "internal", 500
 
 
 class ServiceError(Exception):
@@ -113,9 +74,6 @@ class ModelUnavailable(ServiceError):
     def __init__(self, message: str) -> None:
         super().__init__(ErrorCode.MODEL_UNAVAILABLE, message)
 
-    def __reduce__(self) -> tuple[type[ModelUnavailable], tuple[str]]:
-        return type(self), (self.message,)
-
 
 class ModelOnItsWay(ServiceError):
     """A model whose files are being fetched, converted or checked now."""
@@ -124,9 +82,6 @@ class ModelOnItsWay(ServiceError):
         """``task``: a runner's name. ``model``: the catalog's name."""
         super().__init__(ErrorCode.MODEL_ON_ITS_WAY, message)
         self.task, self.model = task, model
-
-    def __reduce__(self) -> tuple[type[ModelOnItsWay], tuple[str, str, str]]:
-        return type(self), (self.task, self.model, self.message)
 
 
 def forget_frames(error: BaseException) -> None:

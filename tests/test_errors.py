@@ -1,13 +1,10 @@
-"""Each error has one status, says when to try again, and survives the way between processes."""
+"""Each error has one status, and says when to try again."""
 
 from __future__ import annotations
 
-import copy
-import pickle
-
 import pytest
 
-from errors import ErrorCode, ModelUnavailable, ServiceError
+from errors import ErrorCode
 
 
 @pytest.mark.parametrize("code", ErrorCode)
@@ -39,23 +36,3 @@ def test_the_statuses_are_those_of_the_contract() -> None:
     }
     assert {code: code.status for code in named} == named
     assert [code for code in ErrorCode if code.status == 500] == [ErrorCode.INTERNAL]
-
-
-@pytest.mark.parametrize("code", ErrorCode)
-@pytest.mark.parametrize("again", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy])
-def test_an_error_is_the_same_after_its_way_between_processes(code: ErrorCode, again: object) -> None:
-    assert callable(again)
-    error = again(ServiceError(code, "说明: what happened"))
-    assert (type(error), error.code, error.message, str(error)) == (
-        ServiceError,
-        code,
-        "说明: what happened",
-        "说明: what happened",
-    )
-
-
-def test_an_unavailable_model_is_the_same_after_its_way_between_processes() -> None:
-    error = pickle.loads(pickle.dumps(ModelUnavailable("no network")))
-    assert type(error) is ModelUnavailable
-    assert (error.code, error.message) == (ErrorCode.MODEL_UNAVAILABLE, "no network")
-    assert isinstance(error, ServiceError)

@@ -63,7 +63,7 @@ def _unavailable(message: str) -> ServiceError:
 def _about_the_request(upstream: str, reply: Reply) -> ServiceError:
     error = _error_object(reply)
     try:
-        code = ErrorCode(error.get("code"))  # another server of this kind
+        code = ErrorCode(str(error.get("code")))  # another server of this kind
     except ValueError:
         code = _CODE_BY_STATUS[reply.status]
     if code.status != reply.status:

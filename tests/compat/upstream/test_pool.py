@@ -45,7 +45,7 @@ async def code_of(pool: UpstreamPool, text: str = "dog") -> str:
     try:
         answer = await ask(pool, text)
     except ServiceError as error:
-        return error.code.value
+        return str(error.code.value)
     assert answer.tasks == {"clip": expected_vector(parts(text))}
     return "answered"
 
