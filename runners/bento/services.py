@@ -13,7 +13,6 @@ import bentoml
 from bentoml import server_context
 
 import metrics
-from errors import ServiceError
 from models.catalog import Catalog, load_catalog
 from runners.arrivals import Arrivals
 from runners.bento.stop import stop_when_idle
@@ -51,23 +50,15 @@ def _arrivals(task: Task[Any], using: Loading) -> Arrivals | None:
     return Arrivals(task.name, source, retry_after=using.settings.model_retry_after) if source is not None else None
 
 
-def _preloads(tasks: Iterable[Task[Any]], config: Settings, catalog: Catalog) -> dict[str, tuple[str, ...]]:
-    """Return which models each runner loads at start, by the names that requests come under.
+def _preloads(task: Task[Any], config: Settings, catalog: Catalog) -> tuple[str, ...]:
+    """Return the models that ``task`` loads at the start, by the names that requests come under.
 
-    A model that answers whatever is asked for (``CLIP_MODEL``, …) stands for the names given. Unknown names are logged
-    and left out.
+    A model that answers whatever is asked for (``CLIP_MODEL``, …) stands for the names given. All names are known: the
+    service does not start otherwise.
     """
-    found: dict[str, tuple[str, ...]] = {}
-    for task in tasks:
-        wanted, override = task.preload(config), task.override(config)
-        models: dict[str, None] = {}
-        for name in (override,) if override and wanted else wanted:
-            try:
-                models[task.find(catalog, name)] = None
-            except ServiceError as error:
-                log.error("%s: %s could not be loaded at start: %s", task.name, name, error.message)
-        found[task.name] = tuple(models)
-    return found
+    wanted, override = task.preload(config), task.override(config)
+    chosen = (override,) if override and wanted else wanted
+    return tuple(dict.fromkeys(task.find(catalog, name) for name in chosen))
 
 
 def _named(task: Task[Any], config: Settings, catalog: Catalog) -> str | None:
@@ -141,13 +132,12 @@ class RunnerService:
         ``end_if_idle`` ends the process if it can, and says whether it will.
         """
         config = settings()
-        preloads = _preloads(self.tasks, config, self._catalog)
         for task in self.tasks:
-            runner = self.runners[task.name]
-            for model in preloads[task.name]:
+            runner, preloads = self.runners[task.name], _preloads(task, config, self._catalog)
+            for model in preloads:
                 self._in_background(runner.preload(model), f"{task.name}: loading {model} at the start")
             named = _named(task, config, self._catalog)
-            if named is not None and named not in preloads[task.name]:
+            if named is not None and named not in preloads:
                 self._in_background(runner.bring(named), f"{task.name}: fetching {named} at the start")
         self._in_background(self._trim(end_if_idle), "trimming idle models")
         if config.model_ttl:
