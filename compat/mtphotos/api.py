@@ -83,7 +83,6 @@ class MtPhotosServer:
             model = self._model(CLIP_TEXT)
             fields |= {"model": model, "bytes": len(body)}
             text, client = _text(body), client_address(request)
-
             runners, costs = started(self.runners), {CLIP_TEXT.name: CLIP_TEXT.cost(0, 0, None)}
             ask = partial(CLIP_TEXT.of_text, runners, text, model)
             work = ask_in_turn(self.intake.turns, client, costs, runners, ask)
@@ -113,15 +112,10 @@ class MtPhotosServer:
             fields |= {"model": model, "bytes": len(picture)}
             client = client_address(request)
             header = await self._judge(picture, client)
-            cost = task.cost(header.width, header.height, options)
-
-            async def work() -> R:
-                async with self.intake.turns.turn(client, {task.name: cost}):
-                    return await task.of_picture(
-                        started(self.runners), picture, model, options, upright=upright, cost=cost
-                    )
-
-            return await unless_gone(request.receive, work()), model
+            runners, cost = started(self.runners), task.cost(header.width, header.height, options)
+            ask = partial(task.of_picture, runners, picture, model, options, upright=upright, cost=cost)
+            work = ask_in_turn(self.intake.turns, client, {task.name: cost}, runners, ask)
+            return await unless_gone(request.receive, work), model
 
     async def _judge(self, picture: bytes, client: str) -> Header:
         """Return the picture's header. Raises ``ServiceError``: UNREADABLE_PICTURE, PICTURE_TOO_LARGE.

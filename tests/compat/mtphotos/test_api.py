@@ -16,6 +16,7 @@ import pytest
 
 from compat.immich.api import create_app
 from compat.mtphotos.api import routes
+from errors import ModelOnItsWay
 from metrics import REQUESTS
 from runners.contract import Embedding, FaceOptions, Faces, ImageJob, OcrOptions, TextJob, TextLines
 from tests.compat.mtphotos.service import KEY, PICTURE_ROUTES, Service, picture
@@ -187,6 +188,21 @@ def test_room_in_memory_is_held_while_the_model_works_and_given_back() -> None:
 
     assert asyncio.run(send_all()) == [200] * 4
     assert service.runners.most_running == 1
+
+
+@pytest.mark.parametrize("path", PICTURE_ROUTES)
+def test_a_picture_waits_for_a_model_that_is_on_its_way(path: str) -> None:
+    service = Service()
+    task = {"/ocr": "ocr", "/clip/img": "clip_image", "/represent": "faces"}[path]
+
+    async def arrival(task: str, model: str) -> None:
+        service.runners.waits.append((task, model))
+        service.runners.error = None
+
+    service.runners.error = ModelOnItsWay(task, "some-model", "34 %")
+    service.runners.arrival = arrival  # type: ignore[method-assign]
+    assert service.upload(path, picture()).status_code == 200
+    assert service.runners.waits == [(task, "some-model")]
 
 
 def test_the_log_has_one_line_per_request_with_its_task_and_never_the_key(caplog: pytest.LogCaptureFixture) -> None:
