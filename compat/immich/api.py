@@ -143,44 +143,31 @@ class ImmichServer:
 
     async def _run_all(self, asked: Sequence[Asked], given: _Input) -> dict[str, Any]:
         """Run all tasks at the same time on the runners, and merge their answers."""
-        if not asked:
-            return {}
-        runners = started(self.runners)
-        work = [self._pictures(runners, asked, given), self._texts(runners, asked, given)]
+        of_picture = [one for one in asked if one.task.input == "picture"]
+        work = [self._picture(of_picture, given)] if of_picture else []
+        work += [self._text(one, given) for one in asked if one.task.input == "text"]
         return merge(await gather_first_error(work))
 
-    async def _pictures(self, runners: Runners, asked: Sequence[Asked], given: _Input) -> dict[str, Any]:
+    async def _picture(self, asked: Sequence[Asked], given: _Input) -> dict[str, Any]:
         """Run the tasks on the picture, which is sent to the runners once. Raises ``ServiceError`` MISSING_INPUT."""
-        of_picture = [one for one in asked if one.task.input == "picture"]
-        if not of_picture:
-            return {}
-        if given.image is None or given.header is None:  # wherever there is an image, its header was read
-            raise _missing(of_picture[0], "image")
-        return await self._picture(runners, of_picture, given.image, given.header, given.client)
-
-    async def _texts(self, runners: Runners, asked: Sequence[Asked], given: _Input) -> dict[str, Any]:
-        """Run the tasks on the text. Raises ``ServiceError``: MISSING_INPUT, INVALID_REQUEST."""
-        of_text = [one for one in asked if one.task.input == "text"]
-        if not of_text:
-            return {}
-        if given.text is None:
-            raise _missing(of_text[0], "text")
-        text = _decoded(given.text)
-        return merge(await gather_first_error([self._text(runners, one, text, given.client) for one in of_text]))
-
-    async def _text(self, runners: Runners, asked: Asked, text: str, client: str) -> dict[str, Any]:
-        costs = {asked.task.name: asked.task.cost(0, 0, None)}  # a text has no width, height or options
-        ask = partial(asked.task.of_text, runners, text, asked.model, asked.language)
-        return asked.answer(await ask_in_turn(self.intake.turns, client, costs, runners, ask), None)
-
-    async def _picture(
-        self, runners: Runners, asked: Sequence[Asked], image: bytes, header: Header, client: str
-    ) -> dict[str, Any]:
+        image, header = given.image, given.header
+        if image is None or header is None:  # wherever there is an image, its header was read
+            raise _missing(asked[0], "image")
+        runners = started(self.runners)
         costs = {one.task.name: one.task.cost(header.width, header.height, one.options) for one in asked}
         asks = tuple(Ask(one.task.name, one.model, one.options, costs[one.task.name]) for one in asked)
         ask = partial(runners.picture, PictureJob(image, asks))
-        results = await ask_in_turn(self.intake.turns, client, costs, runners, ask)
+        results = await ask_in_turn(self.intake.turns, given.client, costs, runners, ask)
         return merge([one.answer(results[one.task.name], header) for one in asked])
+
+    async def _text(self, asked: Asked, given: _Input) -> dict[str, Any]:
+        """Run one task on the text. Raises ``ServiceError``: MISSING_INPUT, INVALID_REQUEST."""
+        if given.text is None:
+            raise _missing(asked, "text")
+        runners = started(self.runners)
+        costs = {asked.task.name: asked.task.cost(0, 0, None)}  # a text has no width, height or options
+        ask = partial(asked.task.of_text, runners, _decoded(given.text), asked.model, asked.language)
+        return asked.answer(await ask_in_turn(self.intake.turns, given.client, costs, runners, ask), None)
 
 
 def _missing(asked: Asked, part: str) -> ServiceError:
