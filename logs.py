@@ -1,5 +1,6 @@
-"""How this service logs: one line per event, as text or as JSON, from every process alike. A leaf: anything may import
-it.
+"""How this service logs: one line per event, as text or as JSON, from every process alike; and how its commands do.
+
+A leaf: anything may import it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from pythonjsonlogger.json import JsonFormatter
 
@@ -96,3 +99,25 @@ def configure(settings: Settings) -> None:
         library.handlers.clear()
         library.propagate = True
         library.setLevel(max(level, logging.WARNING))
+
+
+@contextmanager
+def on_standard_error(*names: str, level: int = logging.INFO) -> Iterator[None]:
+    """Have the loggers ``names`` write messages of ``level`` and above to standard error for the length of the block.
+
+    Commands tell what they do that way: without time, level or logger.
+    """
+    loggers, handler = [logging.getLogger(name) for name in names], logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    before = [(logger.level, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+        logger.setLevel(level)
+    try:
+        yield
+    finally:
+        for logger, (was, propagate) in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.propagate = propagate
+            logger.setLevel(was)

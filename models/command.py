@@ -11,14 +11,14 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from pydantic import ValidationError
 
 from errors import ServiceError
+from logs import on_standard_error
 from models.catalog import Catalog, CatalogError, ModelEntry, ModelKind, load_catalog
 from models.packages import RapidOcrListError
 from models.paths import UnsafeName
@@ -37,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        with _log_to_stderr(quiet=options.quiet):
+        # Where the service takes a model from is its news, not this command's: models.places says less.
+        level = logging.WARNING if options.quiet else logging.INFO
+        with on_standard_error("models", level=level), on_standard_error("models.places", level=logging.WARNING):
             settings = Settings()
             run: Command = options.run
             return run(options, load_catalog(settings.model_catalog), settings)
@@ -249,24 +251,3 @@ def _tell(options: argparse.Namespace, line: str) -> None:
 def _say(line: str, code: int) -> int:
     print(line, file=sys.stderr, flush=True)  # noqa: T201
     return code
-
-
-@contextmanager
-def _log_to_stderr(*, quiet: bool) -> Iterator[None]:
-    logger, handler = logging.getLogger("models"), logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    before, folders = (logger.level, logger.propagate), logging.getLogger("models.places")
-    folders.addFilter(_nothing)  # where the service takes a model from is its news, not this command's
-    logger.addHandler(handler)
-    logger.propagate = False
-    logger.setLevel(logging.WARNING if quiet else logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.level, logger.propagate = before
-        folders.removeFilter(_nothing)
-
-
-def _nothing(record: logging.LogRecord) -> bool:
-    return False

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
 
@@ -23,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from errors import ServiceError
+from logs import on_standard_error
 from models.catalog import CatalogError
 from search.indexing.predictor import CannotGoOn
 from search.store.errors import database_errors
@@ -44,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     run: Command = options.run
     try:
-        with _log_to_stderr():
+        with on_standard_error("search", "service"):
             return asyncio.run(_finish(run(options, Settings())))
     except (ServiceError, CannotGoOn, CatalogError, ValidationError) as error:
         return say(str(error), FAILED)
@@ -266,20 +265,3 @@ def say(line: str, code: int) -> int:
     """Tell the person, on standard error."""
     print(line, file=sys.stderr, flush=True)  # noqa: T201
     return code
-
-
-@contextmanager
-def _log_to_stderr() -> Iterator[None]:
-    loggers, handler = [logging.getLogger(name) for name in ("search", "service")], logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    before = [(logger.level, logger.propagate) for logger in loggers]
-    for logger in loggers:
-        logger.addHandler(handler)
-        logger.propagate = False
-        logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        for logger, (level, propagate) in zip(loggers, before, strict=True):
-            logger.removeHandler(handler)
-            logger.level, logger.propagate = level, propagate
