@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from errors import ServiceError
 from logs import on_standard_error
@@ -25,6 +26,7 @@ from models.paths import UnsafeName
 from models.progress import Progress
 from models.store import NotStored
 from settings import Settings
+from settings.wrong import what_is_wrong
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -45,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run(options, load_catalog(settings.model_catalog), settings)
     except WrongName as error:
         return _say(str(error), USAGE)
-    except (ServiceError, CatalogError, NotStored, RapidOcrListError, UnsafeName, ValidationError) as error:
+    except (SettingsError, ValidationError) as error:
+        return _say(f"Nothing was done: {what_is_wrong(error)}", FAILED)
+    except (ServiceError, CatalogError, NotStored, RapidOcrListError, UnsafeName) as error:
         return _say(str(error), FAILED)
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr, field_validator
 
 
 class SearchSettings(BaseModel):
@@ -47,3 +47,16 @@ class SearchSettings(BaseModel):
         min_length=1,
         description="Keys of further users of Immich, comma-separated: a re-do takes the one that may see the picture.",
     )
+
+    @field_validator("database_url")
+    @classmethod
+    def _a_conninfo(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            from psycopg import ProgrammingError  # large, and of no use without a DATABASE_URL
+            from psycopg.conninfo import conninfo_to_dict
+
+            try:
+                conninfo_to_dict(value.get_secret_value())
+            except ProgrammingError:  # which quotes it, password and all
+                raise ValueError("must read like postgresql://user:password@host:5432/database.") from None
+        return value

@@ -33,6 +33,7 @@ from settings.wrong import settings_that_name, what_is_wrong
             "http://me:hunter2",
             "an address must read like http://gpu-box:3003, with a port from 0 to 65535.",
         ),
+        ("DATABASE_URL", "me:hunter2@host", "must read like postgresql://user:password@host:5432/database."),
         ("UPSTREAM_HEADER", "hunter2", "it must read `Name: value`, in printable ASCII characters."),
         ("MACHINE_LEARNING_PRELOAD", "hunter2", "is a group: set the names below it (docs/settings.md)."),
         ("MACHINE_LEARNING_PRELOAD__CLIP", "hunter2", "is a group: set the names below it (docs/settings.md)."),

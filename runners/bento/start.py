@@ -69,8 +69,7 @@ def read_settings() -> Settings:
 def read_catalog(config: Settings) -> Catalog:
     """Return the catalog of models.
 
-    Raises ``StartError`` where a file or a model that the settings name is unknown, or the address of the database
-    cannot be read.
+    Raises ``StartError`` where a file or a model that the settings name is unknown.
     """
     try:
         catalog = load_catalog(config.model_catalog)
@@ -81,9 +80,6 @@ def read_catalog(config: Settings) -> Catalog:
                 raise ExtraTaskError(f"{task.label} is routed upstream, which needs IMMICH_API, the address to ask.")
     except (CatalogError, ExtraTaskError) as error:
         raise StartError(str(error)) from error
-    problem = _database_problem(config)
-    if problem is not None:
-        raise StartError(problem)
     return catalog
 
 
@@ -139,20 +135,6 @@ def _wrong_settings() -> str | None:
         return what_is_wrong(error)
     except StartError as error:
         return error.reason
-    return None
-
-
-def _database_problem(config: Settings) -> str | None:
-    """Return that the address of the database cannot be read, without repeating it, or None. Connects to nothing."""
-    if config.database_url is None:
-        return None
-    import psycopg  # large: only where there is a database
-    from psycopg.conninfo import conninfo_to_dict
-
-    try:
-        conninfo_to_dict(config.database_url.get_secret_value())
-    except psycopg.ProgrammingError:  # which quotes it, password and all
-        return "DATABASE_URL is not of the form `postgresql://user:password@host:5432/database`."
     return None
 
 

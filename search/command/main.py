@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
 
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -26,6 +27,7 @@ from models.catalog import CatalogError
 from search.indexing.predictor import CannotGoOn
 from search.store.errors import database_errors
 from settings import Settings
+from settings.wrong import what_is_wrong
 
 if TYPE_CHECKING:
     from search.store.records import Failed
@@ -45,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with on_standard_error("search", "service"):
             return asyncio.run(_finish(run(options, Settings())))
-    except (ServiceError, CannotGoOn, CatalogError, ValidationError) as error:
+    except (SettingsError, ValidationError) as error:
+        return say(f"Nothing was done: {what_is_wrong(error)}", FAILED)
+    except (ServiceError, CannotGoOn, CatalogError) as error:
         return say(str(error), FAILED)
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

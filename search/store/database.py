@@ -14,7 +14,6 @@ from typing import Any, Literal, TypeAlias, cast
 import psycopg
 from pgvector.psycopg import register_vector_async
 from psycopg import AsyncConnection, sql
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
@@ -158,12 +157,6 @@ def examine(conninfo: str, wanted: str, migrate: bool, switch: Switch = Switch.I
     """Check the database, bring it up to date if ``migrate``, point it at the source ``wanted`` (a value of
     SEARCH_SOURCE). Blocks.
     """
-    try:
-        conninfo_to_dict(conninfo)
-    except psycopg.ProgrammingError:  # which quotes the string, password and all
-        raise SearchUnavailable(
-            "DATABASE_URL is not of the form `postgresql://user:password@host:5432/database`."
-        ) from None
     try:
         with psycopg.connect(
             conninfo, autocommit=True, connect_timeout=10, application_name="immich-bento"

@@ -214,6 +214,14 @@ def test_a_broken_catalog_is_one_sentence(run: Run, tmp_path: Path, monkeypatch:
     assert (ran.code, len(ran.err.splitlines())) == (1, 1)
 
 
+def test_wrong_settings_are_told_by_their_names(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MACHINE_LEARNING_PRELOAD", "{")
+    ran = run("list")
+    assert ran.code == 1
+    assert ran.err.startswith("Nothing was done: these settings are wrong")
+    assert "MACHINE_LEARNING_PRELOAD" in ran.err
+
+
 def test_it_runs_inside_a_bento_and_finds_the_models_packed_with_it(tmp_path: Path) -> None:
     """The layout of a Bento: ``src/`` with the code, ``models/`` with a store of its own, ``bento.yaml``."""
     source = tmp_path / "bento/src"

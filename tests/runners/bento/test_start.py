@@ -82,8 +82,11 @@ def test_importing_the_service_starts_forks_and_patches_nothing() -> None:
             {"MACHINE_LEARNING_PRELOAD__OCR__DETECTION": "PP-OCRv6_small, no-such-model"},
             ["MACHINE_LEARNING_PRELOAD__OCR__DETECTION: No ocr model is called 'no-such-model'"],
         ),
-        ({"DATABASE_URL": "mysql://immich@db/immich"}, ["DATABASE_URL is not of the form"]),
-        ({"DATABASE_URL": "postgres//immich@db", "API_AUTH_KEY": "a key"}, ["DATABASE_URL is not of the form"]),
+        ({"DATABASE_URL": "mysql://immich@db/immich"}, ["DATABASE_URL: must read like postgresql://"]),
+        (
+            {"DATABASE_URL": "postgres//immich@db", "API_AUTH_KEY": "a key"},
+            ["DATABASE_URL: must read like postgresql://"],
+        ),
         ({"MODEL_CATALOG": "/nowhere.toml"}, ["/nowhere.toml"]),
         ({"MACHINE_LEARNING_PRELOAD": "{"}, ["MACHINE_LEARNING_PRELOAD: "]),
     ],

@@ -62,6 +62,16 @@ def test_a_database_that_cannot_be_reached_is_one_line(
     assert "DATABASE_URL" in said
 
 
+def test_wrong_settings_are_told_by_their_names_and_without_their_values(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "me:hunter2@host")
+    assert main(["stats"]) == 1
+    said = capsys.readouterr().err
+    assert "DATABASE_URL: must read like postgresql://" in said
+    assert "hunter2" not in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

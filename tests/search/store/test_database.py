@@ -171,16 +171,9 @@ def test_an_opening_that_fails_stops_the_embedded_server(folder: Path) -> None:
     assert not EmbeddedServer(folder).running()
 
 
-@pytest.mark.parametrize(
-    ("url", "reason"),
-    [
-        ("nonsense user:secret@host", "DATABASE_URL is not of the form"),
-        ("postgresql://user:secret@127.0.0.1:1/x", "cannot be used"),
-        ("postgresql://user:secret@/x?host=/nowhere", "cannot be used"),
-    ],
-)
-def test_an_address_that_leads_nowhere_is_an_error_without_the_password(url: str, reason: str) -> None:
-    with pytest.raises(SearchUnavailable, match=reason) as caught:
+@pytest.mark.parametrize("url", ["postgresql://user:secret@127.0.0.1:1/x", "postgresql://user:secret@/x?host=/nowhere"])
+def test_an_address_that_leads_nowhere_is_an_error_without_the_password(url: str) -> None:
+    with pytest.raises(SearchUnavailable, match="cannot be used") as caught:
         asyncio.run(open_database(Settings(database_url=SecretStr(url))))
     assert "secret" not in caught.value.message
 
