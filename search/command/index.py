@@ -29,26 +29,25 @@ async def index(options: argparse.Namespace, config: Settings) -> int:
     """Index what ``options`` names; returns the exit code. Raises ``CannotGoOn``, ``ServiceError``."""
     results, told = Console(), Console(stderr=True)
     places = _places(options.places, prune=options.prune)
-    async with running_service(options.url, config, connections=options.jobs) as client:
-        database = await open_database(config)
+    async with (
+        running_service(options.url, config, connections=options.jobs) as client,
+        await open_database(config) as database,
+    ):
+        _own_index(database)
+        models, notes = await models_to_ask(client, database, config, options.tasks)
+        for note in notes:
+            told.print(note, highlight=False, soft_wrap=True)
+        predictor = Predictor(client)
+        how = Options(options.owner, options.jobs, models, retry_failed=options.retry_failed, prune=options.prune)
+        run = Run(RetryingDatabase(database), predictor, config, how)
+        began = time.monotonic()
         try:
-            _own_index(database)
-            models, notes = await models_to_ask(client, database, config, options.tasks)
-            for note in notes:
-                told.print(note, highlight=False, soft_wrap=True)
-            predictor = Predictor(client)
-            how = Options(options.owner, options.jobs, models, retry_failed=options.retry_failed, prune=options.prune)
-            run = Run(RetryingDatabase(database), predictor, config, how)
-            began = time.monotonic()
-            try:
-                with _stopped_by_signals(run, told):
-                    await _watched(run, predictor, places, told, bar=not options.no_progress and told.is_terminal)
-            except CannotGoOn as error:
-                report(run.tally, results, seconds=time.monotonic() - began)
-                raise CannotGoOn(f"{error} {_GOES_ON}") from error
+            with _stopped_by_signals(run, told):
+                await _watched(run, predictor, places, told, bar=not options.no_progress and told.is_terminal)
+        except CannotGoOn as error:
             report(run.tally, results, seconds=time.monotonic() - began)
-        finally:
-            await database.close()
+            raise CannotGoOn(f"{error} {_GOES_ON}") from error
+        report(run.tally, results, seconds=time.monotonic() - began)
     if run.stopped.is_set():
         told.print(f"Stopped. {_GOES_ON}", highlight=False, soft_wrap=True)
         return 130

@@ -144,9 +144,9 @@ async def _migrate(options: argparse.Namespace, config: Settings) -> int:
     from search.store.database import open_database
     from search.store.source import Switch
 
-    database = await open_database(config, switch=Switch.ALWAYS)
-    await database.close()
-    print(f"The database is up to date; search reads {database.source.value}, words are cut by {database.cutter}.")  # noqa: T201
+    async with await open_database(config, switch=Switch.ALWAYS) as database:
+        source, cutter = database.source.value, database.cutter
+    print(f"The database is up to date; search reads {source}, words are cut by {cutter}.")  # noqa: T201
     return OK
 
 
@@ -161,8 +161,7 @@ async def _sync(options: argparse.Namespace, config: Settings) -> int:
     from search.store.database import open_database
     from search.store.source import Source
 
-    database = await open_database(config)
-    try:
+    async with await open_database(config) as database:
         if database.source is Source.STANDALONE:
             return say(
                 "There is no Immich in this database to take texts from; `python -m search index` reads pictures "
@@ -170,8 +169,6 @@ async def _sync(options: argparse.Namespace, config: Settings) -> int:
                 FAILED,
             )
         print(await sync(database, thorough=options.thorough))  # noqa: T201
-    finally:
-        await database.close()
     return OK
 
 
@@ -182,15 +179,15 @@ async def _reprocess(options: argparse.Namespace, config: Settings) -> int:
 
 
 async def _grants(options: argparse.Namespace, config: Settings) -> int:
-    from search.command.rights import print_grants
+    from search.command.rights import print_statements
 
-    return await print_grants(options, config)
+    return await print_statements(config, options.role)
 
 
 async def _uninstall(options: argparse.Namespace, config: Settings) -> int:
-    from search.command.rights import print_uninstall
+    from search.command.rights import print_statements
 
-    return await print_uninstall(options, config)
+    return await print_statements(config, None)
 
 
 async def _stats(options: argparse.Namespace, config: Settings) -> int:
@@ -199,12 +196,8 @@ async def _stats(options: argparse.Namespace, config: Settings) -> int:
     from search.store.source import Switch
     from search.store.statistics import statistics
 
-    database = await open_database(config, switch=Switch.NEVER)
-    try:
-        found = await statistics(database, load_catalog(config.model_catalog), config)
-    finally:
-        await database.close()
-    _print_statistics(found)
+    async with await open_database(config, switch=Switch.NEVER) as database:
+        _print_statistics(await statistics(database, load_catalog(config.model_catalog), config))
     return OK
 
 
@@ -213,13 +206,8 @@ async def _failed(options: argparse.Namespace, config: Settings) -> int:
     from search.store.index import failures
     from search.store.source import Switch
 
-    database = await open_database(config, switch=Switch.NEVER)
-    try:
-        async with database.connection() as connection:
-            found = await failures(connection, owner=options.owner, limit=options.limit)
-    finally:
-        await database.close()
-    _print_failures(found)
+    async with await open_database(config, switch=Switch.NEVER) as database, database.connection() as connection:
+        _print_failures(await failures(connection, owner=options.owner, limit=options.limit))
     return OK
 
 

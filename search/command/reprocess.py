@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from rich.console import Console
@@ -40,43 +41,31 @@ async def redo(options: argparse.Namespace, config: Settings) -> int:
     """
     names = options.tasks or (("ocr",) if options.lost else ("ocr", "clip"))
     tasks = [RedoTask(name) for name in names]
-    async with running_service(options.url, config, connections=options.jobs) as client:
-        database = await open_database(config)
-        try:
-            ids = await _ids(options, database, names)
-            async with database.connection() as connection:
-                models = await models_in_use(
-                    connection, database.source.value, load_catalog(config.model_catalog), config
-                )
-            job = _Job(database, tasks, PredictRecompute(Predictor(client)), models, config)
-            failed = await _all(job, ids, options)
-        finally:
-            await database.close()
+    async with (
+        running_service(options.url, config, connections=options.jobs) as client,
+        await open_database(config) as database,
+    ):
+        ids = await _ids(options, database, names)
+        async with database.connection() as connection:
+            models = await models_in_use(connection, database.source.value, load_catalog(config.model_catalog), config)
+        job = _Job(database, tasks, PredictRecompute(Predictor(client)), models, config)
+        failed = await _all(job, ids, options)
     print(f"{len(ids) - failed:,} done again, {failed:,} failed.")  # noqa: T201
     return 1 if failed else 0
 
 
+@dataclass(frozen=True, slots=True)
 class _Job:
-    def __init__(
-        self,
-        database: Database,
-        tasks: Sequence[RedoTask],
-        recompute: PredictRecompute,
-        models: ModelsInUse,
-        config: Settings,
-    ) -> None:
-        self._database, self._tasks, self._recompute, self._models, self._config = (
-            database,
-            tasks,
-            recompute,
-            models,
-            config,
-        )
+    database: Database
+    tasks: Sequence[RedoTask]
+    recompute: PredictRecompute
+    models: ModelsInUse
+    config: Settings
 
     async def do(self, asset_id: UUID) -> str | None:
         """Return None, or why it failed. Raises ``CannotGoOn`` for what the next picture would meet as well."""
         try:
-            await reprocess(self._database, asset_id, self._tasks, self._recompute, self._models, self._config)
+            await reprocess(self.database, asset_id, self.tasks, self.recompute, self.models, self.config)
         except ServiceError as error:
             if error.code in _EVERYONES:
                 raise CannotGoOn(error.message) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 from collections.abc import Sequence
 
@@ -13,15 +12,12 @@ from search.store.grants import grants, uninstall
 from settings import Settings
 
 
-async def print_grants(options: argparse.Namespace, config: Settings) -> int:
-    """Print what gives ``options.role`` its rights. Raises ``ServiceError`` SEARCH_UNAVAILABLE."""
-    print("\n".join(await asyncio.to_thread(_statements, config, options.role)))  # noqa: T201
-    return 0
+async def print_statements(config: Settings, role: str | None) -> int:
+    """Print what gives ``role`` its rights, or (None) what takes search out of the database again.
 
-
-async def print_uninstall(options: argparse.Namespace, config: Settings) -> int:
-    """Print what takes search out of the database again. Raises ``ServiceError`` SEARCH_UNAVAILABLE."""
-    print("\n".join(await asyncio.to_thread(_statements, config, None)))  # noqa: T201
+    Raises ``ServiceError`` SEARCH_UNAVAILABLE.
+    """
+    print("\n".join(await asyncio.to_thread(_statements, config, role)))  # noqa: T201
     return 0
 
 

@@ -26,9 +26,6 @@ class KeyRefused(ServiceError):
     def __init__(self, message: str) -> None:
         super().__init__(ErrorCode.IMMICH_UNAVAILABLE, message)
 
-    def __reduce__(self) -> tuple[type[KeyRefused], tuple[str]]:
-        return type(self), (self.message,)
-
 
 @dataclass(frozen=True)
 class ImmichClient:

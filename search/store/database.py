@@ -110,6 +110,13 @@ class Database:
         await register_vector_async(connection)  # looks the type up in the search path
         await connection.commit()
 
+    async def __aenter__(self) -> Database:
+        """Return the database, which is closed at the end of the block."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
     async def open(self) -> None:
         """Start the pool; no connection is made until one is asked for."""
         await self._pool.open(wait=False)

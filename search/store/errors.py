@@ -21,9 +21,6 @@ class SearchUnavailable(ServiceError):
     def __init__(self, message: str) -> None:
         super().__init__(ErrorCode.SEARCH_UNAVAILABLE, message)
 
-    def __reduce__(self) -> tuple[type[SearchUnavailable], tuple[str]]:
-        return type(self), (self.message,)
-
 
 class SourceSwitched(SearchUnavailable):
     """The database was switched to another source while it was open: whoever has it open opens it anew."""

@@ -39,22 +39,8 @@ async def put_asset(
         asset_id: UUID = row["id"]
         if before is not None and before["content_hash"] != file.content_hash:
             await _forget_results(connection, asset_id, file)
-        await _put(connection, asset_id, file.owner, file.uri, vector, text, problems)
+        await _put(connection, asset_id, file, vector, text, problems)
     return asset_id
-
-
-async def put_results(
-    connection: Connection,
-    asset_id: UUID,
-    *,
-    vector: Vector | None = None,
-    text: Text | None = None,
-    problems: Sequence[Problem] = (),
-) -> None:
-    """Write what came of a file that is known already. Raises ``ServiceError`` UNKNOWN_ASSET."""
-    async with connection.transaction():
-        asset = await get_asset(connection, asset_id, lock=True)
-        await _put(connection, asset_id, asset.owner, asset.uri, vector, text, problems)
 
 
 async def get_asset(connection: Connection, asset_id: UUID, *, lock: bool = False) -> Asset:
@@ -194,15 +180,14 @@ async def _forget_results(connection: Connection, asset_id: UUID, file: File) ->
 async def _put(
     connection: Connection,
     asset_id: UUID,
-    owner: str,
-    uri: str,
+    file: File,
     vector: Vector | None,
     text: Text | None,
     problems: Sequence[Problem],
 ) -> None:
     done = [task for task, result in (("clip", vector), ("ocr", text)) if result is not None]
     if done:  # whatever has a result was read
-        await connection.execute(_CLEAR_FAILURES, {"owner": owner, "uri": uri, "tasks": [*done, "read"]})
+        await connection.execute(_CLEAR_FAILURES, {"owner": file.owner, "uri": file.uri, "tasks": [*done, "read"]})
     if vector is not None:
         await connection.execute(
             "DELETE FROM immich_ai.embedding WHERE asset_id = %s AND model <> %s", (asset_id, vector.model)
@@ -211,7 +196,7 @@ async def _put(
     if text is not None:
         await _put_text(connection, asset_id, text)
     for problem in problems:
-        await put_problem(connection, owner, uri, problem, asset_id)
+        await put_problem(connection, file.owner, file.uri, problem, asset_id)
 
 
 async def _put_text(connection: Connection, asset_id: UUID, text: Text) -> None:

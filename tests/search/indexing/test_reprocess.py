@@ -99,7 +99,13 @@ def test_success_forgets_the_failures_of_its_tasks(database: Database, tmp_path:
     asset = index(database, tmp_path / "a.jpg")
     other = index(database, tmp_path / "b.jpg")
     problems = [Problem("ocr", "timeout", "It took too long."), Problem("clip", "timeout", "It took too long.")]
-    run(database, lambda connection: store.put_results(connection, asset, problems=problems))
+
+    async def fail(connection: store.Connection) -> None:
+        known = await store.get_asset(connection, asset)
+        for problem in problems:
+            await store.put_problem(connection, known.owner, known.uri, problem, asset)
+
+    run(database, fail)
     assert asyncio.run(failed_assets(database)) == [asset]
     redo(database, asset, FakeRecompute("字"), [RedoTask.OCR])
     assert rows(database, "select task from immich_ai.failure") == [("clip",)]

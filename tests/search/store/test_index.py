@@ -171,7 +171,7 @@ def test_only_what_lies_below_a_folder_is_listed_for_it(database: Database) -> N
 
 def test_an_unknown_asset_is_an_error_that_says_so(database: Database) -> None:
     with pytest.raises(ServiceError) as unknown:
-        run(database, lambda connection: store.put_results(connection, uuid4(), vector=VECTOR))
+        run(database, lambda connection: store.get_asset(connection, uuid4()))
     assert unknown.value.code is ErrorCode.UNKNOWN_ASSET
 
 
