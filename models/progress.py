@@ -88,16 +88,13 @@ def on_its_way(task: ModelKind, name: str, settings: Settings) -> Progress | Non
 
     Costs the reading of one small file. Never raises.
     """
-    return _read(_file(task, name, settings))
-
-
-def all_on_their_way(settings: Settings) -> list[Progress]:
-    """Return how far each model is that some process is fetching or converting now."""
     try:
-        files = sorted(_folder(settings).glob("*.json"))
-    except OSError:
-        return []
-    return [progress for file in files if (progress := _read(file)) is not None]
+        document = json.loads(_file(task, name, settings).read_text(encoding="utf-8"))
+        if not is_locked(Path(document.pop("folder"))):
+            return None
+        return Progress(**{**document, "task": ModelKind(document["task"])})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 class Reporter:
@@ -181,22 +178,8 @@ class Reporter:
         return progress
 
 
-def _folder(settings: Settings) -> Path:
-    return settings.cache_folder / ".progress"
-
-
 def _file(task: ModelKind, name: str, settings: Settings) -> Path:
-    return _folder(settings) / f"{task.value}--{name}.json"
-
-
-def _read(file: Path) -> Progress | None:
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        if not is_locked(Path(document.pop("folder"))):
-            return None
-        return Progress(**{**document, "task": ModelKind(document["task"])})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+    return settings.cache_folder / ".progress" / f"{task.value}--{name}.json"
 
 
 def _duration(seconds: float | None) -> str:

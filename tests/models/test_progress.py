@@ -14,7 +14,7 @@ import pytest
 from models import progress as progress_module
 from models.catalog import ModelEntry, ModelKind
 from models.download import download_lock
-from models.progress import Progress, Reporter, all_on_their_way, on_its_way
+from models.progress import Progress, Reporter, on_its_way
 from models.resolve import resolve
 from settings import Settings
 from tests.fake_hub import Fault, Web
@@ -98,7 +98,6 @@ def test_what_a_reporter_is_told_others_read(
         reporter.converts("Writing the image half, fp32", 0.05)
         progress = read()
         assert (progress.state, progress.step, progress.percent) == ("converting", "writing the image half, fp32", 5)
-        assert all_on_their_way(settings) == [progress]
     assert on_its_way(ModelKind.FACES, "own-faces", settings) is None
 
 
@@ -117,7 +116,6 @@ def test_a_damaged_file_is_as_good_as_none(make_settings: MakeSettings, text: st
     file.parent.mkdir(parents=True)
     file.write_text(text)
     assert on_its_way(ModelKind.CLIP, "x", settings) is None
-    assert all_on_their_way(settings) == []
 
 
 def test_a_file_whose_writer_has_ended_is_not_believed(
@@ -126,9 +124,9 @@ def test_a_file_whose_writer_has_ended_is_not_believed(
     settings = make_settings()
     Reporter(face_model, settings, tmp_path / "folder")._tell()
     assert json.loads((settings.cache_folder / ".progress/facial-recognition--own-faces.json").read_text())
-    assert all_on_their_way(settings) == []
+    assert on_its_way(ModelKind.FACES, "own-faces", settings) is None
     with download_lock(tmp_path / "folder"):
-        assert len(all_on_their_way(settings)) == 1
+        assert on_its_way(ModelKind.FACES, "own-faces", settings) is not None
 
 
 @pytest.mark.usefixtures("impatient")

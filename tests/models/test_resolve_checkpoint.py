@@ -23,7 +23,7 @@ from models import checkpoint as checkpoint_module
 from models.catalog import ModelEntry, ModelKind
 from models.convert import convert, installed_vocabulary
 from models.places import cache_folder
-from models.progress import Progress, all_on_their_way, on_its_way
+from models.progress import Progress, on_its_way
 from models.pull import pull
 from models.resolve import resolve
 from settings import Settings
@@ -358,12 +358,10 @@ def test_a_process_killed_during_the_download_is_shown_no_more_and_the_next_goes
     progress = _wait(lambda: _at_bytes(entry, settings, 1_000_000))
     assert (progress.task, progress.name, progress.state, progress.step) == (ModelKind.CLIP, NAME, "downloading", FILE)
     assert progress.total == len(web.files[HUGGINGFACE_FILE])
-    assert all_on_their_way(settings) == [on_its_way(ModelKind.CLIP, NAME, settings)]
     process.kill()
     process.communicate()
     assert (settings.cache_folder / ".progress" / f"clip--{NAME}.json").exists()
     assert on_its_way(ModelKind.CLIP, NAME, settings) is None
-    assert all_on_their_way(settings) == []
     resolve(entry, settings, limits=QUICK)
     assert web.gets(HUGGINGFACE_FILE)[-1] not in (None, "bytes=0-")
     assert not list((settings.cache_folder / ".progress").glob("*.json"))
