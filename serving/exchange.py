@@ -49,13 +49,18 @@ class _NoResponse(Response):
         """Send nothing: once the connection is closed, a server may take it for a second response."""
 
 
+def detail_and_code(error: ServiceError) -> dict[str, Any]:
+    """Return ``{"detail": "…", "code": "…"}``, by which Immich's protocol and search tell of an error."""
+    return {"detail": error.message, "code": error.code.value}
+
+
 async def answered(
     request: Request,
     work: Work,
     *,
     line: str,
     timeout: float,
-    error_body: ErrorBody,
+    error_body: ErrorBody = detail_and_code,
     task: str = "none",
     early_head: EarlyHead | None = None,
 ) -> Response:

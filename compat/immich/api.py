@@ -81,7 +81,6 @@ class ImmichServer:
             self._predict,
             line="POST /predict",
             timeout=self.settings.request_timeout,
-            error_body=error_body,
             early_head=EARLY_HEAD,
         )
 
@@ -184,11 +183,6 @@ def _decoded(text: bytes) -> str:
 def merge(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return one answer that has the keys of all ``answers``; of a key that several have, the last one's value."""
     return {key: value for answer in answers for key, value in answer.items()}
-
-
-def error_body(error: ServiceError) -> dict[str, Any]:
-    """Return the JSON of an error's answer: ``{"detail": "…", "code": "…"}``."""
-    return {"detail": error.message, "code": error.code.value}
 
 
 def create_app(server: ImmichServer, others: Sequence[BaseRoute] = ()) -> Starlette:

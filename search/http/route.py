@@ -15,7 +15,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from errors import ErrorCode, ServiceError
-from search.answers import Problem
 from serving.deadline import timeout
 from serving.exchange import Fields, answered
 from serving.key import require_key
@@ -58,16 +57,10 @@ class SearchRoute(APIRoute):
                 operate,
                 line=f"{method} {self.path}",
                 timeout=settings.request_timeout,
-                error_body=error_body,
                 task=f"search.{self.operation_id}",
             )
 
         return endpoint
-
-
-def error_body(error: ServiceError) -> dict[str, Any]:
-    """Return ``{"detail": "…", "code": "…"}``, as for Immich's protocol."""
-    return Problem(detail=error.message, code=error.code.value).model_dump()
 
 
 class _BoundedRequest(Request):
