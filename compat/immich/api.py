@@ -17,7 +17,8 @@ from starlette.routing import BaseRoute, Route
 from compat.immich.answers import to_json
 from compat.immich.entries import Asked, load_entries, parse_entries
 from compat.upstream import routing
-from compat.upstream.pool import UpstreamDown, UpstreamPool
+from compat.upstream.health import UpstreamDown
+from compat.upstream.pool import UpstreamPool
 from errors import ErrorCode, ServiceError
 from models.catalog import Catalog
 from runners.cancellation import gather_first_error, unless_gone

@@ -1,64 +1,22 @@
-"""Other Immich ML servers behind this one: which of them is asked, how many requests each has, and what happens when
-one is down.
-"""
+"""Other Immich ML servers behind this one: which of them is asked, and how many requests each has."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import metrics
 from compat.upstream.answers import judge
 from compat.upstream.client import ConnectionLost, NoAnswerInTime, NotHttp, Reply, UpstreamClient
+from compat.upstream.health import Health, Upstream, UpstreamDown
 from errors import ErrorCode, ServiceError, forget_frames
 
-log = logging.getLogger(__name__)
-
-_PATIENCE = 3
-"""Requests in a row that must break or be late before an upstream that accepts connections counts as down."""
 _TRY_ELSEWHERE = (502, 503)
 """Statuses that say: not here, not now. Another upstream may do better."""
-
-
-class UpstreamDown(ServiceError):
-    """No upstream could be asked, or the connection to the last one broke."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(ErrorCode.UPSTREAM_UNAVAILABLE, message)
-
-
-@dataclass(slots=True, eq=False)
-class Upstream:
-    """One server and what is known of it."""
-
-    url: str
-    """Without a slash at its end."""
-    number: int
-    """Its place in ``IMMICH_API``, from 1: what it is called where anybody may look."""
-    up: bool = True
-    reason: str = ""
-    """Why it is down."""
-    in_flight: int = 0
-    broken_in_a_row: int = 0
-    turn: int = 0
-    """When it was last chosen, as a count of all choices."""
-
-    @property
-    def name(self) -> str:
-        """The URL without its scheme, for errors and the log."""
-        parts = urlsplit(self.url)
-        return parts.netloc + parts.path
-
-    @property
-    def label(self) -> str:
-        """Its number, as a label of metrics."""
-        return str(self.number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,18 +68,13 @@ class UpstreamPool:
         self._client = UpstreamClient(timeout=timeout, header=header)
         self._timeout = timeout
         self._concurrency = concurrency
-        self._retry_after = retry_after
         self._line: deque[_Waiter] = deque()
         self._choices = 0
-        self._tasks: set[asyncio.Task[None]] = set()
-        for upstream in self._upstreams:
-            metrics.UPSTREAM_UP.labels(upstream.label).set(1)
-            self._spawn(self._look_once(upstream))
+        self._health = Health(self._upstreams, self._client, retry_after=retry_after, on_change=self._serve_line)
 
     async def close(self) -> None:
         """Stop looking at upstreams and close all connections."""
-        for task in self._tasks:
-            task.cancel()
+        self._health.close()
         await self._client.close()
 
     @property
@@ -189,12 +142,12 @@ class UpstreamPool:
             reply = await self._client.predict(upstream.url, parts, headers)
         except ConnectionLost as lost:
             _count(upstream, "lost")
-            self._note_broken(upstream, lost.reason, down_at_once=not lost.connected)
+            self._health.note_broken(upstream, lost.reason, down_at_once=not lost.connected)
             message = f"The upstream {upstream.name} did not answer: {lost.reason}."
             return _TryElsewhere(upstream, UpstreamDown(message))
         except NoAnswerInTime:
             _count(upstream, "late")
-            self._note_broken(upstream, "its answers do not come in time", down_at_once=False)
+            self._health.note_broken(upstream, "its answers do not come in time", down_at_once=False)
             message = f"The upstream {upstream.name} did not answer in {self._timeout:g} s (UPSTREAM_TIMEOUT)."
             raise ServiceError(ErrorCode.UPSTREAM_TIMEOUT, message) from None
         except NotHttp as error:
@@ -204,8 +157,6 @@ class UpstreamPool:
             ) from None
         upstream.broken_in_a_row = 0
         return reply
-
-    # --- who is asked ---
 
     def _live(self, avoid: Upstream | None) -> list[Upstream]:
         return [upstream for upstream in self._upstreams if upstream.up and upstream is not avoid]
@@ -225,7 +176,7 @@ class UpstreamPool:
                 self._release(chosen)  # its turn had come in the same moment
             raise
         if upstream is None:
-            raise self._all_down()
+            raise self._health.all_down()
         try:
             yield upstream
         finally:
@@ -265,45 +216,6 @@ class UpstreamPool:
         upstream.in_flight += 1
         metrics.UPSTREAM_IN_FLIGHT.labels(upstream.label).set(upstream.in_flight)
         return upstream
-
-    def _all_down(self) -> UpstreamDown:
-        down = ", ".join(f"{upstream.name} ({upstream.reason})" for upstream in self._upstreams if not upstream.up)
-        return UpstreamDown(
-            f"No upstream can be asked: {down}. They are tried again every {self._retry_after:g} s "
-            "(UPSTREAM_RETRY_AFTER)."
-        )
-
-    # --- who is down ---
-
-    def _note_broken(self, upstream: Upstream, reason: str, *, down_at_once: bool) -> None:
-        upstream.broken_in_a_row += 1
-        if upstream.up and (down_at_once or upstream.broken_in_a_row >= _PATIENCE):
-            log.warning(
-                "Upstream %s is down: %s. It is tried again every %g s.", upstream.name, reason, self._retry_after
-            )
-            upstream.up, upstream.reason = False, reason
-            metrics.UPSTREAM_UP.labels(upstream.label).set(0)
-            self._serve_line()
-            self._spawn(self._look_until_up(upstream))
-
-    async def _look_once(self, upstream: Upstream) -> None:
-        """Ask for a sign of life at the start, so that the first photo need not find out."""
-        if not await self._client.pongs(upstream.url):
-            self._note_broken(upstream, "it does not answer GET /ping", down_at_once=True)
-
-    async def _look_until_up(self, upstream: Upstream) -> None:
-        while not upstream.up:
-            await asyncio.sleep(self._retry_after)
-            if await self._client.pongs(upstream.url):
-                log.info("Upstream %s is up again.", upstream.name)
-                upstream.up, upstream.reason, upstream.broken_in_a_row = True, "", 0
-                metrics.UPSTREAM_UP.labels(upstream.label).set(1)
-                self._serve_line()
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _count(upstream: Upstream, outcome: str) -> None:

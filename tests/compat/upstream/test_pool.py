@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from compat.upstream.pool import UpstreamAnswer, UpstreamDown, UpstreamPool
+from compat.upstream.health import UpstreamDown
+from compat.upstream.pool import UpstreamAnswer, UpstreamPool
 from errors import ErrorCode, ServiceError, forget_frames
 from tests.fake_upstream import FakeUpstream, expected_vector
 from tools.harness.server import free_port

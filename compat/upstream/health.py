@@ -1,0 +1,122 @@
+"""Which other Immich ML servers are up: those that broke are left out, and looked at until they answer again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import metrics
+from compat.upstream.client import UpstreamClient
+from errors import ErrorCode, ServiceError
+
+log = logging.getLogger(__name__)
+
+_PATIENCE = 3
+"""Requests in a row that must break or be late before an upstream that accepts connections counts as down."""
+
+
+class UpstreamDown(ServiceError):
+    """No upstream could be asked, or the connection to the last one broke."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ErrorCode.UPSTREAM_UNAVAILABLE, message)
+
+
+@dataclass(slots=True, eq=False)
+class Upstream:
+    """One server and what is known of it."""
+
+    url: str
+    """Without a slash at its end."""
+    number: int
+    """Its place in ``IMMICH_API``, from 1: what it is called where anybody may look."""
+    up: bool = True
+    reason: str = ""
+    """Why it is down."""
+    in_flight: int = 0
+    broken_in_a_row: int = 0
+    turn: int = 0
+    """When it was last chosen, as a count of all choices."""
+
+    @property
+    def name(self) -> str:
+        """The URL without its scheme, for errors and the log."""
+        parts = urlsplit(self.url)
+        return parts.netloc + parts.path
+
+    @property
+    def label(self) -> str:
+        """Its number, as a label of metrics."""
+        return str(self.number)
+
+
+class Health:
+    """What is known of each upstream. Belongs to the event loop that it is made in."""
+
+    def __init__(
+        self,
+        upstreams: Sequence[Upstream],
+        client: UpstreamClient,
+        *,
+        retry_after: float,
+        on_change: Callable[[], None],
+    ) -> None:
+        """Look at each of ``upstreams`` once, so that the first photo need not find out.
+
+        ``retry_after``: seconds between looks at one that is down. ``on_change``: called when one goes down or up.
+        """
+        self._upstreams = upstreams
+        self._client = client
+        self._retry_after = retry_after
+        self._on_change = on_change
+        self._tasks: set[asyncio.Task[None]] = set()
+        for upstream in upstreams:
+            metrics.UPSTREAM_UP.labels(upstream.label).set(1)
+            self._spawn(self._look_once(upstream))
+
+    def close(self) -> None:
+        """Stop looking."""
+        for task in self._tasks:
+            task.cancel()
+
+    def all_down(self) -> UpstreamDown:
+        """Return the error that says which upstreams are down, and why."""
+        down = ", ".join(f"{upstream.name} ({upstream.reason})" for upstream in self._upstreams if not upstream.up)
+        return UpstreamDown(
+            f"No upstream can be asked: {down}. They are tried again every {self._retry_after:g} s "
+            "(UPSTREAM_RETRY_AFTER)."
+        )
+
+    def note_broken(self, upstream: Upstream, reason: str, *, down_at_once: bool) -> None:
+        """Note that a request to ``upstream`` broke or was late, and leave it out if that is too much."""
+        upstream.broken_in_a_row += 1
+        if upstream.up and (down_at_once or upstream.broken_in_a_row >= _PATIENCE):
+            log.warning(
+                "Upstream %s is down: %s. It is tried again every %g s.", upstream.name, reason, self._retry_after
+            )
+            upstream.up, upstream.reason = False, reason
+            metrics.UPSTREAM_UP.labels(upstream.label).set(0)
+            self._on_change()
+            self._spawn(self._look_until_up(upstream))
+
+    async def _look_once(self, upstream: Upstream) -> None:
+        if not await self._client.pongs(upstream.url):
+            self.note_broken(upstream, "it does not answer GET /ping", down_at_once=True)
+
+    async def _look_until_up(self, upstream: Upstream) -> None:
+        while not upstream.up:
+            await asyncio.sleep(self._retry_after)
+            if await self._client.pongs(upstream.url):
+                log.info("Upstream %s is up again.", upstream.name)
+                upstream.up, upstream.reason, upstream.broken_in_a_row = True, "", 0
+                metrics.UPSTREAM_UP.labels(upstream.label).set(1)
+                self._on_change()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
