@@ -12,9 +12,8 @@ from search.indexing.formats import Kind
 from search.indexing.places import Entry, Place, exists
 from search.indexing.plan import Need, Options, Step, decide
 from search.indexing.predictor import CannotGoOn, Predictor
-from search.indexing.removal import remove_gone
+from search.indexing.removal import UriSet, remove_gone
 from search.indexing.retries import RetryingDatabase
-from search.indexing.uri_set import UriSet
 from search.indexing.worker import Done, Worker
 from search.store.index import known
 from search.store.records import Problem

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from errors import ErrorCode, ServiceError
-from search.indexing import fingerprint, video
-from search.indexing.file_contents import Contents, load, picture, read
+from search.indexing import video
+from search.indexing.file_contents import Contents, load, picture, picture_hash, read, video_hash
 from search.indexing.formats import Kind
 from search.indexing.orientation import orientation, upright
 from settings import Settings
@@ -131,16 +131,16 @@ def test_a_video_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
 
 def test_a_long_video_is_told_apart_by_three_pieces_and_its_size() -> None:
     data = bytearray(5 << 20)
-    before = fingerprint.of_video(io.BytesIO(data), len(data))
-    assert fingerprint.of_video(io.BytesIO(data), len(data) - 1) != before
+    before = video_hash(io.BytesIO(data), len(data))
+    assert video_hash(io.BytesIO(data), len(data) - 1) != before
     for place in (0, len(data) // 2, len(data) - 1):
         changed = bytearray(data)
         changed[place] = 1
-        assert fingerprint.of_video(io.BytesIO(changed), len(data)) != before
+        assert video_hash(io.BytesIO(changed), len(data)) != before
 
 
 def test_what_was_read_is_what_is_sent(tmp_path: Path) -> None:
     (tmp_path / "one.jpg").write_bytes(a_picture(1))
     contents = read(str(tmp_path / "one.jpg"), Kind.IMAGE, 0, Settings())
-    assert contents == Contents(fingerprint.of_picture(a_picture(1)), a_picture(1))
+    assert contents == Contents(picture_hash(a_picture(1)), a_picture(1))
     assert picture(str(tmp_path / "one.jpg"), contents, Settings()) == a_picture(1)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from errors import ErrorCode, ServiceError
 from search.immich.settings import DEFAULT_OCR_OPTIONS
-from search.indexing import fingerprint
+from search.indexing.file_contents import picture_hash
 from search.indexing.recompute import RunnersRecompute
 from search.indexing.redo import Redone, RedoTask
 from search.indexing.reprocess import all_assets, failed_assets, reprocess
@@ -33,7 +33,7 @@ def index(database: Database, path: Path, *texts: str, model: str = NAME, data: 
     """Store a file as ``python -m search index`` takes it in."""
     path.write_bytes(data or picture())
     content = path.read_bytes()
-    file = File("", str(path), "image", len(content), datetime.now(timezone.utc), fingerprint.of_picture(content))
+    file = File("", str(path), "image", len(content), datetime.now(timezone.utc), picture_hash(content))
     numbers = np.zeros(512, np.float32)
     numbers[0] = 1
     text = Text("PP-OCRv6_small", tuple(Line(text, BOX, 0.9, 0.9) for text in texts))
@@ -122,7 +122,7 @@ def test_a_file_that_has_changed_is_done_as_a_whole(database: Database, tmp_path
     assert texts(database, asset) == ("新", ["新"])
     assert vector(database, asset) != before
     ((known,),) = rows(database, "select content_hash from immich_ai.asset where id = %s", asset)
-    assert known == fingerprint.of_picture((tmp_path / "a.jpg").read_bytes())
+    assert known == picture_hash((tmp_path / "a.jpg").read_bytes())
 
 
 def test_a_file_that_is_gone_or_no_picture_is_refused_by_name(database: Database, tmp_path: Path) -> None:
