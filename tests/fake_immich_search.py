@@ -184,7 +184,7 @@ class FakeSearchImmich:
 
 
 def _problems(asked: Any) -> Sequence[dict[str, Any]]:
-    """What Immich's validation says of a body, as far as tests send such."""
+    """Return what Immich's validation says of a body, as far as tests send such."""
     if isinstance(asked, list):
         return [{"code": "invalid_type", "path": [], "message": "Invalid input: expected object, received array"}]
     rules: dict[str, Callable[[Any], bool]] = {
