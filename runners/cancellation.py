@@ -40,6 +40,8 @@ async def _disconnect(receive: Receive) -> None:
 
 async def gather_first_error(work: Sequence[Awaitable[Any]]) -> list[Any]:
     """Return all results in order; raise the first error, with the rest cancelled rather than left to run."""
+    if len(work) == 1:  # most requests ask for one thing, which then needs no asyncio task of its own
+        return [await work[0]]
     tasks = [asyncio.ensure_future(one) for one in work]
     if not tasks:
         return []

@@ -16,6 +16,7 @@ import metrics
 from errors import ErrorCode, ServiceError
 from runners.arrivals import Arrivals
 from runners.batching import Batcher, Unfinished
+from runners.cancellation import gather_first_error
 from runners.contract import Failure, ImageJob, ModelState, PictureJob, Result, TextJob
 from runners.engine.lanes import working
 from runners.model_cache import ModelCache
@@ -188,7 +189,7 @@ async def run_picture(runners: Mapping[str, Runner[ImageJob, Any]], job: Picture
     those are returned. Cancelled, it runs no task whose batch has not begun.
     """
     asked = [runners[ask.task] for ask in job.asks]
-    lacks = await asyncio.gather(*(runner.lack(ask.model) for runner, ask in zip(asked, job.asks, strict=True)))
+    lacks = await gather_first_error([runner.lack(ask.model) for runner, ask in zip(asked, job.asks, strict=True)])
     missing = {
         runner.name: lack
         for runner, lack in zip(asked, lacks, strict=True)
@@ -199,5 +200,5 @@ async def run_picture(runners: Mapping[str, Runner[ImageJob, Any]], job: Picture
     readers = sum(runner.decodes_whole for runner in asked)
     with shared_pixels(job.data, upright=job.upright, readers=readers) as shared:
         jobs = [ImageJob(job.data, ask.model, ask.options, job.upright, shared, ask.cost) for ask in job.asks]
-        results = await asyncio.gather(*(runner.submit(one) for runner, one in zip(asked, jobs, strict=True)))
+        results = await gather_first_error([runner.submit(one) for runner, one in zip(asked, jobs, strict=True)])
     return {runner.name: result for runner, result in zip(asked, results, strict=True)}
