@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -256,14 +255,15 @@ def test_vit_b_16_takes_less_than_30_seconds_and_its_weights_and_500_mb(tmp_path
         "status = Path('/proc/self/status').read_text()\n"
         "print(next(line.split()[1] for line in status.splitlines() if line.startswith('VmHWM')))"
     )
-    began = time.monotonic()
+    before = os.times()
     ran = subprocess.run(
         [sys.executable, "-c", script, str(checkpoint), str(tmp_path / "model"), precision],
         cwd=ROOT,
         check=True,
         capture_output=True,
     )
-    seconds, peak = time.monotonic() - began, int(ran.stdout) * 1024
+    after, peak = os.times(), int(ran.stdout) * 1024
+    cpu_seconds = after.children_user + after.children_system - before.children_user - before.children_system
     weights = sum(path.stat().st_size for path in (tmp_path / "model").rglob("*.data"))
     assert peak < weights + 500_000_000
-    assert seconds < 30 * max(1, os.getloadavg()[0] / 2)
+    assert cpu_seconds < 60  # 30 s of two cores, however busy the machine is

@@ -178,9 +178,9 @@ def test_a_picture_of_100_mb_is_held_once_and_no_piece_of_it_takes_long() -> Non
     tracemalloc.start()
     try:
         for piece in _picture_in_pieces(100 * 2**20, 2**18):
-            began = time.perf_counter()
+            began = time.thread_time()
             parser.feed(piece)
-            seconds.append(time.perf_counter() - began)
+            seconds.append(time.thread_time() - began)
         assert len(parser.finish()["image"]) == 100 * 2**20
         assert tracemalloc.get_traced_memory()[1] < 115 * 2**20  # a buffer that grows by an eighth
     finally:
@@ -195,7 +195,7 @@ def test_a_body_full_of_beginnings_of_boundaries_costs_no_more(filling: bytes) -
     parser.feed(MARK + b'\r\nContent-Disposition: form-data; name="image"\r\n\r\n')
     seconds = []
     for _ in range(50):
-        began = time.perf_counter()
+        began = time.thread_time()
         parser.feed(piece)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.thread_time() - began)
     assert sorted(seconds)[25] < 0.01

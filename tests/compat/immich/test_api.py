@@ -295,10 +295,10 @@ def test_no_entries_that_are_accepted_hold_up_the_event_loop(entries: bytes) -> 
 
 
 def _seconds_to_refuse(api: ImmichServer, entries: bytes) -> float:
-    began = time.perf_counter()
+    began = time.thread_time()
     with pytest.raises(ServiceError):
         parse_entries(load_entries(entries), api.catalog, api.settings)
-    return time.perf_counter() - began
+    return time.thread_time() - began
 
 
 @pytest.mark.parametrize(
