@@ -4,33 +4,11 @@ from __future__ import annotations
 
 import logging
 import signal
-from pathlib import Path
 from typing import Any
 
+from runners.bento.memory_kills import count_memory_kills
+
 log = logging.getLogger("service")
-
-_CGROUP = Path("/sys/fs/cgroup")
-
-
-def count_memory_kills(root: Path = _CGROUP, self_cgroup: Path = Path("/proc/self/cgroup")) -> int | None:
-    """Return how many processes of this process's cgroup the kernel has killed for lack of memory, or None.
-
-    Reads ``oom_kill`` of ``memory.events`` (cgroup v2), of the nearest cgroup that has the file.
-    """
-    try:
-        line = next(line for line in self_cgroup.read_text().splitlines() if line.startswith("0::"))
-    except (OSError, StopIteration):
-        return None
-    folder = root / line.removeprefix("0::").lstrip("/")
-    for candidate in (folder, *folder.parents):
-        if candidate != root and root not in candidate.parents:
-            break
-        try:
-            fields = dict(row.split() for row in (candidate / "memory.events").read_text().splitlines())
-            return int(fields["oom_kill"])
-        except (OSError, KeyError, ValueError):
-            continue
-    return None
 
 
 class Deaths:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from errors import ErrorCode, ModelOnItsWay, ServiceError
 from runners.bento.codec import Tasks
+from runners.bento.memory_kills import MemoryKills
 from runners.bento.transport import JobClient, RunnerFault
 from runners.cancellation import gather_first_error
 from runners.contract import Failure, ModelState, PictureJob, Result, TextJob
@@ -27,6 +28,10 @@ _LOOK_EVERY = 0.5
 """Seconds between looks at a model that is on its way."""
 _SILENT_AT_MOST = 60.0
 """Seconds without an answer of a process after which nobody waits any longer for a model that it was fetching."""
+_OUT_OF_MEMORY = (
+    "The kernel has just killed a process here for lack of memory: give the container or machine more, or choose "
+    "smaller models."
+)
 
 
 class RemoteRunners:
@@ -38,6 +43,7 @@ class RemoteRunners:
         self._tasks = tasks
         self._watches: dict[tuple[str, str], asyncio.Task[None]] = {}
         """Of models that are on their way, by task and name."""
+        self._memory_kills = MemoryKills()
 
     async def picture(self, job: PictureJob) -> Mapping[str, Result]:
         """Send ``job`` once to each process that has tasks of it. Returns the results by the names of the tasks.
@@ -167,7 +173,7 @@ class RemoteRunners:
             raise ServiceError(
                 ErrorCode.RUNNER_UNAVAILABLE,
                 f"{who} went away while it worked on this request, twice; it is being started again. "
-                "Try again shortly.",
+                f"{_OUT_OF_MEMORY if self._memory_kills.lately() else 'Try again shortly.'}",
             ) from error
         except RunnerFault as error:
             log.error("%s failed: %s", who, error)

@@ -1,15 +1,14 @@
-"""What is told of a worker that died, and how the kernel's own count of memory kills is read."""
+"""What is told of a worker that died."""
 
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from runners.bento import deaths
-from runners.bento.deaths import Deaths, count_memory_kills
+from runners.bento.deaths import Deaths
 
 
 def a_watcher(name: str, *, stopping: bool = False) -> SimpleNamespace:
@@ -55,19 +54,3 @@ def test_an_end_that_was_asked_for_is_no_error(
     kills.extend([0, 0])
     Deaths().tell(watcher=a_watcher("service", stopping=stopping), process_pid=7, exit_code=exit_code)
     assert caplog.records == []
-
-
-def test_the_count_is_that_of_the_nearest_cgroup_that_has_one(tmp_path: Path) -> None:
-    (tmp_path / "root/slice/unit").mkdir(parents=True)
-    (tmp_path / "root/slice/memory.events").write_text("low 0\nhigh 0\nmax 12\noom 5\noom_kill 4\n")
-    (tmp_path / "cgroup").write_text("1:name=systemd:/x\n0::/slice/unit\n")
-    assert count_memory_kills(tmp_path / "root", tmp_path / "cgroup") == 4
-    (tmp_path / "root/slice/unit/memory.events").write_text("oom_kill 1\n")
-    assert count_memory_kills(tmp_path / "root", tmp_path / "cgroup") == 1
-
-
-@pytest.mark.parametrize("text", ["", "1:memory:/x\n", "0::/\n"])
-def test_without_a_count_there_is_none(tmp_path: Path, text: str) -> None:
-    (tmp_path / "cgroup").write_text(text)
-    assert count_memory_kills(tmp_path, tmp_path / "cgroup") is None
-    assert count_memory_kills(tmp_path, tmp_path / "nowhere") is None

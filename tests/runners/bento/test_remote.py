@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from errors import ErrorCode, ModelOnItsWay, ServiceError
-from runners.bento import remote
+from runners.bento import memory_kills, remote
 from runners.bento.remote import RemoteRunners
 from runners.bento.transport import JobClient, RunnerFault
 from runners.contract import Ask, Embedding, Failure, ModelState, OcrOptions, PictureJob, TextJob
@@ -147,6 +147,17 @@ def test_a_job_whose_process_died_twice_is_given_up() -> None:
     with pytest.raises(ServiceError):
         asyncio.run(runners(client).picture(JOB))
     assert len(client.asked) == 2
+
+
+@pytest.mark.parametrize(("counts", "told"), [([0, 1], True), ([1, 1], False), ([None, None], False)])
+def test_a_job_whose_process_the_kernel_killed_for_lack_of_memory_is_told_so(
+    counts: list[int | None], told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_kills, "count_memory_kills", lambda: counts.pop(0))
+    with pytest.raises(ServiceError) as caught:
+        asyncio.run(runners(Client(ConnectionResetError(104, "reset"))).picture(JOB))
+    assert caught.value.code is ErrorCode.RUNNER_UNAVAILABLE
+    assert ("lack of memory" in caught.value.message) is told
 
 
 @pytest.mark.parametrize("error", [asyncio.TimeoutError(), RunnerFault("a fault")], ids=repr)
