@@ -15,6 +15,7 @@ from types import ModuleType
 from tools.bench import (
     against,
     batching,
+    clip_models,
     compare,
     interactive,
     memory,
@@ -45,6 +46,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "routing": routing,
     "tasks": tasks,
     "parts": parts,
+    "clip-models": clip_models,
     "search-quality": search_quality,
     "search-speed": search_speed,
 }

@@ -23,13 +23,16 @@ TINY = {
     "routing": "--rounds 1 --requests 3 --kb 200",
     "tasks": "--callers 2 --seconds 0.5 --ttl 1 --pictures 1",
     "parts": "--tiny --pictures 1 --rounds 1",
+    "clip-models": "--names RN50 --seconds 0.5 --rest 0",
 }
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] * (name in ("ping", "routing", "tasks", "transport")))
+        pytest.param(
+            name, marks=[pytest.mark.slow] * (name in ("clip-models", "ping", "routing", "tasks", "transport"))
+        )
         for name in TINY
     ],
 )
