@@ -154,6 +154,7 @@ def _read_model(
         checkpoint=_checkpoint(table, family) if "checkpoint" in table.data else None,
         vocabulary=family.vocabulary,
         aliases=table.texts("aliases") if "aliases" in table.data else (),
+        milliseconds=table.optional_size("milliseconds"),
     )
     if sum([hub is not None, folder is not None, common.has_digests, common.checkpoint is not None]) > 1:
         raise table.error("`hub`, `folder`, `files` and `checkpoint` exclude each other")

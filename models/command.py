@@ -152,6 +152,7 @@ def _list(options: argparse.Namespace, catalog: Catalog, settings: Settings) -> 
 
 def _pull(options: argparse.Namespace, catalog: Catalog, settings: Settings) -> int:
     from models.pull import pull
+    from models.succession import succession
 
     code = OK
     listener = _show if sys.stderr.isatty() and not options.quiet else None
@@ -164,6 +165,8 @@ def _pull(options: argparse.Namespace, catalog: Catalog, settings: Settings) -> 
         what = f"{pulled.how} as {pulled.tag}" if pulled.tag else f"{pulled.how}, nothing to fetch"
         _tell(options, f"{entry.name}: {what} ({pulled.folder})")
         _warn_of_shadows(entry, pulled.folder, settings)
+        if entry.task is ModelKind.CLIP and (told := succession(entry, catalog, settings)):
+            _tell(options, f"CLIP_MODEL={entry.name} will mean: {told}")
     return code
 
 

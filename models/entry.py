@@ -107,6 +107,8 @@ class ModelEntry:
     vocabulary: ModelFile | None = None
     """What the conversion of ``checkpoint`` needs besides."""
     aliases: tuple[str, ...] = ()
+    milliseconds: int | None = None
+    """That a picture takes on two cores, about, where it was measured (CLIP)."""
 
     @property
     def has_digests(self) -> bool:

@@ -7,10 +7,12 @@ from typing import Any
 
 from bentoml import server_context
 
-from models.catalog import Catalog
+from models.catalog import Catalog, ModelKind
+from models.succession import record, succession
 from runners.bento.announce import announcement
 from runners.bento.stop import retire_predecessors, stop_promptly
 from runners.bento.transport import untraced
+from runners.tasks import CLIP_IMAGE
 from settings import Settings
 
 log = logging.getLogger("service")
@@ -49,4 +51,16 @@ def take_over(config: Settings, catalog: Catalog, address: str) -> None:
     if server_context.worker_index == 1:
         for line in announcement(config, catalog, address):
             log.info("%s", line)
+        if CLIP_IMAGE.route(config) != "upstream":
+            _tell_succession(config, catalog)
     retire_predecessors()
+
+
+def _tell_succession(config: Settings, catalog: Catalog) -> None:
+    """Say what has to be done again where another CLIP model answers than at the last start, and keep which it is."""
+    chosen = CLIP_IMAGE.override(config)
+    entry = catalog.find(ModelKind.CLIP, chosen) if chosen else None
+    told = succession(entry, catalog, config)
+    if told is not None:
+        log.warning("%s", told)
+    record(entry, config)
