@@ -54,7 +54,7 @@ def _pictures() -> list[Image.Image]:
 
 @pytest.fixture
 def room(tmp_path: Path) -> Iterator[Path]:
-    """A folder that is emptied afterwards: the largest model's files come to 10 GB."""
+    """Yield a folder that is emptied afterwards: the largest model's files come to 10 GB."""
     yield tmp_path
     shutil.rmtree(tmp_path)
 
