@@ -177,6 +177,22 @@ class ModelState:
     """How much of what is done now (the download, the conversion) is done, 0 to 100; None where nobody knows."""
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model in memory."""
+
+    task: str
+    """A runner's name: ``clip_image``."""
+    model: str
+    """The catalog's name."""
+    engine: str
+    """``openvino`` or ``onnxruntime``; empty where the task has an engine of its own."""
+    precision: str
+    """``bf16``, ``fp32``, ``int8``; several, joined by a plus sign, where the graphs of a model differ."""
+    memory: int
+    """Bytes by which its process grew while it was loaded; what other work took meanwhile is among them."""
+
+
 Result: TypeAlias = Any
 """A frozen dataclass as the task's ``result`` says: ``Embedding``, ``Faces``, ``TextLines``, …"""
 
@@ -206,6 +222,10 @@ class Runners(Protocol):
 
     async def loaded_models(self) -> Mapping[str, tuple[str, ...]]:
         """Return the names of the models in memory now, by the tasks' names in the protocol (``clip``, ``ocr``, …)."""
+        ...
+
+    async def in_memory(self) -> Sequence[LoadedModel]:
+        """Return the models in memory now, with what computes them and how much memory they took."""
         ...
 
     async def unload_models(self) -> Mapping[str, tuple[str, ...]]:

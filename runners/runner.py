@@ -12,13 +12,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+import psutil
+
 import metrics
 from errors import ErrorCode, ServiceError
 from runners.arrivals import Arrivals
 from runners.batching import Batcher, Unfinished
 from runners.cancellation import gather_first_error
-from runners.contract import Failure, ImageJob, ModelState, PictureJob, Result, TextJob
+from runners.contract import Failure, ImageJob, LoadedModel, ModelState, PictureJob, Result, TextJob
 from runners.engine.lanes import working
+from runners.engine.opened import noted_sessions
 from runners.model_cache import ModelCache
 from runners.pictures.shared import shared_pixels
 from runners.turns import CoreTurns
@@ -77,8 +80,10 @@ class Runner(Generic[J, R]):
         self.arrivals = arrivals
         self._lanes = lanes
         self._limits = limits
+        self._load: Callable[[str], Model[J, R]] = load
+        self._facts: dict[str, LoadedModel] = {}
         self._cache: ModelCache[Model[J, R]] = ModelCache(
-            load, lambda model: model.close(), ttl=limits.model_ttl, retry_after=limits.retry_after
+            self._noted_load, lambda model: model.close(), ttl=limits.model_ttl, retry_after=limits.retry_after
         )
         self._batchers: dict[str, Batcher[J, R | Failure]] = {}
         self._threads: list[ThreadPoolExecutor] = []
@@ -158,6 +163,20 @@ class Runner(Generic[J, R]):
         """Return the names of the models in memory."""
         return self._cache.loaded()
 
+    def in_memory(self) -> list[LoadedModel]:
+        """Return the models in memory, with what computes them and how much memory they took."""
+        return [self._facts[name] for name in self._cache.loaded() if name in self._facts]
+
+    def _noted_load(self, name: str) -> Model[J, R]:
+        before = _memory()
+        with noted_sessions() as sessions:
+            model = self._load(name)
+        engines, precisions = (
+            " + ".join(dict.fromkeys(part)) for part in (zip(*sessions, strict=True) if sessions else ("", ""))
+        )
+        self._facts[name] = LoadedModel(self.name, name, engines, precisions, max(0, _memory() - before))
+        return model
+
     def unload_idle(self) -> list[str]:
         """Unload what was not used for ``model_ttl`` seconds."""
         return self._after_unloading(self._cache.unload_idle())
@@ -180,6 +199,11 @@ class Runner(Generic[J, R]):
         for thread in self._threads:
             thread.shutdown(wait=True, cancel_futures=True)
         self.unload_all()
+
+
+def _memory() -> int:
+    """Return the bytes of this process that are in memory."""
+    return int(psutil.Process().memory_info().rss)
 
 
 async def run_picture(runners: Mapping[str, Runner[ImageJob, Any]], job: PictureJob) -> dict[str, Result | Failure]:

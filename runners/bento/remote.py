@@ -15,7 +15,7 @@ from runners.bento.codec import Tasks
 from runners.bento.memory_kills import MemoryKills
 from runners.bento.transport import JobClient, RunnerFault
 from runners.cancellation import gather_first_error
-from runners.contract import Failure, ModelState, PictureJob, Result, TextJob
+from runners.contract import Failure, LoadedModel, ModelState, PictureJob, Result, TextJob
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +104,10 @@ class RemoteRunners:
     async def loaded_models(self) -> Mapping[str, tuple[str, ...]]:
         """Return the names of the models in memory, by the tasks' names in the protocol."""
         return await self._models_of_all("loaded")
+
+    async def in_memory(self) -> Sequence[LoadedModel]:
+        """Return the models in memory of all processes."""
+        return [LoadedModel(**one) for answer in await self._order_all("in_memory") for one in answer]
 
     async def unload_models(self) -> Mapping[str, tuple[str, ...]]:
         """Unload all models. Returns their names, by the tasks' names in the protocol."""

@@ -17,7 +17,7 @@ from models.catalog import Catalog, load_catalog
 from runners.arrivals import Arrivals
 from runners.bento.stop import stop_when_idle
 from runners.bento.transport import JOBS, JobApp, RunnerDoor, untraced
-from runners.contract import Failure, ModelState, PictureJob, Result, TextJob
+from runners.contract import Failure, LoadedModel, ModelState, PictureJob, Result, TextJob
 from runners.engine import EnginePlan, plan_engine, trim_idle_sessions
 from runners.engine.allocator import configure_allocator
 from runners.engine.lanes import lanes_of
@@ -203,6 +203,10 @@ class RunnerService:
     async def loaded(self) -> dict[str, list[str]]:
         """Return the models in memory, by the names of their tasks."""
         return {name: list(runner.loaded()) for name, runner in self.runners.items()}
+
+    async def in_memory(self) -> list[LoadedModel]:
+        """Return the models in memory, with what computes them and how much memory they took."""
+        return [model for runner in self.runners.values() for model in runner.in_memory()]
 
     async def device(self) -> str:
         """Return what the models run on: ``cpu``, ``cuda`` or ``openvino``."""

@@ -35,14 +35,14 @@ from runners.bento.codec import (
     encode_text,
 )
 from runners.cancellation import unless_gone
-from runners.contract import Failure, ModelState, PictureJob, Result, TextJob
+from runners.contract import Failure, LoadedModel, ModelState, PictureJob, Result, TextJob
 
 JOBS = "/jobs"
 """Where a runner's process takes jobs: ``POST /jobs/picture``, ``/jobs/text/<task>``, and its orders (``Process``)."""
 SECRET_VARIABLE = "IMMICH_BENTO_JOB_SECRET"  # noqa: S105 - the variable's name
 _SECRET_HEADER = "x-job-secret"  # noqa: S105 - the header's name
 _HEADER = "x-job"
-_ORDERS = ("models", "loaded", "unload", "device")
+_ORDERS = ("models", "loaded", "in_memory", "unload", "device")
 """Methods of a ``Process`` that take nothing."""
 _HEALTH = frozenset({"/livez", "/readyz", "/healthz"})
 _LARGE = 2**20
@@ -59,6 +59,8 @@ class Process(Protocol):
     async def models(self) -> Sequence[ModelState]: ...
 
     async def loaded(self) -> Mapping[str, Sequence[str]]: ...
+
+    async def in_memory(self) -> Sequence[LoadedModel]: ...
 
     async def unload(self) -> Mapping[str, Sequence[str]]: ...
 
@@ -165,7 +167,7 @@ class JobClient:
         return self._results(await self._post(f"/text/{task}", *encode_text(job)))[task]
 
     async def order(self, name: str) -> Any:
-        """Return what the process answers to ``models``, ``loaded``, ``unload`` or ``device``.
+        """Return what the process answers to one of ``_ORDERS``.
 
         Raises ``ConnectionError`` where the process does not answer, ``asyncio.TimeoutError`` where it does not in
         time, ``RunnerFault`` where it fails.

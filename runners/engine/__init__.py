@@ -16,6 +16,7 @@ from runners.engine.compiled import CompiledModels
 from runners.engine.cuda import cuda_is_usable
 from runners.engine.idle import trim_idle_sessions
 from runners.engine.lanes import LanedSession
+from runners.engine.opened import note_session
 from runners.engine.session import Session, TensorSpec
 from runners.engine.threads import available_cores
 from settings import Settings
@@ -175,6 +176,7 @@ def open_session(
             session, how = _open_or_unavailable(path, plan, choice, exact, best_class)
     else:
         session, how = _open_or_unavailable(path, plan, choice, exact, best_class)
+    note_session(choice.engine, choice.precision)
     device = {"cpu": "the CPU", "cuda": f"CUDA {plan.device_id}", "openvino": "OpenVINO's device"}[plan.device]
     log.info(
         "%s is computed by %s in %s on %s (%s); loaded in %.2f s%s.",

@@ -7,7 +7,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from runners.contract import Embedding, Faces, ImageJob, ModelState, PictureJob, Result, TextJob, TextLines
+from runners.contract import (
+    Embedding,
+    Faces,
+    ImageJob,
+    LoadedModel,
+    ModelState,
+    PictureJob,
+    Result,
+    TextJob,
+    TextLines,
+)
 
 
 class FakeRunners:
@@ -76,6 +86,13 @@ class FakeRunners:
 
     async def loaded_models(self) -> Mapping[str, tuple[str, ...]]:
         return self.loaded
+
+    async def in_memory(self) -> Sequence[LoadedModel]:
+        return [
+            LoadedModel(task, model, "onnxruntime", "fp32", 1_000_000)
+            for task, models in self.loaded.items()
+            for model in models
+        ]
 
     async def unload_models(self) -> Mapping[str, tuple[str, ...]]:
         unloaded, self.loaded = self.loaded, {}

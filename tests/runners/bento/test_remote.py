@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from errors import ErrorCode, ModelOnItsWay, ServiceError
 from runners.bento import memory_kills, remote
 from runners.bento.remote import RemoteRunners
 from runners.bento.transport import JobClient, RunnerFault
-from runners.contract import Ask, Embedding, Failure, ModelState, OcrOptions, PictureJob, TextJob
+from runners.contract import Ask, Embedding, Failure, LoadedModel, ModelState, OcrOptions, PictureJob, TextJob
 from runners.tasks import CLIP_TEXT, OCR, tasks_by_name
 
 TASKS = tasks_by_name("")
@@ -186,6 +187,11 @@ def test_loaded_models_are_listed_by_task_and_each_process_is_asked_once() -> No
     found: Mapping[str, tuple[str, ...]] = asyncio.run(runners(pictures, texts).loaded_models())
     assert found == {"clip": ("ViT-B-16", "RN50"), "facial-recognition": ("buffalo_s", "buffalo_l"), "ocr": ()}
     assert pictures.asked == texts.asked == ["loaded"]
+
+
+def test_what_computes_the_models_in_memory_is_told_by_every_process() -> None:
+    held = LoadedModel("ocr", "a", "openvino", "bf16 + fp32", 1000)
+    assert asyncio.run(runners(Client([asdict(held)]), Client([])).in_memory()) == [held]
 
 
 def told(task: str, state: str, *, named: bool = True, model: str = "m") -> dict[str, Any]:

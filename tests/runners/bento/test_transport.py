@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from errors import ErrorCode
 from runners.bento.transport import SECRET_VARIABLE, JobApp, JobClient, RunnerDoor, RunnerFault, make_secret, untraced
-from runners.contract import Ask, Embedding, FaceOptions, Failure, ModelState, PictureJob, TextJob
+from runners.contract import Ask, Embedding, FaceOptions, Failure, LoadedModel, ModelState, PictureJob, TextJob
 from runners.tasks import tasks_by_name
 
 TASKS = tasks_by_name("")
@@ -55,6 +55,9 @@ class Process:
 
     async def loaded(self) -> Mapping[str, list[str]]:
         return {"ocr": ["a", "b"]}
+
+    async def in_memory(self) -> list[LoadedModel]:
+        return [LoadedModel("ocr", "a", "openvino", "bf16", 1000)]
 
     async def unload(self) -> Mapping[str, list[str]]:
         return {}
