@@ -45,7 +45,9 @@ class ErrorCode(str, Enum):
     TIMEOUT = "timeout", 504
     UNAUTHORIZED = "unauthorized", 401
     KEY_NOT_SET = "key_not_set", 403
+    FORBIDDEN = "forbidden", 403
     FOREIGN_SITE = "foreign_site", 403
+    TOO_MANY_ATTEMPTS = "too_many_attempts", 429
     UPSTREAM_UNAVAILABLE = "upstream_unavailable", 502
     UPSTREAM_TIMEOUT = "upstream_timeout", 504
     INVALID_QUERY = "invalid_query", 422

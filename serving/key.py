@@ -41,6 +41,13 @@ def has_key(headers: Headers, key: SecretStr | None) -> bool:
     return True
 
 
+def is_key(given: str, key: SecretStr) -> bool:
+    """Return whether ``given``, as a person typed it, is ``key``. Compared in constant time; space around either does
+    not count.
+    """
+    return hmac.compare_digest(given.strip().encode(), key.get_secret_value().strip().encode())
+
+
 def _sent_keys(headers: Headers) -> Iterator[bytes]:
     """Yield the keys as the bytes that were sent: Starlette reads headers as Latin-1, whatever they are."""
     for name in ("api-key", "x-auth-token"):

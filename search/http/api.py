@@ -22,7 +22,7 @@ from search.indexing.redo import Redone, RedoRequest
 from search.query.answers import SearchAnswer, SearchRequest
 from search.store.asset_text import AssetText, asset_text
 from search.store.statistics import Statistics, statistics
-from serving.exchange import Fields, started
+from serving.exchange import Fields
 from serving.no_route import answer_no_route
 
 
@@ -82,10 +82,7 @@ router = APIRouter(route_class=SearchRoute, dependencies=_KEYS, strict_content_t
     responses=_problems(*_COMPUTING, ErrorCode.INVALID_QUERY, ErrorCode.STORED_MODEL_DIFFERS),
 )
 async def _find(api: _Api, fields: _LogFields, request: Annotated[SearchRequest, Query()]) -> SearchAnswer:
-    from search.query.find import find
-
-    async with api.database() as database:
-        answer = await find(database, request, lambda text: api.embed(database, text), api.settings)
+    answer = await api.find(request)
     fields |= {"mode": answer.mode.value, "hits": len(answer.hits)}
     if answer.notes:
         fields["notes"] = ",".join(note.code for note in answer.notes)
@@ -119,15 +116,9 @@ async def _read_text(api: _Api, id: UUID) -> AssetText:
     ),
 )
 async def _reprocess(api: _Api, fields: _LogFields, id: UUID, request: RedoRequest) -> Redone:
-    from search.indexing.recompute import RunnersRecompute
-    from search.indexing.reprocess import reprocess
-
     tasks = list(dict.fromkeys(request.tasks))
     fields["tasks"] = "+".join(task.value for task in tasks)
-    recompute = RunnersRecompute(started(api.runners), max_pixels=api.settings.max_picture_pixels)
-    async with api.redos, api.database() as database:
-        models = await api.models_in_use(database)
-        return await reprocess(database, id, tasks, recompute, models, api.settings)
+    return await api.redo(id, tasks)
 
 
 class _NoParameters(BaseModel):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from models.catalog import Catalog
 from runners.contract import Runners
@@ -20,6 +21,8 @@ from settings import Settings
 # What these modules import is large (PostgreSQL's client, dictionaries), so they are imported by the first request that
 # needs them.
 if TYPE_CHECKING:
+    from search.indexing.redo import Redone, RedoTask
+    from search.query.answers import SearchAnswer, SearchRequest
     from search.store.database import Database
     from search.store.models_in_use import ModelsInUse
     from search.store.records import Vector
@@ -58,6 +61,23 @@ class SearchApi:
             self._models = time.monotonic(), await self.models_in_use(database)
         model = self._models[1].clip_or_refuse()
         return Vector(model, (await CLIP_TEXT.of_text(started(self.runners), text, model)).vector)
+
+    async def find(self, request: SearchRequest) -> SearchAnswer:
+        """Answer a search. Raises as ``search.query.find.find`` does, and SEARCH_UNAVAILABLE."""
+        from search.query.find import find
+
+        async with self.database() as database:
+            return await find(database, request, lambda text: self.embed(database, text), self.settings)
+
+    async def redo(self, asset: UUID, tasks: Collection[RedoTask]) -> Redone:
+        """Do tasks of one picture again. Raises as ``search.indexing.reprocess.reprocess`` does."""
+        from search.indexing.recompute import RunnersRecompute
+        from search.indexing.reprocess import reprocess
+
+        recompute = RunnersRecompute(started(self.runners), max_pixels=self.settings.max_picture_pixels)
+        async with self.redos, self.database() as database:
+            models = await self.models_in_use(database)
+            return await reprocess(database, asset, tasks, recompute, models, self.settings)
 
     async def models_in_use(self, database: Database) -> ModelsInUse:
         """Return the models that fit what is stored now."""

@@ -28,6 +28,15 @@ def upright(data: bytes, *, max_pixels: int) -> bytes:
     return to_jpeg(Image.fromarray(decode(data, max_pixels=max_pixels, upright=True).pixels))
 
 
+def upright_pixels(data: bytes, *, max_pixels: int, at_least: int) -> Image.Image:
+    """Return the picture, RGB, turned by its EXIF orientation; a JPEG may come smaller, with no side below
+    ``at_least`` pixels.
+
+    Raises ``ServiceError``: UNREADABLE_PICTURE, PICTURE_TOO_LARGE.
+    """
+    return Image.fromarray(decode(data, max_pixels=max_pixels, at_least=at_least, upright=True).pixels)
+
+
 def orientation(data: bytes) -> int:
     """Return the picture's EXIF orientation, 1 to 8; 1 if it names none, or nothing that can be read."""
     try:

@@ -1,0 +1,45 @@
+"""Pictures like one: those whose vectors are nearest to its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from search.query.answers import ClipPart, Hit
+from search.store.errors import STATEMENT_SECONDS
+
+if TYPE_CHECKING:
+    from search.store.database import Database
+
+_NEAREST = """
+SELECT c.asset_id, c.similarity, a.name
+FROM (SELECT e.vector, e.model FROM immich_ai.source_embedding e WHERE e.asset_id = %(id)s
+      ORDER BY e.model = %(model)s DESC LIMIT 1) AS own,
+LATERAL immich_ai.clip_search(own.vector, own.model, %(owner)s, %(most)s) c
+JOIN immich_ai.source_asset a ON a.id = c.asset_id
+WHERE c.asset_id <> %(id)s
+ORDER BY c.rank
+"""
+
+
+async def similar(
+    database: Database, asset_id: UUID, *, model: str | None, owner: str | None, most: int
+) -> Sequence[Hit]:
+    """Return the visible pictures whose vectors are nearest to that of ``asset_id``, nearest first; none where it has
+    no vector.
+
+    ``model``: whose vector is taken where there are several. ``owner``: whose pictures; None: everybody's. ``most``:
+    how many, at most 200. Raises what psycopg raises.
+    """
+    parameters = {"id": asset_id, "model": model or "", "owner": owner, "most": most + 1}
+    async with database.connection() as connection:
+        await connection.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
+        rows = await (await connection.execute(_NEAREST, parameters)).fetchall()
+    return [_hit(row, rank) for rank, row in enumerate(rows[:most], start=1)]
+
+
+def _hit(row: dict[str, Any], rank: int) -> Hit:
+    similarity = float(row["similarity"])
+    clip = ClipPart(rank=rank, similarity=similarity)
+    return Hit(id=row["asset_id"], name=row["name"], score=similarity, ocr=None, clip=clip, lines=())
