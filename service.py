@@ -17,8 +17,12 @@ from runners.bento.stop import CloseWhenRetired
 from search.http.life import SearchLife
 from search.http.routes import routes as search_routes
 from search.http.state import SearchApi
+from search.immich.exchange import ImmichHttp
+from search.immich.visitor import Visitors
 from serving.body import open_intake
 from serving.late_response import EARLY_HEAD
+from web.page import open_page
+from web.routes import routes as page_routes
 
 config = read_settings()
 catalog = read_catalog(config)
@@ -26,10 +30,13 @@ services = runner_services(config, shared=shares_process(config))
 immich = ImmichServer(catalog=catalog, settings=config, intake=open_intake(config))
 mtphotos = MtPhotosServer(catalog=catalog, settings=config, intake=immich.intake)
 search = SearchApi(catalog=catalog, settings=config, life=SearchLife(config))
+visitors = Visitors(ImmichHttp(config.immich_url.rstrip("/"))) if config.immich_url else None
+page = open_page(config, search, visitors)
+others = [*routes(mtphotos), *search_routes(search), *page_routes(page)]
 
 
 @bentoml.service(**entry_options(config, head_after=EARLY_HEAD.after))
-@bentoml.asgi_app(CloseWhenRetired(create_app(immich, [*routes(mtphotos), *search_routes(search)])), path="/")
+@bentoml.asgi_app(CloseWhenRetired(create_app(immich, others)), path="/")
 @depends_on(services)
 class ImmichBento:
     """Answers Immich's machine-learning protocol and mt-photos-ai's, and searches; computes nothing itself."""
@@ -41,8 +48,11 @@ class ImmichBento:
         bound_heads()
         handle_signals(config)
         immich.upstreams = open_upstreams(config)
-        immich.runners = mtphotos.runners = search.runners = await connect_runners(self, services, config)
+        immich.runners = mtphotos.runners = search.runners = page.runners = await connect_runners(
+            self, services, config
+        )
         search.life.start()
+        page.start(immich.upstreams)
         take_over(config, catalog, ImmichBento.url)  # type: ignore[attr-defined] # a Service by now
 
     @bentoml.on_shutdown
@@ -51,6 +61,9 @@ class ImmichBento:
             await immich.upstreams.close()
         if isinstance(immich.runners, RemoteRunners):
             await immich.runners.close()
+        await page.close()
+        if visitors is not None:
+            await visitors.close()
         await search.life.close()
 
     async def __is_ready__(self) -> bool:

@@ -36,6 +36,12 @@ class SearchSettings(BaseModel):
     )
     search_clip_weight: float = Field(1.0, ge=0, description="Weight of meaning in hybrid search.")
     search_ocr_weight: float = Field(1.0, ge=0, description="Weight of text in hybrid search.")
+    page_enabled: bool = Field(True, description="Serve the page `/ai`; it wants a session of Immich, or the key.")
+    thumbnail_cache_bytes: int = Field(
+        256 * 2**20,
+        ge=0,
+        description="Most bytes of small pictures of our own index that the page keeps, in the folder of models.",
+    )
     immich_url: str = Field(
         "", description="Address of Immich itself (`http://immich:2283`), for re-doing one of its assets."
     )

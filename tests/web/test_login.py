@@ -1,0 +1,182 @@
+"""Who may look at the page: the login, its cookie and its end, slowed guesses, and what other sites cannot do."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from pydantic import SecretStr
+
+from errors import ErrorCode, ServiceError
+from tests.web.pages import FROM_PAGE, KEY, Pages, code
+from web import session
+from web.guesses import Guesses
+
+SECRET = SecretStr("s3cret")
+OPERATIONS = [
+    ("GET", "search?q=a"),
+    ("GET", "assets/00000000-0000-4000-8000-000000000000"),
+    ("GET", "assets/00000000-0000-4000-8000-000000000000/similar"),
+    ("GET", "assets/00000000-0000-4000-8000-000000000000/faces"),
+    ("GET", "assets/00000000-0000-4000-8000-000000000000/picture"),
+    ("POST", "assets/00000000-0000-4000-8000-000000000000/redo"),
+    ("GET", "library"),
+    ("GET", "failures"),
+    ("GET", "lost"),
+    ("POST", "retry"),
+    ("GET", "system"),
+]
+
+
+def log_in(pages: Pages, key: str = "s3cret") -> str:
+    """Log in and return the cookie's value."""
+    response = pages.ask("POST", "/ai/api/login", {}, json={"key": key})
+    assert response.status_code == 200, response.text
+    return response.cookies[session.COOKIE]
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_nobody_is_told_anything_without_a_login(method: str, path: str) -> None:
+    for headers in ({}, {"api-key": "wrong"}, {"cookie": f"{session.COOKIE}=made-up"}):
+        response = Pages(None).ask(method, f"/ai/api/{path}", headers, json={} if method == "POST" else None)
+        assert code(response) == (401, "unauthorized")
+
+
+def test_who_logs_in_is_known_by_a_cookie_that_scripts_and_other_sites_cannot_use() -> None:
+    pages = Pages(None)
+    response = pages.ask("POST", "/ai/api/login", {}, json={"key": " s3cret "})
+    (set_cookie,) = response.headers.get_list("set-cookie")
+    attributes = {part.strip().lower() for part in set_cookie.split(";")[1:]}
+    assert {"httponly", "samesite=strict", "path=/ai", f"max-age={session.LASTS}"} <= attributes
+    assert "secure" not in attributes
+    me = pages.get("me", {"cookie": f"{session.COOKIE}={response.cookies[session.COOKIE]}"})
+    assert me["visitor"] == {"kind": "key", "name": "", "admin": True, "cookie": True}
+    assert "s3cret" not in response.text + set_cookie
+
+
+def test_nobody_is_a_visitor_before_the_login() -> None:
+    assert Pages(None).get("me", {}) == {"visitor": None, "login": True, "immich": False}
+    assert Pages(None, api_auth_key=None).get("me", {}) == {"visitor": None, "login": False, "immich": False}
+
+
+def test_a_cookie_ends_and_another_key_ends_it_at_once() -> None:
+    value = session.issue(SECRET)
+    now = time.time()
+    assert session.is_valid(value, SECRET)
+    assert session.is_valid(value, SECRET, now=now + session.LASTS - 60)
+    assert not session.is_valid(value, SECRET, now=now + session.LASTS + 60)
+    assert not session.is_valid(value, SecretStr("another"))
+    assert not session.is_valid(value, None)
+
+
+@pytest.mark.parametrize("value", ["", "..", "9999999999.abc", "9999999999.abc.0000", "9" * 5000, "٣.a.b", "-1.a.b"])
+def test_a_cookie_that_was_not_issued_here_is_none(value: str) -> None:
+    assert not session.is_valid(value, SECRET)
+
+
+def test_a_later_end_cannot_be_written_into_a_cookie() -> None:
+    end, nonce, signature = session.issue(SECRET).split(".")
+    assert not session.is_valid(f"{int(end) + 1}.{nonce}.{signature}", SECRET)
+
+
+def test_logging_out_takes_the_cookie_back() -> None:
+    pages = Pages(None)
+    response = pages.ask("POST", "/ai/api/logout", {"cookie": f"{session.COOKIE}={log_in(pages)}"}, json={})
+    assert response.status_code == 200
+    assert "max-age=0" in response.headers["set-cookie"].lower()
+
+
+def test_a_wrong_key_is_told_and_after_five_the_right_one_has_to_wait_too() -> None:
+    pages = Pages(None)
+    for _ in range(5):
+        assert code(pages.ask("POST", "/ai/api/login", {}, json={"key": "guess"})) == (401, "unauthorized")
+    response = pages.ask("POST", "/ai/api/login", {}, json={"key": "s3cret"})
+    assert code(response) == (429, "too_many_attempts")
+    assert "Try again in 1 s" in response.json()["detail"]
+
+
+def _must_wait(guesses: Guesses) -> bool:
+    try:
+        guesses.check("a")
+    except ServiceError as error:
+        return error.code is ErrorCode.TOO_MANY_ATTEMPTS
+    return False
+
+
+def test_each_further_guess_waits_twice_as_long_up_to_five_minutes() -> None:
+    now = 0.0
+    guesses = Guesses(clock=lambda: now)
+    waits = []
+    for _ in range(16):
+        guesses.wrong("a")
+        began = now
+        while _must_wait(guesses):
+            now += 0.5
+        waits.append(now - began)
+    assert waits == [0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]
+    guesses.check("b")
+    guesses.right("a")
+    guesses.check("a")
+
+
+def test_an_hour_later_an_address_is_as_if_it_had_never_guessed() -> None:
+    now = 0.0
+    guesses = Guesses(clock=lambda: now)
+    for _ in range(10):
+        guesses.wrong("a")
+    now = 4000.0
+    guesses.check("a")
+    guesses.wrong("a")
+    guesses.check("a")
+
+
+def test_addresses_that_guess_are_not_remembered_without_end() -> None:
+    guesses = Guesses()
+    for number in range(10_050):
+        guesses.wrong(str(number))
+    assert len(guesses._wrong) == 10_000
+
+
+def test_without_a_key_nobody_can_log_in() -> None:
+    response = Pages(None, api_auth_key=None).ask("POST", "/ai/api/login", {}, json={"key": ""})
+    assert code(response) == (403, "key_not_set")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-immich-bento": ""},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"origin": "http://elsewhere"},
+        {"content-type": "text/plain"},
+        {"content-type": "application/x-www-form-urlencoded"},
+    ],
+)
+@pytest.mark.parametrize("path", [path for method, path in OPERATIONS if method == "POST"] + ["login", "logout"])
+def test_a_page_of_another_site_cannot_post(path: str, headers: dict[str, str]) -> None:
+    sent = {**KEY, **FROM_PAGE, "content-type": "application/json", **headers}
+    response = Pages(None).ask("POST", f"/ai/api/{path}", sent, content=b"{}")
+    assert code(response) == (403, "foreign_site")
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"[", (422, "invalid_request")),
+        (b"[]", (422, "invalid_request")),
+        (b'{"key": 1}', (422, "invalid_request")),
+        (b'{"key": "a", "b": 1}', (422, "invalid_request")),
+        (b'"' + b"a" * 20_000, (413, "body_too_large")),
+    ],
+)
+def test_a_wrong_body_is_refused_and_not_repeated(body: bytes, expected: tuple[int, str]) -> None:
+    response = Pages(None).ask("POST", "/ai/api/login", {"content-type": "application/json"}, content=body)
+    assert code(response) == expected
+    assert "aaa" not in response.text
+
+
+def test_the_page_can_be_switched_off() -> None:
+    pages = Pages(None, page_enabled=False)
+    assert pages.ask("GET", "/ai").status_code == 404
+    assert pages.ask("GET", "/ai/api/me").status_code == 404

@@ -1,0 +1,139 @@
+"""Who looks at the page, and what they may see.
+
+Either a user of Immich, by the session that their browser has there: they see what Immich gives them. Or whoever has
+the service's key, in the cookie of the page or in a header: they see everything, the pictures of Immich through the
+keys of their owners.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from starlette.requests import Request
+
+from errors import ErrorCode, ServiceError
+from runners.cancellation import gather_first_error
+from search.immich.visitor import Credentials, Visitor, Visitors, credentials_of
+from serving.key import has_key
+from settings import Settings, names
+from web import session
+
+_AT_ONCE = 8
+"""Questions to Immich about single assets, at the same time."""
+_KEPT_SECONDS = 60.0
+_MOST_KEPT = 20_000
+_LARGEST = 2**20
+"""Bytes of an answer about an asset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """Whoever looks at the page."""
+
+    user: Visitor | None
+    """Of Immich; None: whoever has the service's key."""
+    credentials: tuple[Credentials, ...]
+    """What Immich is asked with for this guest: their own, or the keys of its users."""
+    by_cookie: bool = False
+    """Whether the key came in the page's cookie, which can be given back."""
+
+    @property
+    def may_see_system(self) -> bool:
+        """Whether this is an administrator of Immich, or has the key."""
+        return self.user is None or self.user.is_admin
+
+    @property
+    def owners(self) -> tuple[str, ...] | None:
+        """Whose pictures are the guest's own: the user's; None: everybody's."""
+        return None if self.user is None else (str(self.user.id),)
+
+
+class Guests:
+    """Tells guests apart, and asks Immich what each may see."""
+
+    def __init__(self, settings: Settings, visitors: Visitors | None) -> None:
+        """``visitors``: None where there is no IMMICH_URL."""
+        self._settings = settings
+        self._visitors = visitors
+        self._seen: OrderedDict[tuple[bytes, UUID], tuple[float, bool]] = OrderedDict()
+        self._keys = _keys_of(settings)
+
+    async def who(self, request: Request) -> Guest | None:
+        """Return who sends the request, or None where nobody is known. Raises ``ServiceError`` IMMICH_UNAVAILABLE."""
+        key = self._settings.api_auth_key
+        if has_key(request.headers, key):
+            return Guest(None, self._keys)
+        cookie = request.cookies.get(session.COOKIE)
+        if cookie is not None and await asyncio.to_thread(session.is_valid, cookie, key):
+            return Guest(None, self._keys, by_cookie=True)
+        if self._visitors is None:
+            return None
+        credentials = credentials_of(request)
+        user = await self._visitors.who(credentials)
+        return Guest(user, (credentials,)) if user is not None else None
+
+    async def require(self, request: Request) -> Guest:
+        """Return who sends the request. Raises ``ServiceError`` UNAUTHORIZED, IMMICH_UNAVAILABLE."""
+        guest = await self.who(request)
+        if guest is None:
+            raise ServiceError(ErrorCode.UNAUTHORIZED, "Log in with the service's key, or in Immich, first.")
+        return guest
+
+    async def seen(self, guest: Guest, ids: Collection[UUID]) -> set[UUID]:
+        """Return those of ``ids`` that the guest may see: all with the key, otherwise those that Immich gives them.
+
+        Immich's answers are believed for a minute. Raises ``ServiceError`` IMMICH_UNAVAILABLE.
+        """
+        if guest.user is None:
+            return set(ids)
+        turns = asyncio.Semaphore(_AT_ONCE)
+
+        async def look(asset: UUID) -> tuple[UUID, bool]:
+            async with turns:
+                return asset, await self._sees(guest.credentials[0], asset)
+
+        answers = await gather_first_error([look(asset) for asset in dict.fromkeys(ids)])
+        return {asset for asset, sees in answers if sees}
+
+    async def require_seen(self, guest: Guest, asset: UUID) -> None:
+        """Raise ``ServiceError`` UNKNOWN_ASSET unless the guest may see the asset."""
+        if not await self.seen(guest, [asset]):
+            raise unknown(asset)
+
+    async def _sees(self, credentials: Credentials, asset: UUID) -> bool:
+        known = self._seen.get((credentials.digest, asset))
+        if known is not None and time.monotonic() < known[0]:
+            return known[1]
+        assert self._visitors is not None  # noqa: S101 - without it there is no user of Immich
+        reply = await self._visitors.ask("GET", f"/api/assets/{asset}", credentials, most=_LARGEST)
+        if reply.status >= 500:
+            raise ServiceError(ErrorCode.IMMICH_UNAVAILABLE, f"Immich answered with status {reply.status}.")
+        self._seen[credentials.digest, asset] = time.monotonic() + _KEPT_SECONDS, reply.status == 200
+        while len(self._seen) > _MOST_KEPT:
+            self._seen.popitem(last=False)
+        return reply.status == 200
+
+
+def unknown(asset: UUID) -> ServiceError:
+    """Return the error of an asset that is not there, or not for whoever asks: both look alike."""
+    return ServiceError(ErrorCode.UNKNOWN_ASSET, f"There is no asset {asset} that can be found.")
+
+
+def _keys_of(settings: Settings) -> tuple[Credentials, ...]:
+    secrets = [secret.get_secret_value() for secret in (settings.immich_api_key, settings.immich_api_keys) if secret]
+    return tuple(_by_key(key) for key in names(*secrets))
+
+
+def _by_key(key: str) -> Credentials:
+    return Credentials((("x-api-key", key),), "", True, hashlib.sha256(key.encode()).digest())
+
+
+def in_order(credentials: Sequence[Credentials], first: bytes | None) -> list[Credentials]:
+    """Return ``credentials``, the one of the digest ``first`` before the others."""
+    return sorted(credentials, key=lambda one: one.digest != first)

@@ -1,0 +1,136 @@
+"""All that the page tells of one photo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import numpy as np
+
+from search.answers import Answer
+from search.indexing.redo import Redone, RedoTask
+from search.query.answers import TextLine
+from search.store.asset_text import asset_text
+from search.store.source import Source
+from web.guest import unknown
+
+if TYPE_CHECKING:
+    from search.store.database import Database
+    from search.store.records import Vector
+
+
+class Trouble(Answer):
+    """Why something could not be done with a picture."""
+
+    task: str
+    """read, ocr, clip or faces."""
+    code: str
+    message: str
+    attempts: int
+    failed_at: datetime
+
+
+class Photo(Answer):
+    """One photo, with its text."""
+
+    id: UUID
+    name: str
+    owner: str
+    taken_at: datetime | None
+    place: str | None
+    """Where the file lies; null for Immich's, which are told of there."""
+    read: bool
+    read_at: datetime | None
+    model: str | None
+    text: str
+    lines: Sequence[TextLine]
+    embedded: bool
+    """Whether there is a vector of it."""
+    failures: Sequence[Trouble]
+    tasks: Sequence[RedoTask]
+    """What can be done again."""
+    previous: UUID | None
+    """The owner's next newer picture."""
+    next: UUID | None
+    """The owner's next older picture."""
+
+
+class RedonePhoto(Redone):
+    """What came of doing a photo again."""
+
+    similarity: float | None
+    """Cosine of the new vector and the one before; null where there is no such pair."""
+
+
+async def photo(database: Database, asset: UUID) -> Photo:
+    """Return what is known of the asset. Raises ``ServiceError`` UNKNOWN_ASSET."""
+    text = await asset_text(database, asset)
+    standalone = database.source is Source.STANDALONE
+    async with database.connection() as connection:
+        facts = await (await connection.execute(_FACTS, {"id": asset})).fetchone()
+        if facts is None:
+            raise unknown(asset)
+        troubles = await (await connection.execute(_TROUBLES, {"id": asset})).fetchall()
+        place = await _place(connection, asset) if standalone else None
+    return Photo.model_validate(
+        {
+            **text.model_dump(),
+            **facts,
+            "place": place,
+            "failures": troubles,
+            "tasks": [RedoTask.OCR, RedoTask.CLIP] if standalone else list(RedoTask),
+        }
+    )
+
+
+async def owner_of(database: Database, asset: UUID) -> str:
+    """Return whose picture it is. Raises ``ServiceError`` UNKNOWN_ASSET unless it can be found."""
+    async with database.connection() as connection:
+        row = await (await connection.execute(_OWNER, (asset,))).fetchone()
+    if row is None:
+        raise unknown(asset)
+    return str(row["owner"])
+
+
+async def stored_vector(database: Database, asset: UUID, model: str | None) -> Vector | None:
+    """Return the asset's vector, of ``model`` where there are several."""
+    from search.store.records import Vector
+
+    async with database.connection() as connection:
+        row = await (await connection.execute(_VECTOR, (asset, model or ""))).fetchone()
+    return Vector(row["model"], np.asarray(row["vector"], np.float32)) if row is not None else None
+
+
+def similarity(before: Vector | None, after: Vector | None) -> float | None:
+    """Return the cosine of two vectors of one model and size; None where they cannot be compared."""
+    if before is None or after is None or before.model != after.model or len(before.numbers) != len(after.numbers):
+        return None
+    lengths = float(np.linalg.norm(before.numbers) * np.linalg.norm(after.numbers))
+    return float(np.dot(before.numbers, after.numbers)) / lengths if lengths else None
+
+
+async def _place(connection: Any, asset: UUID) -> str | None:
+    from search.indexing.places import shown_uri
+
+    row = await (await connection.execute("select uri from immich_ai.asset where id = %s", (asset,))).fetchone()
+    return shown_uri(row["uri"]) if row is not None else None
+
+
+_FACTS = """
+select a.owner, a.taken_at,
+       exists (select from immich_ai.source_embedding e where e.asset_id = a.id) as embedded,
+       (select b.id from immich_ai.source_asset b where b.visible and b.owner = a.owner
+        and (b.taken_at, b.id) > (a.taken_at, a.id) order by b.taken_at, b.id limit 1) as previous,
+       (select b.id from immich_ai.source_asset b where b.visible and b.owner = a.owner
+        and (b.taken_at, b.id) < (a.taken_at, a.id) order by b.taken_at desc, b.id desc limit 1) as next
+from immich_ai.source_asset a where a.id = %(id)s and a.visible
+"""
+_TROUBLES = """
+select task, code, message, attempts, failed_at from immich_ai.failure where asset_id = %(id)s order by task
+"""
+_OWNER = "select owner from immich_ai.source_asset where id = %s and visible"
+_VECTOR = """
+select model, vector from immich_ai.source_embedding where asset_id = %s order by model = %s desc limit 1
+"""
