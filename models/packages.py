@@ -1,6 +1,6 @@
 """Files that installed Python packages ship, and rapidocr's list of PP-OCR models. No package is imported for it.
 
-``rapidocr/default_models.yaml`` holds, per engine and version, ``det`` and ``rec`` tables of
+``rapidocr/default_models.yaml`` holds, per engine and version, ``det``, ``rec`` and ``cls`` tables of
 ``{model_key: {model_dir: URL, SHA256}}`` (rapidocr 3.10). Its ONNX models carry their alphabets inside, so there are no
 dictionaries to fetch. Reading the file costs 20 ms; importing rapidocr would cost seconds.
 """
@@ -61,7 +61,7 @@ def _rapidocr_models() -> dict[str, tuple[str, str]]:
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), Loader=_SAFE_LOADER)  # noqa: S506
         versions = document["onnxruntime"].values()
-        tables = [version[part] for version in versions for part in ("det", "rec") if part in version]
+        tables = [version[part] for version in versions for part in ("det", "rec", "cls") if part in version]
         rows = [
             (key, str(model["model_dir"]), str(model["SHA256"]).lower())
             for table in tables

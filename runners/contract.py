@@ -104,6 +104,17 @@ class ImageJob:
             return self.shared.take(max_pixels=max_pixels)
         return decode(self.data, max_pixels=max_pixels, upright=self.upright).pixels
 
+    def pixels_on_other_ground(self, *, max_pixels: int) -> NDArray[np.uint8] | None:
+        """Return a transparent picture on the ground that ``pixels`` did not lay it on; None where it is not
+        transparent. For a look at what may not be visible on the first. Raises as ``pixels`` does.
+        """
+        from runners.pictures.decode import decode, may_be_transparent
+
+        if not may_be_transparent(self.data, max_pixels=max_pixels):
+            return None
+        picture = decode(self.data, max_pixels=max_pixels, upright=self.upright, other_ground=True)
+        return picture.pixels if picture.transparent else None
+
 
 @dataclass(frozen=True, slots=True)
 class TextJob:
@@ -141,11 +152,14 @@ class TextLines:
 
     texts: tuple[str, ...]
     boxes: Float32
-    """(n, 4, 2) float32: corners clockwise from the top left of the text, x and y in pixels of the picture as sent."""
+    """(n, 4, 2) float32: corners clockwise, x and y in pixels of the picture as sent. The first is the top left one of
+    the box; of a text that stands on its head or runs upwards it is the text's own."""
     box_scores: Float32
     """(n,) float32, 0 to 1."""
     text_scores: Float32
     """(n,) float32, 0 to 1."""
+    left_out: int = 0
+    """Regions that may hold text and were not looked at, because there are more than OCR_MAX_BOXES."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,6 +189,7 @@ def _load_ocr(name: str, using: Loading) -> Model[Any, TextLines]:
         files,
         partial(using.open, laned=True),
         max_pixels=using.settings.max_picture_pixels,
+        max_boxes=using.settings.ocr_max_boxes,
         read_in_a_turn=_READ_IN_A_TURN,
     )
 

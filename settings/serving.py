@@ -16,6 +16,13 @@ class ServingSettings(BaseModel):
         description="OCR model that answers every OCR request (`PP-OCRv6_small` needs no download); empty: the model "
         "asked for.",
     )
+    ocr_max_boxes: int = Field(
+        4000,
+        ge=1,
+        validation_alias="OCR_MAX_BOXES",
+        description="Most regions of one picture that are read; of more, as many are taken from all over it, and the "
+        "answer says how many were left out.",
+    )
     extra_tasks: str = Field(
         "", description="Python modules (comma separated) with tasks of your own: docs/architecture.md."
     )

@@ -28,16 +28,18 @@ SHORT_SIDES = (64, 128, 192, 256, 384, 512, 640, 736)
 """Pixels: short sides of shapes up to Immich's default of ``maxResolution``; longer ones are not padded."""
 
 
-def detect(session: Session, pixels: NDArray[np.uint8], *, size: DetectionSize, min_score: float) -> TextBoxes:
+def detect(
+    session: Session, pixels: NDArray[np.uint8], *, size: DetectionSize, min_score: float, max_boxes: int
+) -> TextBoxes:
     """Find the lines of text in ``pixels``, (h, w, 3) uint8 RGB, seen at ``size``.
 
-    Boxes that score below ``min_score`` (0 to 1) are left out.
+    Boxes that score below ``min_score`` (0 to 1) are left out. ``max_boxes``: see ``find_boxes``.
     """
     height, width = pixels.shape[:2]
     if min(height, width) <= SMALLEST_SIDE:  # boxes are at least this high and wide
         return text_boxes([], [])
     probabilities = text_probabilities(session, _resize(pixels, (size.width, size.height)))
-    return find_boxes(probabilities, (width, height), min_score)
+    return find_boxes(probabilities, (width, height), min_score, max_boxes)
 
 
 def text_probabilities(session: Session, pixels: NDArray[np.uint8]) -> Float32:

@@ -118,6 +118,17 @@ def _straightened(patch: NDArray[np.uint8], corners: Float32) -> NDArray[np.uint
     return _lying(np.asarray(line, np.uint8))
 
 
+def height_to_width(box: Float32) -> float:
+    """Return the ratio of the sides of ``box``, (4, 2) corners clockwise from its top left."""
+    sides = np.linalg.norm(box - np.roll(box, -1, axis=0), axis=1)
+    return float(max(sides[1], sides[3]) / max(1.0, sides[0], sides[2]))
+
+
+def is_upright(box: Float32) -> bool:
+    """Return whether the line in ``box`` is taken to run from top to bottom, and is cut out turned."""
+    return height_to_width(box) >= _UPRIGHT
+
+
 def _lying(line: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Turn an upright line by 90 degrees to the left."""
     return np.rot90(line) if line.shape[0] / line.shape[1] >= _UPRIGHT else line

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from runners.pictures.ground import has_transparency, on_ground
 from runners.pictures.header import DAMAGE, open_picture, unreadable
 
 _MAX_JPEG_SCANS = 500
@@ -36,24 +38,37 @@ class Picture:
     width: int
     """Width of the picture in the file, in pixels: results are given in this frame."""
     height: int
+    transparent: bool = False
+    """Whether parts of it are transparent, and were laid on a ground."""
 
 
-def decode(data: bytes, *, max_pixels: int, at_least: int | None = None, upright: bool = False) -> Picture:
+def decode(
+    data: bytes,
+    *,
+    max_pixels: int,
+    at_least: int | None = None,
+    upright: bool = False,
+    other_ground: bool = False,
+) -> Picture:
     """Decode the first frame of a picture to RGB.
 
     ``at_least``: the short side, in pixels, that the caller needs; a JPEG is then decoded at 1/2, 1/4 or 1/8 scale as
     long as both sides stay at least that large. ``upright``: turn the picture by its EXIF orientation; otherwise that
     is ignored, as Immich's own server does (its previews are upright), but for a TIFF, which Pillow turns. Colour
-    profiles are ignored. Transparency is dropped, as ``Image.convert("RGB")`` does. 16-bit grey keeps its high byte;
-    32-bit and floating-point grey, which have no agreed white, are stretched from their lowest value to their highest.
+    profiles are ignored. A transparent picture is laid on white, or on black where what is visible of it is light
+    (``runners.pictures.ground``); ``other_ground``: on the other one. 16-bit grey keeps its high byte; 32-bit and
+    floating-point grey, which have no agreed white, are stretched from their lowest value to their highest.
 
     Raises ``ServiceError``: UNREADABLE_PICTURE (also where the file is cut short), PICTURE_TOO_LARGE.
     """
     with open_picture(data, max_pixels=max_pixels) as image:
         pixels = _clean_jpeg(data, image, at_least)
         if pixels is None:
-            loaded, width, height = _load(data, image, at_least, frozenset(), upright)
-            return Picture(pixels=np.asarray(loaded, dtype=np.uint8, order="C"), width=width, height=height)
+            with _damage_told(image.format):
+                loaded, width, height = _load(image, at_least, upright)
+                laid = on_ground(loaded, other=other_ground)
+                rgb = _to_rgb(loaded) if laid is None else laid
+            return Picture(np.asarray(rgb, dtype=np.uint8, order="C"), width, height, transparent=laid is not None)
         orientation = _orientation(image) if upright else 1
         width, height = image.size[::-1] if orientation in _LYING else image.size
         return Picture(pixels=_turned(pixels, orientation), width=width, height=height)
@@ -63,13 +78,23 @@ def decode_image(
     data: bytes, *, max_pixels: int, at_least: int | None = None, keep_modes: Collection[str] = ()
 ) -> Image.Image:
     """Decode as ``decode`` does, to a loaded Pillow image: RGB, or the file's own mode where that is one of
-    ``keep_modes``.
+    ``keep_modes``. Transparency is dropped, as ``Image.convert("RGB")`` does.
 
-    For models whose reference resizes a picture in its own colour mode before it converts it.
+    For CLIP, whose references convert so, some of them after they have resized a picture in its own mode.
     """
     with open_picture(data, max_pixels=max_pixels) as image:
         pixels = _clean_jpeg(data, image, at_least)
-        return _load(data, image, at_least, keep_modes)[0] if pixels is None else Image.fromarray(pixels)
+        if pixels is not None:
+            return Image.fromarray(pixels)
+        with _damage_told(image.format):
+            loaded, _, _ = _load(image, at_least, upright=False)
+            return loaded if loaded.mode in keep_modes else _to_rgb(loaded)
+
+
+def may_be_transparent(data: bytes, *, max_pixels: int) -> bool:
+    """Return whether a picture has an alpha channel or a transparent colour. Decodes nothing. Raises as ``decode``."""
+    with open_picture(data, max_pixels=max_pixels) as image:
+        return has_transparency(image)
 
 
 def _clean_jpeg(data: bytes, image: Image.Image, at_least: int | None) -> NDArray[np.uint8] | None:
@@ -88,24 +113,24 @@ def _clean_jpeg(data: bytes, image: Image.Image, at_least: int | None) -> NDArra
     return decode_clean(data, image.size, at_least)
 
 
-def _load(
-    data: bytes, image: Image.Image, at_least: int | None, keep_modes: Collection[str], upright: bool = False
-) -> tuple[Image.Image, int, int]:
+def _load(image: Image.Image, at_least: int | None, upright: bool) -> tuple[Image.Image, int, int]:
     """Decode an opened ``image`` by Pillow; return it with the width and height that the file has (after turning)."""
     width, height = image.size
+    if image.format in ("JPEG", "MPO") and at_least is not None:
+        image.draft("RGB", (at_least, at_least))
+    image.load()
+    if upright and image.getexif().get(_ORIENTATION, 1) in _LYING:
+        width, height = height, width
+    return (ImageOps.exif_transpose(image) if upright else image), width, height
+
+
+@contextmanager
+def _damage_told(format: str | None) -> Iterator[None]:
+    """Turn what Pillow raises of a damaged picture into ``ServiceError`` UNREADABLE_PICTURE."""
     try:
-        if image.format in ("JPEG", "MPO") and at_least is not None:
-            image.draft("RGB", (at_least, at_least))
-        image.load()
-        # Never used here, and a palette with one per colour would make ``convert`` warn.
-        image.info.pop("transparency", None)
-        if upright and image.getexif().get(_ORIENTATION, 1) in _LYING:
-            width, height = height, width
-        if upright:
-            image = ImageOps.exif_transpose(image)
-        return (image if image.mode in keep_modes else _to_rgb(image)), width, height
+        yield
     except DAMAGE as error:
-        raise unreadable(f"its {image.format} data is damaged or cut short ({error})") from error
+        raise unreadable(f"its {format} data is damaged or cut short ({error})") from error
 
 
 def _orientation(image: Image.Image) -> int:
@@ -113,10 +138,8 @@ def _orientation(image: Image.Image) -> int:
 
     Raises ``ServiceError`` where the EXIF data is damaged.
     """
-    try:
+    with _damage_told(image.format):
         orientation = image.getexif().get(_ORIENTATION, 1)
-    except DAMAGE as error:
-        raise unreadable(f"its {image.format} data is damaged or cut short ({error})") from error
     return orientation if orientation in _TURNS else 1
 
 
@@ -138,7 +161,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         return Image.fromarray(_stretch(np.asarray(image))).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
+    if image.mode == "RGB":
+        return image
+    image.info.pop("transparency", None)  # a palette with one per colour would make ``convert`` warn
+    return image.convert("RGB")
 
 
 def _stretch(grey: NDArray[Any]) -> NDArray[np.uint8]:

