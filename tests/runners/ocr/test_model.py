@@ -265,7 +265,9 @@ def test_a_picture_full_of_text_is_read_in_turns_and_like_any_other(model: OcrMo
     crowded = job(jpeg(page(numbered(24), look=Look(font_size=40))))
     short, bad = job(jpeg(page(numbered(2), size=(800, 300), look=Look(font_size=40)))), job(b"no picture")
     whole = model.run([crowded, short, bad])
-    in_turns = load_ocr(FILES, partial(open_session, plan=PLAN), max_pixels=50_000_000, read_in_a_turn=3000)
+    in_turns = load_ocr(
+        FILES, partial(open_session, plan=PLAN), max_pixels=50_000_000, max_boxes=4000, read_in_a_turn=3000
+    )
     try:
         first, *others = in_turns.run([crowded, short, bad])
         assert [type(one) for one in others] == [TextLines, Failure]

@@ -39,7 +39,7 @@ def read(model: OcrModel, image: Image.Image) -> TextLines:
 
 
 def columns_of(texts: Sequence[str], *, size: int = 48, pitch: float = 2.2) -> Image.Image:
-    """Vertical Chinese: the first column stands at the right."""
+    """Draw vertical Chinese: the first column stands at the right."""
     width, height = round((len(texts) + 1) * size * pitch), (max(map(len, texts)) + 2) * round(size * 1.15)
     image = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(image)

@@ -15,7 +15,7 @@ WHITE, BLACK = [255, 255, 255], [0, 0, 0]
 
 
 def half_clear(ink: tuple[int, int, int], mode: str = "RGBA") -> Image.Image:
-    """The left half is of ``ink``, the right half is clear; its colour, black, is not to be seen."""
+    """Draw the left half in ``ink``, and leave the right half clear: its colour, black, is not to be seen."""
     image = Image.new("RGBA", (8, 4), (0, 0, 0, 0))
     image.paste((*ink, 255), (0, 0, 4, 4))
     return image if mode == "RGBA" else image.convert(mode)
