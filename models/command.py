@@ -24,9 +24,9 @@ from models.catalog import Catalog, CatalogError, ModelEntry, ModelKind, load_ca
 from models.packages import RapidOcrListError
 from models.paths import UnsafeName
 from models.progress import Progress
-from models.store import NotStored
+from models.store import NotStored, tag_of
 from settings import Settings
-from settings.wrong import what_is_wrong
+from settings.problems import what_is_wrong
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -181,7 +181,7 @@ def _convert(options: argparse.Namespace, catalog: Catalog, settings: Settings) 
         return _say(str(error), FAILED)
     cosines = f"pictures {converted.image_cosine:.7f}, texts {converted.text_cosine:.7f}"
     least = f"least cosine to a second forward pass: {cosines}"
-    _tell(options, f"{entry.name}: stored as {converted.tag} ({converted.folder}); {least}")
+    _tell(options, f"{entry.name}: stored as {tag_of(converted.folder)} ({converted.folder}); {least}")
     _warn_of_shadows(entry, converted.folder, settings)
     return OK
 

@@ -79,7 +79,7 @@ def pull(
                 source = _source(entry, downloads)
             folder = store.save(entry, files, {"source": source})
             shutil.rmtree(downloads, ignore_errors=True)
-    return Pulled("stored", folder, f"{folder.parent.name}:{folder.name}")
+    return Pulled("stored", folder, store.tag_of(folder))
 
 
 @dataclass(frozen=True, slots=True)

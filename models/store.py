@@ -56,7 +56,12 @@ class StoredModel:
 
     @property
     def tag(self) -> str:
-        return f"{self.folder.parent.name}:{self.folder.name}"
+        return tag_of(self.folder)
+
+
+def tag_of(folder: Path) -> str:
+    """Return the tag of the version in ``folder``: ``vit-b-16:2f1c…``."""
+    return f"{folder.parent.name}:{folder.name}"
 
 
 def home() -> Path:

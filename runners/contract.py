@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from errors import ErrorCode, ServiceError
 
 if TYPE_CHECKING:
-    from runners.pictures.shared import SharedPixels
+    from runners.pictures.pixels import SharedPixels
 
 Float32: TypeAlias = NDArray[np.float32]
 Options: TypeAlias = Any

@@ -23,7 +23,7 @@ from runners.contract import Failure, ImageJob, LoadedModel, ModelState, Picture
 from runners.engine.lanes import working
 from runners.engine.opened import noted_sessions
 from runners.model_cache import ModelCache
-from runners.pictures.shared import shared_pixels
+from runners.pictures.pixels import shared_pixels
 from runners.turns import CoreTurns
 
 log = logging.getLogger(__name__)

@@ -12,17 +12,17 @@ from pathlib import Path
 from pydantic import field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from settings.followed_names import FollowedNames
 from settings.gateway import GatewaySettings
 from settings.immich_names import ImmichNames
 from settings.lists import names
+from settings.mtphotos_names import MtPhotosNames
 from settings.search import SearchSettings
 from settings.serving import ServingSettings
 
 __all__ = ["Settings", "names", "settings"]
 
 
-class Settings(ImmichNames, FollowedNames, ServingSettings, GatewaySettings, SearchSettings, BaseSettings):
+class Settings(ImmichNames, MtPhotosNames, ServingSettings, GatewaySettings, SearchSettings, BaseSettings):
     """The settings of one start of the service."""
 
     model_config = SettingsConfigDict(

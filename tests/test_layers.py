@@ -184,6 +184,10 @@ def test_nothing_of_the_product_imports_the_workshop_or_the_tests() -> None:
     assert [str(arrow) for arrow in arrows(PRODUCT) if top(arrow.target) in ("tools", "tests")] == []
 
 
+def test_modules_are_named_by_nouns_and_not_by_participles() -> None:
+    assert [module for module in PRODUCT if module.endswith("ed") and module != "search.embedded"] == []
+
+
 def test_insides_of_bentoml_circus_and_uvicorn_are_touched_in_one_room_alone() -> None:
     inside = re.compile(r"^\s*(?:from|import)\s+(?:bentoml\._internal|_bentoml_\w+|circus|uvicorn)\b", re.MULTILINE)
     found = [module for module, path in PRODUCT.items() if inside.search(path.read_text(encoding="utf-8"))]

@@ -12,8 +12,8 @@ import pytest
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from settings import Settings, names
-from settings.unknown import variable_of
-from settings.wrong import what_is_wrong
+from settings.problems import what_is_wrong
+from settings.variables import variable_of
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "settings.md"
 

@@ -1,19 +1,23 @@
-"""A CN-CLIP checkpoint to a folder that the service reads: two graphs, held to a second forward pass."""
+"""A CN-CLIP checkpoint to a folder that the service reads, or to a model in BentoML's store: two graphs, held to a
+second forward pass.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
 from tokenizers import Tokenizer
 
+from models import store
 from models.convert.architecture import Architecture, Misfit, check_name, read_architecture
 from models.convert.check import LEAST_COSINE, image_cosine, text_cosine
 from models.convert.checkpoint import read_checkpoint
@@ -27,10 +31,13 @@ from models.convert.vision_graph import write_vision
 from models.convert.vocabulary import SHA256, read_vocabulary
 from models.entry import ModelEntry
 
+log = logging.getLogger(__name__)
+
 Report: TypeAlias = Callable[[str, float], None]
 """Called with what is done next, and which share of the whole is done already, 0 to 1."""
 
-
+_FAMILY = "cn-clip"
+"""The family of models that are converted."""
 LARGEST_INSIDE = 64 * 2**20
 """Bytes of weights that a half keeps in its graph; more lie in a file beside it (``models.convert.graph``)."""
 
@@ -88,6 +95,46 @@ def convert(
                 )
     say(f"Converted {checkpoint}", 1.0)
     return Converted(folder, architecture, *cosines)
+
+
+def convert_and_store(
+    checkpoint: Path, entry: ModelEntry, *, vocabulary: Path, precision: Precision = "fp32"
+) -> Converted:
+    """Convert ``checkpoint`` and store it as ``entry``, so that the service finds it under that name.
+
+    ``vocabulary``: ``vocab.txt`` of cn-clip, or its wheel. Returns what ``convert`` does, with the folder in the store.
+    Raises ``ConversionRefused``: the entry is none that is converted, or as ``convert`` does. Raises ``NotStored``,
+    ``OSError``.
+    """
+    if entry.family != _FAMILY:
+        raise ConversionRefused(
+            f"{entry.name} is of the family {entry.family}; only CN-CLIP is converted. Others: `python -m models pull`."
+        )
+    if entry.folder is not None:
+        raise ConversionRefused(
+            f"{entry.name} is served from {entry.folder}, as MODEL_CATALOG says. Take `folder` out of its entry."
+        )
+    with store.model_lock(entry):
+        folder = store.staging_folder() / f"{store.store_name(entry.name)}.converted"
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            done = convert(
+                checkpoint,
+                folder,
+                vocabulary=vocabulary,
+                precision=precision,
+                entry=entry,
+                report=lambda what, _: log.info("%s.", what),
+            )
+            files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+            details = {
+                "source": str(checkpoint.resolve()),
+                "precision": precision,
+                "cosine": {"pictures": done.image_cosine, "texts": done.text_cosine},
+            }
+            return replace(done, folder=store.save(entry, files, details))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_model(

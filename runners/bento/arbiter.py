@@ -27,8 +27,8 @@ from circus.process import DEAD_OR_ZOMBIE, UNEXISTING
 from circus.sighandler import SysHandler
 from circus.watcher import Watcher
 
-from runners.bento.borrowed import Borrowed, first, lacking_parameters, missing, other_version
 from runners.bento.deaths import Deaths
+from runners.bento.internals import Borrowed, first, lacking_parameters, missing, other_version
 
 log = logging.getLogger("service")
 

@@ -34,7 +34,7 @@ from typing import Any, NoReturn
 import circus.process
 import psutil
 
-from runners.bento.borrowed import Borrowed, first, missing, other_version
+from runners.bento.internals import Borrowed, first, missing, other_version
 
 log = logging.getLogger("service")
 

@@ -17,7 +17,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from runners.bento.borrowed import Borrowed, first, lacking_parameters, missing, other_version
+from runners.bento.internals import Borrowed, first, lacking_parameters, missing, other_version
 from runners.bento.stop import uvicorn_server
 
 log = logging.getLogger("service")

@@ -34,9 +34,9 @@ from runners.bento.usage_reports import send_no_usage_reports
 from runners.engine.threads import available_cores
 from runners.tasks import ExtraTaskError, Task, tasks_by_name
 from settings import Settings, names, settings
-from settings.unknown import names_in_file, setting_names, warnings_of
+from settings.problems import settings_that_name, what_is_wrong
+from settings.variables import names_in_file, setting_names, warnings_of
 from settings.version import VERSION
-from settings.wrong import settings_that_name, what_is_wrong
 
 log = logging.getLogger(__name__)
 

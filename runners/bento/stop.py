@@ -30,7 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from runners.bento.arbiter import RETIRES
-from runners.bento.borrowed import Borrowed, first, lacking_parameters, missing, other_version
+from runners.bento.internals import Borrowed, first, lacking_parameters, missing, other_version
 
 log = logging.getLogger("service")
 

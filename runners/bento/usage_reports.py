@@ -6,7 +6,7 @@ import os
 
 from bentoml._internal.utils.analytics import usage_stats
 
-from runners.bento.borrowed import Borrowed, missing
+from runners.bento.internals import Borrowed, missing
 
 USAGE_REPORTS = Borrowed(
     name="usage reports",

@@ -12,7 +12,7 @@ from typing import Literal
 from errors import ModelUnavailable
 from runners.engine.best_class import BestClassSession
 from runners.engine.choice import Choice, EngineName, EngineUnusable, Precision, choose
-from runners.engine.compiled import CompiledModels
+from runners.engine.compiled_models import CompiledModels
 from runners.engine.cuda import cuda_is_usable
 from runners.engine.idle import trim_idle_sessions
 from runners.engine.lanes import LanedSession

@@ -2,7 +2,7 @@
 
 Memory of CN-CLIP ViT-B-16's image half in bf16 (172 MB of weights): 701 MB as OpenVINO loads it from ONNX, 225 MB
 here. The weights that OpenVINO packs for the CPU are needed; those that it packs from are a mapped file
-(``runners.engine.compiled``), whose pages are released once packed.
+(``runners.engine.compiled_models``), whose pages are released once packed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import openvino as ov
 from runners.engine.best_class import reduced_metadata
 from runners.engine.bf16 import bf16_speedup
 from runners.engine.choice import WORTH_IT, Precision
-from runners.engine.compiled import CompiledModels, Mapped
+from runners.engine.compiled_models import CompiledModels, Mapped
 from runners.engine.half_weights import with_half_weights
 from runners.engine.idle import register
 from runners.engine.openvino_core import core, cpu_capabilities, cpu_facts, has_gpu

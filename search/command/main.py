@@ -27,7 +27,7 @@ from models.catalog import CatalogError
 from search.indexing.predictor import CannotGoOn
 from search.store.errors import database_errors
 from settings import Settings
-from settings.wrong import what_is_wrong
+from settings.problems import what_is_wrong
 
 if TYPE_CHECKING:
     from search.store.records import Failed

@@ -14,7 +14,7 @@ from rich.progress import Progress
 from errors import ErrorCode, ServiceError
 from models.catalog import load_catalog
 from search.command.service_client import running_service
-from search.immich.lost import lost_assets
+from search.immich.lost_assets import lost_assets
 from search.indexing.predictor import CannotGoOn, Predictor, PredictRecompute
 from search.indexing.redo import RedoTask
 from search.indexing.reprocess import all_assets, failed_assets, reprocess

@@ -17,7 +17,7 @@ from errors import ErrorCode, ServiceError
 from search.answers import Note
 from search.query import paging
 from search.query.answers import ClipPart, Hit, Mode, OcrPart, SearchAnswer, SearchRequest
-from search.query.cropped import without_cropped_text
+from search.query.edits import without_cropped_text
 from search.query.highlight import matching_lines, needles_of
 from search.query.parse import Alternative, ParsedQuery, parse
 from search.query.words import words_query

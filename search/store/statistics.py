@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from models.catalog import Catalog
 from search.answers import Answer, Note
-from search.immich.lost import count_lost_texts
+from search.immich.lost_assets import count_lost_texts
 from search.immich.sync_status import SyncStatus
 from search.store.models_in_use import StoredVectors, models_in_use, stored_vectors
 from settings import Settings

@@ -119,7 +119,7 @@ def test_twenty_reloads_under_eight_callers_lose_no_request(server: Server) -> N
     assert made > 160
 
 
-def test_wrong_settings_are_told_and_nothing_is_replaced(server: Server, folder: Path) -> None:
+def test_settings_problems_are_told_and_nothing_is_replaced(server: Server, folder: Path) -> None:
     before = server.processes()
     (folder / ".env").write_text("MAX_BATCH=none\n")
     assert server.process is not None

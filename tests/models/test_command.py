@@ -214,7 +214,7 @@ def test_a_broken_catalog_is_one_sentence(run: Run, tmp_path: Path, monkeypatch:
     assert (ran.code, len(ran.err.splitlines())) == (1, 1)
 
 
-def test_wrong_settings_are_told_by_their_names(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_problems_are_told_by_their_names(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MACHINE_LEARNING_PRELOAD", "{")
     ran = run("list")
     assert ran.code == 1

@@ -17,9 +17,9 @@ from errors import ErrorCode, ServiceError
 from runners.contract import Ask, FaceOptions, Faces, Failure, ImageJob, OcrOptions, PictureJob, TextLines
 from runners.engine import open_session
 from runners.ocr import load_ocr
-from runners.pictures import shared
+from runners.pictures import pixels
 from runners.pictures.decode import decode
-from runners.pictures.shared import kept
+from runners.pictures.pixels import kept
 from runners.runner import Model, Runner, RunnerLimits, run_picture
 from runners.turns import CoreTurns
 from tests.runners.faces.reference import T1, face_model
@@ -65,7 +65,7 @@ def decodes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         seen.append(data)
         return decode(data, **options)
 
-    monkeypatch.setattr(shared, "decode", counting)
+    monkeypatch.setattr(pixels, "decode", counting)
     return seen
 
 

@@ -26,7 +26,7 @@ from errors import ServiceError
 from search.embedded.server import EmbeddedServer
 from search.embedded.setup import closed_to, server_user
 from settings import Settings
-from settings.unknown import setting_names
+from settings.variables import setting_names
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("DEMO_FOLDER", ROOT / ".demo")).absolute()

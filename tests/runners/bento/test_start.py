@@ -91,7 +91,7 @@ def test_importing_the_service_starts_forks_and_patches_nothing() -> None:
         ({"MACHINE_LEARNING_PRELOAD": "{"}, ["MACHINE_LEARNING_PRELOAD: "]),
     ],
 )
-def test_wrong_settings_are_an_error_that_bentoml_prints_as_a_sentence(
+def test_settings_problems_are_an_error_that_bentoml_prints_as_a_sentence(
     environment: dict[str, str], words: list[str]
 ) -> None:
     found = import_service(**environment)

@@ -62,7 +62,7 @@ def test_a_database_that_cannot_be_reached_is_one_line(
     assert "DATABASE_URL" in said
 
 
-def test_wrong_settings_are_told_by_their_names_and_without_their_values(
+def test_settings_problems_are_told_by_their_names_and_without_their_values(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "me:hunter2@host")

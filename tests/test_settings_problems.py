@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from settings import Settings
-from settings.wrong import settings_that_name, what_is_wrong
+from settings.problems import settings_that_name, what_is_wrong
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from search.immich.lost import count_lost_texts, lost_assets
+from search.immich.lost_assets import count_lost_texts, lost_assets
 from search.immich.sync import sync
 from search.indexing.redo import RedoTask
 from search.indexing.reprocess import reprocess

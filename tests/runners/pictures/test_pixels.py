@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from errors import ErrorCode, ServiceError
-from runners.pictures import shared
+from runners.pictures import pixels as pixels_module
 from runners.pictures.decode import Picture, decode
-from runners.pictures.shared import SharedPixels, kept, shared_pixels
+from runners.pictures.pixels import SharedPixels, kept, shared_pixels
 
 LIMIT = 1_000_000
 SIZE = 160 * 120
@@ -44,7 +44,7 @@ def decodes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         threading.Event().wait(0.05)
         return decode(data, max_pixels=max_pixels, upright=upright)
 
-    monkeypatch.setattr(shared, "decode", counting)
+    monkeypatch.setattr(pixels_module, "decode", counting)
     return seen
 
 
@@ -87,7 +87,7 @@ def test_a_job_that_ends_early_leaves_nothing(decodes: list[bytes]) -> None:
 def test_where_many_pictures_wait_further_ones_are_decoded_again(
     monkeypatch: pytest.MonkeyPatch, decodes: list[bytes]
 ) -> None:
-    monkeypatch.setattr(shared, "_MAX_KEPT_PIXELS", 2 * SIZE)
+    monkeypatch.setattr(pixels_module, "_MAX_KEPT_PIXELS", 2 * SIZE)
     waiting = [SharedPixels(jpeg(seed), upright=False, readers=2) for seed in range(3)]
     for one in waiting:
         one.take(max_pixels=LIMIT)
@@ -100,7 +100,7 @@ def test_where_many_pictures_wait_further_ones_are_decoded_again(
 
 
 def test_one_large_picture_alone_is_kept(monkeypatch: pytest.MonkeyPatch, decodes: list[bytes]) -> None:
-    monkeypatch.setattr(shared, "_MAX_KEPT_PIXELS", 10)
+    monkeypatch.setattr(pixels_module, "_MAX_KEPT_PIXELS", 10)
     with shared_pixels(jpeg(5), upright=False, readers=2) as pixels:
         pixels.take(max_pixels=LIMIT)
         pixels.take(max_pixels=LIMIT)

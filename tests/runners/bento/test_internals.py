@@ -30,7 +30,7 @@ from circus.util import synchronized
 from circus.watcher import Watcher
 
 from runners.bento import arbiter, fork, http_limits, stop, usage_reports
-from runners.bento.borrowed import Borrowed, first, lacking_parameters, missing, other_version
+from runners.bento.internals import Borrowed, first, lacking_parameters, missing, other_version
 
 ROOT = Path(__file__).parents[3]
 ALL = (arbiter.ARBITER, fork.FORK, stop.UVICORN, http_limits.HTTP_PROTOCOL, usage_reports.USAGE_REPORTS)
@@ -199,7 +199,7 @@ def test_workers_are_started_again_in_a_container_too(handler: arbiter.SignalHan
     assert "after_reap" in watcher.hooks
 
 
-def test_wrong_settings_keep_the_workers_that_there_are(
+def test_settings_problems_keep_the_workers_that_there_are(
     handler: arbiter.SignalHandler, caplog: pytest.LogCaptureFixture
 ) -> None:
     handler.controller.arbiter._exclusive_running_command = None

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 
-class FollowedNames(BaseModel):
+class MtPhotosNames(BaseModel):
     """What people who come from these services have set already."""
 
     clip_model: str = Field(

@@ -11,7 +11,7 @@ from pydantic_settings import SettingsError
 
 from settings import Settings
 from settings.lists import names
-from settings.unknown import variable_of
+from settings.variables import variable_of
 
 _SENTENCES = {
     "int": "must be a whole number",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from settings import Settings
-from settings.unknown import names_in_file, setting_names, warnings_of
+from settings.variables import names_in_file, setting_names, warnings_of
 
 KNOWN = list(setting_names(Settings))
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runners.engine import EnginePlan, compiled, open_session, openvino, trim_idle_sessions
+from runners.engine import EnginePlan, compiled_models, open_session, openvino, trim_idle_sessions
 from runners.engine.allocator import configure_allocator
-from runners.engine.compiled import CompiledModels
+from runners.engine.compiled_models import CompiledModels
 from runners.engine.openvino import OpenVinoSession
 from tests.runners.engine.graphs import FEATURES, METADATA, linear_graph
 from tests.runners.ocr.test_model import FILES
@@ -113,7 +113,7 @@ def test_entries_that_nobody_uses_go(models: CompiledModels, source: Path) -> No
 def test_beyond_the_room_the_least_recently_used_goes(
     models: CompiledModels, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiled, "_ROOM", 250_000)  # three entries of 66 kB and no fourth
+    monkeypatch.setattr(compiled_models, "_ROOM", 250_000)  # three entries of 66 kB and no fourth
     for number in range(3):
         models.write(source, {"version": str(number)}, {}, content())
     for age, number in ((300, 1), (200, 0), (100, 2)):
@@ -145,7 +145,7 @@ def test_what_openvino_cannot_import_is_made_anew(tmp_path: Path) -> None:
     load(path, folder)
     (entry,) = folder.glob("*.blob")
     kept = entry.read_bytes()
-    entry.write_bytes(kept[: compiled._PAGE] + b"rubbish" * 1000)
+    entry.write_bytes(kept[: compiled_models._PAGE] + b"rubbish" * 1000)
     session = load(path, folder)
     assert not session.is_from_disk
     assert session.run({"x": np.zeros((1, FEATURES), np.float32)})[0].shape == (1, FEATURES)
