@@ -149,6 +149,7 @@ class FakeSearchImmich:
         problems = list(_problems(asked))
         if problems:
             return _json({"message": "Validation failed", "errors": problems}, 400)
+        assert isinstance(asked, dict)
         if path.endswith("smart") and not asked.get("query") and not asked.get("queryAssetId"):
             return _json({"message": "Either `query` or `queryAssetId` must be set"}, 400)
         found = [one for one in self.pictures if self._is_found(one, asker, path, asked)]

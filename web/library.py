@@ -13,7 +13,7 @@ from uuid import UUID
 from errors import ErrorCode, ServiceError
 from models.catalog import Catalog
 from search.answers import Answer, Note
-from search.immich.lost import lost_assets
+from search.immich.lost_assets import lost_assets
 from search.immich.sync_status import SyncStatus
 from search.indexing.redo import RedoTask
 from search.store.models_in_use import models_in_use
