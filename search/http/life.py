@@ -9,6 +9,8 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
+import psycopg
+
 from errors import ErrorCode, ServiceError
 from settings import Settings
 
@@ -78,8 +80,24 @@ class SearchLife:
                     await before.close()
             database = self._database
             log.info("Search is ready: pictures of %s, words cut by %s.", database.source.value, database.cutter)
+            await self._tell_of_other_vectors(database)
             await keep_in_sync(database, self._config.search_sync_seconds, self._config.search_source, self._tell)
             log.info("The database has another source now; it is opened anew.")
+
+    async def _tell_of_other_vectors(self, database: Database) -> None:
+        """Log why searches by meaning are refused, if the stored vectors are of another CLIP model than that in use."""
+        from models.catalog import load_catalog
+        from search.store.models_in_use import models_in_use
+
+        catalog = load_catalog(self._config.model_catalog)
+        try:
+            async with database.connection() as connection:
+                models = await models_in_use(connection, database.source.value, catalog, self._config)
+        except (ServiceError, psycopg.Error) as error:
+            log.warning("The vectors that are stored could not be looked at: %s", error)
+            return
+        if models.clip_refusal is not None:
+            log.warning("Only searches for text are answered. %s", models.clip_refusal.message)
 
     def _tell(self, status: SyncStatus) -> None:
         self.sync = status

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -10,7 +12,10 @@ from errors import ErrorCode, ServiceError
 from search.http import life as life_module
 from search.http.life import SearchLife
 from search.immich import sync as sync_module
+from search.immich.settings import DEFAULT_OCR_OPTIONS
 from search.store import database as module
+from search.store import models_in_use as models_module
+from search.store.models_in_use import ModelsInUse
 from search.store.source import Source
 from settings import Settings
 from tests.search.indexing.redoing import settings
@@ -26,6 +31,9 @@ def test_a_database_is_opened_in_the_background_and_tried_again(
 
         async def close(self) -> None:
             self.closed = True
+
+        def connection(self) -> None:
+            raise ServiceError(ErrorCode.SEARCH_UNAVAILABLE, "It is gone again.")
 
     opened = Opened()
 
@@ -65,6 +73,7 @@ def test_a_database_is_opened_in_the_background_and_tried_again(
         "There is no search yet: It is locked.",
         "There is no search yet: It is full.",
         "Search is ready: pictures of standalone, words cut by jieba.",
+        "The vectors that are stored could not be looked at: It is gone again.",
     ]
 
 
@@ -105,3 +114,43 @@ def test_closing_while_a_database_is_being_opened_does_not_wait_for_it(monkeypat
     monkeypatch.setattr(module, "open_database", open_database)
     asyncio.run(play())
     assert given_up
+
+
+@pytest.mark.parametrize("refusal", [None, ServiceError(ErrorCode.STORED_MODEL_DIFFERS, "The vectors are of others.")])
+def test_vectors_of_another_model_are_told_at_the_start(
+    refusal: ServiceError | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Opened:
+        source, cutter = Source.STANDALONE, "jieba"
+
+        @asynccontextmanager
+        async def connection(self) -> AsyncIterator[None]:
+            yield
+
+        async def close(self) -> None:
+            pass
+
+    async def open_database(config: Settings) -> Opened:
+        return Opened()
+
+    async def models_in_use(*_: object) -> ModelsInUse:
+        return ModelsInUse("ViT-L-14", refusal, "ocr", None, DEFAULT_OCR_OPTIONS)
+
+    async def play() -> None:
+        ended = asyncio.Event()
+
+        async def keep_in_sync(*_: object) -> None:
+            ended.set()
+            await asyncio.sleep(3600)
+
+        monkeypatch.setattr(sync_module, "keep_in_sync", keep_in_sync)
+        life = SearchLife(settings())
+        life.start()
+        await asyncio.wait_for(ended.wait(), 10)
+        await life.close()
+
+    monkeypatch.setattr(module, "open_database", open_database)
+    monkeypatch.setattr(models_module, "models_in_use", models_in_use)
+    asyncio.run(play())
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == ([f"Only searches for text are answered. {refusal.message}"] if refusal else [])
