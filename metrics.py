@@ -62,6 +62,12 @@ UPSTREAM_IN_FLIGHT = Gauge(
 UPSTREAM_WAITING = Gauge(
     "immich_bento_upstream_waiting", "Requests that wait until an upstream has room.", multiprocess_mode="livesum"
 )
+SEARCH_BAR = Counter(
+    "immich_bento_search_bar",
+    "Requests of Immich's search bar: hybrid, text; passed (Immich's own answer); failed, late (Immich's own, instead "
+    "of ours).",
+    ["done"],
+)
 SEARCH_SYNCED = Gauge(
     "immich_bento_search_synced_timestamp_seconds",
     "When the searched texts were last brought up to date with Immich's.",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import bentoml
 
 from compat.immich.api import ImmichServer, create_app
+from compat.immich_search.api import open_bar
+from compat.immich_search.api import routes as bar_routes
 from compat.mtphotos.api import MtPhotosServer, routes
 from compat.upstream.routing import can_answer, open_upstreams
 from runners.bento.connect import connect_runners, depends_on
@@ -32,7 +34,8 @@ mtphotos = MtPhotosServer(catalog=catalog, settings=config, intake=immich.intake
 search = SearchApi(catalog=catalog, settings=config, life=SearchLife(config))
 visitors = Visitors(ImmichHttp(config.immich_url.rstrip("/"))) if config.immich_url else None
 page = open_page(config, search, visitors)
-others = [*routes(mtphotos), *search_routes(search), *page_routes(page)]
+bar = open_bar(config, search.life, visitors)
+others = [*routes(mtphotos), *search_routes(search), *page_routes(page), *bar_routes(bar)]
 
 
 @bentoml.service(**entry_options(config, head_after=EARLY_HEAD.after))

@@ -64,6 +64,7 @@ class Settings(ImmichNames, MtPhotosNames, ServingSettings, GatewaySettings, Sea
         "runner_processes",
         "search_source",
         "search_fusion",
+        "search_bar",
         mode="before",
     )
     @classmethod

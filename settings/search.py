@@ -42,8 +42,15 @@ class SearchSettings(BaseModel):
         ge=0,
         description="Most bytes of small pictures of our own index that the page keeps, in the folder of models.",
     )
+    search_bar: Literal["hybrid", "prefix", "off"] = Field(
+        "hybrid",
+        description="What is answered of Immich's own search bar, where a proxy sends it here: `hybrid`: all; "
+        "`prefix`: what asks for text (`ocr:`); `off`: nothing, all is passed on.",
+    )
     immich_url: str = Field(
-        "", description="Address of Immich itself (`http://immich:2283`), for re-doing one of its assets."
+        "",
+        description="Address of Immich itself (`http://immich:2283`), for its search bar and for re-doing one of its "
+        "assets.",
     )
     immich_api_key: SecretStr | None = Field(
         None, min_length=1, description="Key for the API of Immich, to re-do one of its assets. No default."

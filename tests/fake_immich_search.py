@@ -144,7 +144,7 @@ class FakeSearchImmich:
             asked: Any = json.loads(seen.body) if seen.body else {}
             if not isinstance(asked, dict | list):
                 raise ValueError("not an object")
-        except ValueError:
+        except (ValueError, RecursionError):
             return _json({"message": "Unexpected token"}, 400)
         problems = list(_problems(asked))
         if problems:
@@ -155,7 +155,7 @@ class FakeSearchImmich:
         found = [one for one in self.pictures if self._is_found(one, asker, path, asked)]
         if path.endswith("metadata"):
             found.sort(key=lambda one: (one.taken, str(one.id)), reverse=True)
-        page, size = asked.get("page", 1), asked.get("size", 100 if path.endswith("smart") else 250)
+        page, size = int(asked.get("page", 1)), int(asked.get("size", 100 if path.endswith("smart") else 250))
         shown = found[(page - 1) * size : page * size]
         more = str(page + 1) if len(found) > page * size else None
         items = [one.as_json(asker.id, bool(asked.get("withExif"))) for one in shown]
@@ -197,7 +197,7 @@ def _problems(asked: Any) -> Sequence[dict[str, Any]]:
         "withExif": lambda value: isinstance(value, bool),
         "isFavorite": lambda value: isinstance(value, bool),
         "visibility": lambda value: value in ("archive", "timeline", "hidden", "locked"),
-        "albumIds": lambda value: isinstance(value, list),
+        "albumIds": lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value),
         "takenAfter": lambda value: isinstance(value, str) and value[:4].isdigit(),
     }
     return [

@@ -50,6 +50,7 @@ OTHER_VALUES: dict[str, tuple[str, Any]] = {
     **{name: ("secret", SecretStr("secret")) for name in ("API_AUTH_KEY", "IMMICH_API_KEY", "IMMICH_API_KEYS")},
     "SEARCH_SOURCE": ("immich", "immich"),
     "SEARCH_FUSION": ("weighted", "weighted"),
+    "SEARCH_BAR": ("prefix", "prefix"),
     **{f"ROUTE_{task}": ("upstream", "upstream") for task in ("CLIP", "FACES", "OCR")},
 }
 

@@ -36,14 +36,16 @@ class SearchLife:
 
     def start(self) -> None:
         """Begin to open the database; returns at once. Nothing at all happens unless ``SEARCH_ENABLED``, or while
-        nobody may search.
+        nobody may search: by the key, or as a user of Immich.
         """
-        if self._config.search_enabled and self._config.api_auth_key is None:
+        config = self._config
+        as_user_of_immich = config.immich_url and config.search_bar != "off"
+        if config.search_enabled and config.api_auth_key is None and not as_user_of_immich:
             log.info(
-                "Search is not started: nobody may search without a key. Set API_AUTH_KEY, or SEARCH_ENABLED=false to "
-                "silence this."
+                "Search is not started: nobody may search without a key. Set API_AUTH_KEY, or IMMICH_URL for Immich's "
+                "own search bar, or SEARCH_ENABLED=false to silence this."
             )
-        elif self._config.search_enabled:
+        elif config.search_enabled:
             self._task = asyncio.create_task(self._run())
 
     def database(self) -> Database:

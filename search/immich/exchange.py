@@ -28,17 +28,8 @@ _IDLE = 3.0
 """Seconds that an idle connection is kept: less than Immich keeps its own (Node's 5)."""
 _CONNECT_TIMEOUT = 5.0
 _CONNECTION = frozenset(
-    [
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    ]
+    {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection"}
+    | {"te", "trailer", "transfer-encoding", "upgrade"}
 )
 """Headers about one connection (RFC 9110, 7.6.1), which are not passed on."""
 

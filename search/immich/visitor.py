@@ -32,33 +32,13 @@ _LARGEST = 2**20
 """Bytes of an answer about a person."""
 _SECONDS = 10.0
 _ABOUT_THE_REQUEST = frozenset(
-    [
-        "host",
-        "content-type",
-        "content-length",
-        "content-encoding",
-        "accept-encoding",
-        "range",
-        "expect",
-        "origin",
-        "x-request-id",
-        "if-match",
-        "if-none-match",
-        "if-modified-since",
-        "if-unmodified-since",
-        "if-range",
-    ]
+    {"host", "content-type", "content-length", "content-encoding", "accept-encoding", "range", "expect", "origin"}
+    | {"if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range", "x-request-id"}
 )
 """Headers that say something of the one request, not of who sends it."""
 _CREDENTIALS = frozenset(
-    [
-        "authorization",
-        "x-api-key",
-        "x-immich-user-token",
-        "x-immich-session-token",
-        "x-immich-share-key",
-        "x-immich-share-slug",
-    ]
+    {"authorization", "x-api-key", "x-immich-user-token", "x-immich-session-token"}
+    | {"x-immich-share-key", "x-immich-share-slug"}
 )
 _COOKIE = "immich_access_token"
 _QUERY = ("apiKey=", "sessionKey=", "key=", "slug=")

@@ -1,0 +1,229 @@
+"""A search as Immich's search bar asks for it: Immich's own answer and the ranking of texts, fused to one list.
+
+Immich's own answer to the same request is asked for in any case: it says whether the request is right and who may see
+what, it is the list by meaning, and it is what the searcher gets if anything of ours fails or takes longer than
+``PATIENCE``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+from uuid import UUID
+
+import orjson
+from starlette.responses import Response
+
+from compat.immich_search.assets import Assets, UnexpectedAnswer, Version, items_of, read_answer
+from compat.immich_search.fusion import fuse
+from compat.immich_search.listing import Listing, Listings, PassedOn
+from compat.immich_search.replies import EMPTY, as_it_came, page_of, skeleton_of
+from compat.immich_search.wish import Wish
+from errors import ServiceError, forget_frames
+from search.http.life import SearchLife
+from search.immich.exchange import Reply
+from search.immich.visitor import Credentials, Visitors
+from serving.deadline import timeout
+from serving.exchange import Fields
+from settings import Settings
+
+if TYPE_CHECKING:
+    from search.query.text_ranking import RankedText
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 1.5
+"""Seconds that ours may take longer than Immich's own answer."""
+_MOST_TEXTS = 1000
+_WORTH_A_PAGE = 8
+"""Pictures from which on a page of Immich's own is asked for again, rather than each of them."""
+_VERSION_KEPT = 600.0
+_LARGEST = 2**20
+_MOST_ALBUMS = 4
+
+AskImmich: TypeAlias = "Callable[[bytes | None], Awaitable[Reply]]"
+"""Sends the searcher's own request, or the same with another body, to Immich. Raises ``ServiceError``."""
+
+
+class _NotOurs(Exception):
+    """Nothing is wrong, and yet Immich's own answer is the right one. The message says why."""
+
+
+@dataclass(slots=True)
+class SearchBar:
+    """What all searches share."""
+
+    settings: Settings
+    life: SearchLife
+    visitors: Visitors
+    listings: Listings = field(default_factory=Listings)
+    _version: tuple[float, Version] | None = None
+
+    async def answer(self, wish: Wish, credentials: Credentials, ask: AskImmich, fields: Fields) -> Response:
+        """Answer one search. ``fields``: of the log line; ``done`` and ``reason`` are noted there.
+
+        Raises ``ServiceError`` IMMICH_UNAVAILABLE where Immich cannot be asked.
+        """
+        key = _key(wish, credentials)
+        kept = self.listings.find(key) if wish.page > 1 else None
+        if isinstance(kept, PassedOn):
+            return _passed(await ask(None), "passed", fields)
+        search = _Search(self, wish, credentials, ask)
+        texts = asyncio.ensure_future(search.texts()) if kept is None else None
+        try:
+            own = None if texts is None else await ask(None if wish.page == 1 else wish.page_body(1))
+            done = "passed"
+            if own is None or _can_go_on(own, wish):
+                try:
+                    async with timeout(PATIENCE):
+                        if kept is None and texts is not None and own is not None:
+                            kept = await search.begin(await texts, own)
+                        response = await search.page(kept) if isinstance(kept, Listing) else None
+                except Exception as error:  # noqa: BLE001 - whatever it is, Immich's own answer is to be had
+                    response, done = None, _note(error, fields)
+                    forget_frames(error)
+                self.listings.keep(key, kept or PassedOn())
+                if response is not None:
+                    fields["done"] = "text" if wish.by_text_alone else "hybrid"
+                    return response
+            return _passed(own if own is not None and wish.page == 1 else await ask(None), done, fields)
+        finally:
+            if texts is not None:
+                texts.cancel()
+                with suppress(asyncio.CancelledError, Exception):
+                    await texts
+
+    async def version(self) -> Version:
+        """Return Immich's version, major and minor; (0, 0) where it cannot be found out."""
+        if self._version is None or time.monotonic() > self._version[0]:
+            try:
+                reply = await self.visitors.http.ask("GET", "/api/server/version", (), most=_LARGEST, seconds=5)
+                told = orjson.loads(reply.body)
+                found = int(told["major"]), int(told["minor"])
+            except (ServiceError, ValueError, KeyError, TypeError):
+                return 0, 0
+            self._version = time.monotonic() + _VERSION_KEPT, found
+        return self._version[1]
+
+
+@dataclass(slots=True)
+class _Search:
+    """One request."""
+
+    bar: SearchBar
+    wish: Wish
+    credentials: Credentials
+    ask: AskImmich
+    assets: Assets | None = None
+
+    async def texts(self) -> list[RankedText]:
+        """Return what the text search finds for this searcher. Raises ``_NotOurs`` where it is not for it."""
+        from search.query.text_ranking import rank_texts
+        from search.store.errors import database_errors
+
+        visitor = await self.bar.visitors.who(self.credentials)
+        if visitor is None:
+            raise _NotOurs("Immich does not tell who asks")
+        owners = [*map(str, visitor.timelines), *await self._album_owners()]
+        database = self.bar.life.database()
+        if database.source.value == "standalone":
+            raise _NotOurs("the texts that are searched are not Immich's")
+        with database_errors():
+            return await rank_texts(database, self.wish.parsed, owners, most=_MOST_TEXTS, seconds=PATIENCE)
+
+    async def begin(self, texts: Sequence[RankedText], first: Reply) -> Listing | PassedOn:
+        """Return the list that begins with Immich's first page and ``texts``."""
+        answer = read_answer(first.body) if first.status == 200 else EMPTY
+        assets = await self._assets()
+        own = assets.learn(items_of(answer))
+        skeleton = skeleton_of(answer)
+        if self.wish.by_text_alone:
+            return Listing(deque(one.id for one in texts), {}, 1, False, skeleton)
+        if not texts:
+            return PassedOn()
+        config = self.bar.settings
+        order = fuse(texts, own, text_weight=config.search_ocr_weight, clip_weight=config.search_clip_weight)
+        more = answer["assets"]["nextPage"] is not None
+        return Listing(deque(order), dict.fromkeys(own, 1), 1, more, skeleton)
+
+    async def page(self, listing: Listing) -> Response:
+        """Return the page that is asked for."""
+        wish, assets = self.wish, await self._assets()
+        ids, more = await listing.page(wish.page, wish.size, assets.ask_for, self._own_page)
+        missing = Counter(listing.own.get(one) for one in ids if one not in assets.known)
+        for own_page, pictures in missing.items():
+            if own_page is not None and pictures >= _WORTH_A_PAGE:
+                await self._own_page(own_page)
+        await assets.ask_for(ids)
+        items = [assets.known[one] for one in ids if one in assets.known]
+        done = "text" if wish.by_text_alone else "hybrid"
+        return page_of(listing.skeleton, items, str(wish.page + 1) if more else None, done)
+
+    async def _own_page(self, number: int) -> tuple[list[UUID], bool]:
+        reply = await self.ask(self.wish.page_body(number))
+        if reply.status != 200:
+            raise UnexpectedAnswer(f"Immich answered page {number} of its own search with status {reply.status}")
+        answer = read_answer(reply.body)
+        return (await self._assets()).learn(items_of(answer)), answer["assets"]["nextPage"] is not None
+
+    async def _assets(self) -> Assets:
+        if self.assets is None:
+            self.assets = Assets(self.wish, self.credentials, self.bar.visitors, await self.bar.version())
+        return self.assets
+
+    async def _album_owners(self) -> list[str]:
+        """Return whose pictures may be in the albums that the search is within."""
+        owners: list[str] = []
+        for album in self.wish.albums[:_MOST_ALBUMS]:
+            path = f"/api/albums/{UUID(album)}?withoutAssets=true"
+            reply = await self.bar.visitors.ask("GET", path, self.credentials, most=_LARGEST)
+            if reply.status == 200:
+                owners += _people_of(orjson.loads(reply.body))
+        return owners
+
+
+def _people_of(album: dict[str, Any]) -> list[str]:
+    owner = album.get("ownerId") or album.get("owner", {}).get("id")
+    users = [one["user"]["id"] for one in album.get("albumUsers", [])]
+    return [*([owner] if owner else []), *users]
+
+
+def _can_go_on(first: Reply, wish: Wish) -> bool:
+    """Return whether there is something to add to Immich's own answer: texts are found without its CLIP too."""
+    return first.status == 200 or (wish.by_text_alone and first.status >= 500)
+
+
+def _passed(reply: Reply, done: str, fields: Fields) -> Response:
+    fields["done"] = done
+    return as_it_came(reply, done)
+
+
+def _note(error: Exception, fields: Fields) -> str:
+    """Note why Immich's own answer is given; return what that is called."""
+    if isinstance(error, _NotOurs):
+        fields["reason"] = str(error)
+        return "passed"
+    if isinstance(error, asyncio.TimeoutError):
+        fields["reason"] = f"not done {PATIENCE:g} s after Immich's own answer"
+        log.warning("A search of Immich's bar was too slow here; it got Immich's own answer.")
+        return "late"
+    if isinstance(error, ServiceError | UnexpectedAnswer):
+        fields["reason"] = str(error)
+        log.warning("A search of Immich's bar got Immich's own answer: %s", error)
+    else:
+        fields["reason"] = type(error).__name__
+        log.exception("A search of Immich's bar failed here; it got Immich's own answer.", exc_info=error)
+    return "failed"
+
+
+def _key(wish: Wish, credentials: Credentials) -> bytes:
+    """Return what a search of a searcher is found by: a hash, of which neither can be had back."""
+    body = orjson.dumps({key: value for key, value in wish.body.items() if key != "page"}, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(credentials.digest + wish.path.encode() + b"\0" + body).digest()
