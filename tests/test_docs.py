@@ -299,4 +299,4 @@ def test_the_files_that_a_page_names_exist(page: str) -> None:
 def test_every_page_is_in_the_index() -> None:
     index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
     pages = {path.name for path in ROOT.glob("docs/*.md")} - {"README.md"}
-    assert pages <= set(re.findall(r"\]\(([\w-]+\.md)\)", index))
+    assert pages <= set(re.findall(r"\]\(([\w.-]+\.md)\)", index))

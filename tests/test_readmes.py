@@ -1,4 +1,4 @@
-"""README.md and README.zh-CN.md say the same: as many headings and tables, the same commands, links and names.
+"""Pages in two languages say the same: as many headings and tables, the same commands, links and names.
 
 Comments in blocks of commands are in each page's own language.
 """
@@ -15,6 +15,13 @@ from tests.test_settings import LEAVES
 
 ROOT = Path(__file__).resolve().parents[1]
 ENGLISH, CHINESE = "README.md", "README.zh-CN.md"
+PAGES = (ENGLISH, "docs/in-immich.md")
+"""Those that are there in Chinese too."""
+NAMES = {Path(name).name for page in PAGES for name in (page, page.replace(".md", ".zh-CN.md"))}
+
+
+def chinese(page: str) -> str:
+    return page.replace(".md", ".zh-CN.md")
 
 
 def without_blocks(page: str) -> str:
@@ -32,7 +39,7 @@ def blocks(page: str) -> list[str]:
 
 
 def links(page: str) -> list[str]:
-    return sorted(set(re.findall(r"\]\(([^)\s]+)\)", without_blocks(page))) - {ENGLISH, CHINESE})
+    return sorted(set(re.findall(r"\]\(([^)\s]+)\)", without_blocks(page))) - NAMES)
 
 
 def names(page: str) -> set[str]:
@@ -44,14 +51,16 @@ def shape_of_tables(page: str) -> list[int]:
     return [line.count("|") for line in without_blocks(page).splitlines() if line.startswith("|")]
 
 
+@pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize("part", [headings, blocks, links, names, shape_of_tables], ids=lambda part: part.__name__)
-def test_the_chinese_readme_has_the_same_parts_as_the_english_one(part: Callable[[str], object]) -> None:
-    assert part(CHINESE) == part(ENGLISH)
+def test_a_chinese_page_has_the_same_parts_as_the_english_one(part: Callable[[str], object], page: str) -> None:
+    assert part(chinese(page)) == part(page)
 
 
-def test_the_two_readmes_lead_to_each_other() -> None:
-    assert f"]({CHINESE})" in (ROOT / ENGLISH).read_text(encoding="utf-8")
-    assert f"]({ENGLISH})" in (ROOT / CHINESE).read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", PAGES)
+def test_the_two_pages_lead_to_each_other(page: str) -> None:
+    assert f"]({Path(chinese(page)).name})" in (ROOT / page).read_text(encoding="utf-8")
+    assert f"]({Path(page).name})" in (ROOT / chinese(page)).read_text(encoding="utf-8")
 
 
 def test_the_settings_that_the_readmes_name_exist() -> None:

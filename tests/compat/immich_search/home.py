@@ -102,7 +102,7 @@ class Visit:
 
 
 def ids(response: httpx.Response) -> list[UUID]:
-    """The assets of an answer, in order."""
+    """Return the assets of an answer, in order."""
     assert response.status_code == 200, response.text
     return [UUID(item["id"]) for item in response.json()["assets"]["items"]]
 

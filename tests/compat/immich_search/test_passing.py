@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.compat.immich_search.home import Home, Visit, done
-from tests.fake_immich_search import FakeSearchImmich, Picture, User
+from tests.fake_immich_search import FakeSearchImmich, Picture, Seen, User
 
 ANNA = User("anna")
 
@@ -30,9 +30,7 @@ def home(immich: FakeSearchImmich, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 
 def direct(immich: FakeSearchImmich, method: str, route: str, body: bytes) -> tuple[int, bytes]:
-    """What Immich answers without us."""
-    from tests.fake_immich_search import Seen
-
+    """Return what Immich answers without us."""
     cookie = {"cookie": f"immich_access_token={ANNA.token}"}
     return immich.answer(Seen(method, f"/api/search/{route}", cookie, body))
 
@@ -136,14 +134,14 @@ KEYS = (
     *("query", "ocr", "page", "size", "language", "withExif", "isFavorite", "visibility", "albumIds", "takenAfter"),
     *("order", "queryAssetId", "id", "filter", "withDeleted", "type", "city", "personIds", "x"),
 )
-VALUES = (
+VALUES: tuple[Any, ...] = (
     *(None, True, False, -1, 0, 1, 2, 1000, 1001, 0.5, 1e300, "", "x", "ocr:x", "x -y", "发票", "timeline", "locked"),
     *("2026-01-01T00:00:00.000Z", [], {}, [1], {"or": []}, "\x00", "\ud800"),
 )
 
 
 def random_body(random: Random, base: dict[str, str]) -> bytes:
-    """A search with some keys of any value; or with cut, turned or added bytes."""
+    """Return a search with some keys of any value; or with cut, turned or added bytes."""
     body: Any = dict.fromkeys(random.sample(KEYS, random.randint(0, 5)))
     body |= {key: random.choice(VALUES) for key in body}
     body = body if random.random() < 0.3 else {**base, **body}
