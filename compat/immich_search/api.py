@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Route
 
 import metrics
 from compat.immich_search.bar import SearchBar
-from compat.immich_search.listing import Listings
+from compat.immich_search.page_order import Listings
 from compat.immich_search.replies import as_it_came
 from compat.immich_search.wish import METADATA, SMART, read_wish
 from errors import ErrorCode, ServiceError

@@ -23,7 +23,7 @@ from starlette.responses import Response
 
 from compat.immich_search.assets import Assets, UnexpectedAnswer, Version, items_of, read_answer
 from compat.immich_search.fusion import fuse
-from compat.immich_search.listing import Listing, Listings, PassedOn
+from compat.immich_search.page_order import Listing, Listings, PassedOn
 from compat.immich_search.replies import EMPTY, as_it_came, page_of, skeleton_of
 from compat.immich_search.wish import Wish
 from errors import ServiceError, forget_frames
@@ -35,7 +35,7 @@ from serving.exchange import Fields
 from settings import Settings
 
 if TYPE_CHECKING:
-    from search.query.text_ranking import RankedText
+    from search.query.text_rank import RankedText
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class _Search:
 
     async def texts(self) -> list[RankedText]:
         """Return what the text search finds for this searcher. Raises ``_NotOurs`` where it is not for it."""
-        from search.query.text_ranking import rank_texts
+        from search.query.text_rank import rank_texts
         from search.store.errors import database_errors
 
         visitor = await self.bar.visitors.who(self.credentials)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from search.query.text_ranking import RankedText
+from search.query.text_rank import RankedText
 
 _K = 60
 _FIRST = 10

@@ -18,7 +18,7 @@ from search.http.life import SearchLife
 from search.immich.exchange import ImmichHttp
 from search.immich.visitor import Visitors
 from search.query.parse import ParsedQuery
-from search.query.text_ranking import RankedText
+from search.query.text_rank import RankedText
 from settings import Settings
 from tests.fake_immich_search import FakeSearchImmich, User
 
@@ -52,7 +52,7 @@ class Home:
     def __init__(self, immich: FakeSearchImmich, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
         self.immich = immich
         self.texts = Texts()
-        monkeypatch.setattr("search.query.text_ranking.rank_texts", self.texts.rank)
+        monkeypatch.setattr("search.query.text_rank.rank_texts", self.texts.rank)
         self.settings = Settings(_env_file=None, **({"immich_url": immich.url} | settings))
         self.source = "immich"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from compat.immich_search.fusion import fuse
-from search.query.text_ranking import RankedText
+from search.query.text_rank import RankedText
 
 A, B, C, D, *MANY = [UUID(int=n) for n in range(1, 60)]
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compat.immich_search.fusion import fuse
-from compat.immich_search.listing import Listing, Listings, PassedOn
-from search.query.text_ranking import RankedText
+from compat.immich_search.page_order import Listing, Listings, PassedOn
+from search.query.text_rank import RankedText
 
 IDS = [UUID(int=n) for n in range(1, 61)]
 Lists = st.lists(st.sampled_from(IDS), unique=True, max_size=60)
