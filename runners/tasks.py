@@ -178,7 +178,12 @@ def _load_faces(name: str, using: Loading) -> Model[Any, Faces]:
         # cosine of 0.989.
         return using.open(path, exact="all" if path == files["detection/model.onnx"] else "start", laned=True)
 
-    return load_faces(files, open_exactly, max_pixels=using.settings.max_picture_pixels)
+    return load_faces(
+        files,
+        open_exactly,
+        max_pixels=using.settings.max_picture_pixels,
+        looks_again=using.settings.face_second_look,
+    )
 
 
 def _load_ocr(name: str, using: Loading) -> Model[Any, TextLines]:

@@ -23,6 +23,12 @@ class ServingSettings(BaseModel):
         description="Most regions of one picture that are read; of more, as many are taken from all over it, and the "
         "answer says how many were left out.",
     )
+    face_second_look: bool = Field(
+        True,
+        validation_alias="FACE_SECOND_LOOK",
+        description="Look a second time for faces where none was found: with a border, turned by quarters, and in "
+        "tiles where a picture is long. A picture without faces costs one more call of the detector.",
+    )
     extra_tasks: str = Field(
         "", description="Python modules (comma separated) with tasks of your own: docs/architecture.md."
     )

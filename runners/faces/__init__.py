@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from errors import ModelUnavailable, ServiceError
-from runners.contract import FaceOptions, Faces, Failure, ImageJob
+from runners.contract import FaceOptions, Faces, Failure, Float32, ImageJob
 from runners.engine import Session
 from runners.faces.alignment import Pixels, aligned_crop
 from runners.faces.detection import Detections, Detector
 from runners.faces.recognition import Recognizer
+from runners.faces.second_look import second_look
 
 __all__ = ["FaceModel", "load_faces"]
 
@@ -33,11 +34,18 @@ _MAX_DECODED_PIXELS = 32_000_000
 class FaceModel:
     """One detector and one recogniser. Thread-safe."""
 
-    def __init__(self, detector: Detector, recognizer: Recognizer, *, max_pixels: int) -> None:
-        """Take over both graphs. ``max_pixels``: larger pictures are answered with a ``Failure``."""
+    def __init__(
+        self, detector: Detector, recognizer: Recognizer, *, max_pixels: int, looks_again: bool = True
+    ) -> None:
+        """Take over both graphs.
+
+        ``max_pixels``: larger pictures are answered with a ``Failure``. ``looks_again``: look a second time where no
+        face was found (``runners.faces.second_look``).
+        """
         self._detector = detector
         self._recognizer = recognizer
         self._max_pixels = max_pixels
+        self._looks_again = looks_again
 
     def run(self, jobs: Sequence[ImageJob]) -> list[Faces | Failure]:
         """Return one result per job, in order: faces by its own ``FaceOptions``, or a ``Failure`` of its picture."""
@@ -64,7 +72,7 @@ class FaceModel:
             pixels = job.pixels(max_pixels=self._max_pixels)
         except ServiceError as error:
             return Failure(error.code, error.message)
-        return _Decoded(pixels, job.options.min_score)
+        return _Decoded(job, pixels, job.options.min_score)
 
     def _locate(self, pictures: Sequence[_Decoded | Failure]) -> list[_Located | Failure]:
         good = [picture for picture in pictures if isinstance(picture, _Decoded)]
@@ -76,9 +84,23 @@ class FaceModel:
             if isinstance(picture, Failure):
                 answers.append(picture)
                 continue
-            faces = next(found)
-            answers.append(_Located(faces, [aligned_crop(picture.pixels, points) for points in faces.landmarks]))
+            faces, pixels = next(found), picture.pixels
+            if self._looks_again and not len(faces.scores):
+                faces, pixels = self._look_again(picture)
+            crops = [aligned_crop(pixels, points) for points in faces.landmarks]
+            answers.append(_Located(_clamped(faces.boxes, pixels), faces.scores, crops))
         return answers
+
+    def _look_again(self, picture: _Decoded) -> tuple[Detections, Pixels]:
+        """Return the faces of a second look, and the pixels that they were found in: a transparent picture's may be
+        those on its other ground.
+        """
+        faces = second_look(self._detector, picture.pixels, picture.min_score)
+        other = None if len(faces.scores) else picture.job.pixels_on_other_ground(max_pixels=self._max_pixels)
+        if other is None:
+            return faces, picture.pixels
+        (faces,) = self._detector.detect([other], [picture.min_score])
+        return (faces if len(faces.scores) else second_look(self._detector, other, picture.min_score)), other
 
     def _recognize(self, pictures: Sequence[_Located | Failure]) -> list[Faces | Failure]:
         located = [picture for picture in pictures if isinstance(picture, _Located)]
@@ -86,13 +108,16 @@ class FaceModel:
         ends = np.cumsum([len(picture.crops) for picture in located])
         rows = iter(np.split(embeddings, ends[:-1]) if located else [])
         return [
-            picture if isinstance(picture, Failure) else Faces(picture.faces.boxes, picture.faces.scores, next(rows))
+            picture if isinstance(picture, Failure) else Faces(picture.boxes, picture.scores, next(rows))
             for picture in pictures
         ]
 
 
-def load_faces(files: Mapping[str, Path], open_session: Callable[[Path], Session], *, max_pixels: int) -> FaceModel:
-    """Load a face model. ``files``: ``detection/model.onnx`` and ``recognition/model.onnx``.
+def load_faces(
+    files: Mapping[str, Path], open_session: Callable[[Path], Session], *, max_pixels: int, looks_again: bool = True
+) -> FaceModel:
+    """Load a face model. ``files``: ``detection/model.onnx`` and ``recognition/model.onnx``. The rest: see
+    ``FaceModel``.
 
     Raises ``ModelUnavailable`` if a file is no graph that the engine runs, or not one of these two kinds.
     """
@@ -105,7 +130,9 @@ def load_faces(files: Mapping[str, Path], open_session: Callable[[Path], Session
 
         detection, recognition = opened(DETECTION_FILE), opened(RECOGNITION_FILE)
         try:
-            model = FaceModel(Detector(detection), Recognizer(recognition), max_pixels=max_pixels)
+            model = FaceModel(
+                Detector(detection), Recognizer(recognition), max_pixels=max_pixels, looks_again=looks_again
+            )
         except ModelUnavailable as error:
             paths = f"{files[DETECTION_FILE]} and {files[RECOGNITION_FILE]}"
             raise ModelUnavailable(
@@ -117,15 +144,24 @@ def load_faces(files: Mapping[str, Path], open_session: Callable[[Path], Session
 
 @dataclass(frozen=True, slots=True)
 class _Decoded:
+    job: ImageJob
     pixels: Pixels
     min_score: float
 
 
 @dataclass(frozen=True, slots=True)
 class _Located:
-    faces: Detections
+    boxes: Float32
+    """(n, 4), inside the picture."""
+    scores: Float32
     crops: list[Pixels]
     """One aligned crop per face."""
+
+
+def _clamped(boxes: Float32, picture: Pixels) -> Float32:
+    """Return ``boxes``, (n, 4), cut at the edges of ``picture``."""
+    height, width = picture.shape[:2]
+    return np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
 
 
 def _pixels(pictures: Sequence[_Decoded | Failure]) -> int:

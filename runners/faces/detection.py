@@ -72,6 +72,11 @@ class Detector:
         """Return the number of pictures in one call of the graph, at most."""
         return self._graph.batch
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return width and height of the pictures that the graph takes; others are scaled to fit."""
+        return self._graph.size
+
     def detect(self, pictures: Sequence[Pixels], min_scores: Sequence[float]) -> list[Detections]:
         """Return the faces of each picture that score at least that picture's value in ``min_scores``."""
         if not pictures:

@@ -28,6 +28,7 @@ from tools.bench import (
     tasks,
     transport,
 )
+from tools.bench.reading import quality as reading_quality
 from tools.bench.report import Neighbours, machine, to_json, to_text
 from tools.bench.search import quality as search_quality
 from tools.bench.search import speed as search_speed
@@ -47,6 +48,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "tasks": tasks,
     "parts": parts,
     "clip-models": clip_models,
+    "reading": reading_quality,
     "search-quality": search_quality,
     "search-speed": search_speed,
 }
