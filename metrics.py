@@ -76,6 +76,26 @@ SEARCH_SYNCED = Gauge(
 SEARCH_SYNC_FAILURES = Counter(
     "immich_bento_search_sync_failures", "Rounds of bringing the searched texts up to date that failed."
 )
+OCR_LEFT_OUT = Counter(
+    "immich_bento_ocr_regions_left_out", "Regions of text that were not read, in pictures with more than OCR_MAX_BOXES."
+)
+OCR_THINNED = Counter("immich_bento_ocr_pictures_thinned", "Pictures with more regions of text than OCR_MAX_BOXES.")
+
+_left_out = [0, 0]
+"""Pictures and regions of ``left_out``."""
+
+
+def tell_left_out(regions: int) -> None:
+    """Count a picture of which ``regions`` regions of text were not read."""
+    OCR_THINNED.inc()
+    OCR_LEFT_OUT.inc(regions)
+    _left_out[0] += 1
+    _left_out[1] += regions
+
+
+def left_out() -> tuple[int, int]:
+    """Return how many pictures this process told of with ``tell_left_out``, and regions, since it started."""
+    return _left_out[0], _left_out[1]
 
 
 def tell_model(task: str, model: str, state: str, percent: int | None) -> None:

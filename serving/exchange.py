@@ -20,6 +20,7 @@ import metrics
 from errors import ErrorCode, ServiceError, forget_frames
 from serving.deadline import Deadline
 from serving.late_response import EarlyHead, LateResponse
+from serving.left_out import left_out_headers
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +130,7 @@ async def _outcome(
         response = _error_response(ours, error_body, fields)
         forget_frames(error)
     response.headers["x-request-id"] = fields["request_id"]
+    response.headers.update(left_out_headers(fields))
     return response
 
 

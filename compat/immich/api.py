@@ -31,6 +31,7 @@ from serving.client_address import client_address
 from serving.exchange import Fields, answered, started
 from serving.key import has_key, require_key
 from serving.late_response import EARLY_HEAD
+from serving.left_out import note_left_out
 from serving.multipart import Form
 from serving.no_route import answer_no_route
 from serving.origin import refuse_other_sites
@@ -52,6 +53,8 @@ class _Input:
     header: Header | None
     """Of the image."""
     text: bytes | None
+    fields: Fields
+    """What the request's log line says."""
 
 
 @dataclass(slots=True)
@@ -120,7 +123,7 @@ class ImmichServer:
         if image is not None:
             most = self.settings.max_picture_pixels
             header = await header_of(image, self.intake.turns, client, max_pixels=most)
-        given = _Input(client, image, header, text)
+        given = _Input(client, image, header, text, fields)
         work = [self._run_all(asked, given)]
         if routed.upstream:
             work.append(self._ask_upstream(routed, given, fields))
@@ -158,6 +161,7 @@ class ImmichServer:
         asks = tuple(Ask(one.task.name, one.model, one.options, costs[one.task.name]) for one in asked)
         ask = partial(runners.picture, PictureJob(image, asks))
         results = await ask_in_turn(self.intake.turns, given.client, costs, runners, ask)
+        note_left_out(given.fields, results.values())
         return merge([one.answer(results[one.task.name], header) for one in asked])
 
     async def _text(self, asked: Asked, given: _Input) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from serving.client_address import client_address
 from serving.exchange import Fields, answered, started
 from serving.key import require_key
 from serving.late_response import EARLY_HEAD
+from serving.left_out import note_left_out
 from serving.picture_header import header_of
 from settings import Settings
 
@@ -115,7 +116,9 @@ class MtPhotosServer:
             runners, cost = started(self.runners), task.cost(header.width, header.height, options)
             ask = partial(task.of_picture, runners, picture, model, options, upright=upright, cost=cost)
             work = ask_in_turn(self.intake.turns, client, {task.name: cost}, runners, ask)
-            return await unless_gone(request.receive, work), model
+            result = await unless_gone(request.receive, work)
+            note_left_out(fields, [result])
+            return result, model
 
     async def _judge(self, picture: bytes, client: str) -> Header:
         """Return the picture's header. Raises ``ServiceError``: UNREADABLE_PICTURE, PICTURE_TOO_LARGE.

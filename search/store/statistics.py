@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+import metrics
 from models.catalog import Catalog
 from search.answers import Answer, Note
 from search.immich.lost_assets import count_lost_texts
@@ -23,6 +24,15 @@ class ModelNames(Answer):
     """Embeds queries and pictures; null: none is chosen or it is unknown. ``notes`` says more."""
     ocr: str | None
     """Reads pictures that are done again; null: unknown, and ``notes`` says more."""
+
+
+class Thinned(Answer):
+    """Pictures with more regions of text than OCR_MAX_BOXES that this service has read since it started; in the command
+    line, none.
+    """
+
+    pictures: int
+    regions_left_out: int
 
 
 class Statistics(Answer):
@@ -50,6 +60,7 @@ class Statistics(Answer):
     stored_models: Sequence[StoredVectors]
     notes: Sequence[Note]
     """What is wrong with the models in use."""
+    thinned: Thinned
     sync: SyncStatus | None = None
     """null where the service does not follow Immich."""
 
@@ -64,6 +75,7 @@ async def statistics(
         lost = await count_lost_texts(connection, source)
         models = await models_in_use(connection, source, catalog, config)
         stored = await stored_vectors(connection, source)
+    thinned, regions = metrics.left_out()
     refusals = [error for error in (models.clip_refusal, models.ocr_refusal) if error is not None]
     return Statistics(
         source=source,
@@ -72,6 +84,7 @@ async def statistics(
         lost=lost,
         models=ModelNames(clip=models.clip, ocr=models.ocr),
         stored_models=stored,
+        thinned=Thinned(pictures=thinned, regions_left_out=regions),
         notes=[Note(code=error.code.value, message=error.message) for error in refusals],
         sync=sync if source != "standalone" else None,
     )

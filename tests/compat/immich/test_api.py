@@ -6,20 +6,23 @@ import asyncio
 import gc
 import io
 import json
+import logging
 import time
 import tracemalloc
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
 
+import metrics
 from compat.immich.api import ImmichServer, create_app
 from compat.immich.entries import load_entries, parse_entries
 from errors import ErrorCode, ModelOnItsWay, ServiceError
 from models.catalog import load_catalog
-from runners.contract import FaceOptions, ImageJob, OcrOptions, PictureJob, Result, TextJob
+from runners.contract import FaceOptions, ImageJob, OcrOptions, PictureJob, Result, TextJob, TextLines
 from serving.body import open_intake
 from settings import Settings
 from tests.compat.fake_runners import FakeRunners
@@ -532,3 +535,24 @@ def test_what_no_route_takes_is_an_error_of_the_form_of_all(method: str, path: s
     assert (response.status_code, response.json()["code"]) == (status, code)
     assert set(response.json()) == {"detail", "code"}
     assert response.headers.get("allow") == ("POST" if status == 405 else None)
+
+
+def test_an_answer_that_left_text_out_says_so_in_its_header_and_its_log_line(caplog: pytest.LogCaptureFixture) -> None:
+    api, runners = make_api()
+    pictures, regions = metrics.left_out()
+    whole, body = runners.ocr, multipart(ocr(), image=picture())
+
+    async def thinned(job: ImageJob) -> TextLines:
+        return replace(await whole(job), left_out=812)
+
+    with caplog.at_level(logging.INFO):
+        assert "x-text-regions-left-out" not in post(api, body).headers
+        runners.ocr = thinned  # type: ignore[method-assign]
+        response = post(api, body)
+    assert response.status_code == 200
+    assert response.headers["x-text-regions-left-out"] == "812"
+    assert [record.fields.get("text_regions_left_out") for record in caplog.records if hasattr(record, "fields")] == [
+        None,
+        812,
+    ]
+    assert metrics.left_out() == (pictures + 1, regions + 812)

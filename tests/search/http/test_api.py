@@ -245,6 +245,7 @@ def test_stats_count_every_state(database: Database, tmp_path: Path) -> None:
     assert (answer["source"], answer["models"]) == ("standalone", {"clip": NAME, "ocr": "PP-OCRv6_small"})
     assert answer["stored_models"] == [{"model": NAME, "size": 512, "vectors": 2}]
     assert answer["notes"] == []
+    assert set(answer["thinned"]) == {"pictures", "regions_left_out"}
     differs = Api(database, clip_model="ViT-B-16").ask("GET", "/stats").json()
     assert differs["models"]["clip"] == "ViT-B-16"
     assert [note["code"] for note in differs["notes"]] == ["stored_model_differs"]
