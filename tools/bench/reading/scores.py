@@ -1,0 +1,89 @@
+"""What a reader made of a picture, held to the lines that are in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tools.bench.reading.drawings import Truth
+from tools.harness.rendered import edit_distance
+
+_FOUND = 0.5
+"""Least intersection over union of a line's box and what was found there."""
+
+Box = NDArray[np.float64]
+"""(4,): left, top, right, bottom in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Counts of one picture."""
+
+    characters: int
+    """Of all lines, without blanks."""
+    right: int
+    """Characters less edit distance, of each line at least 0."""
+    lines: int
+    found: int
+    """Lines whose box was found."""
+    pairs: int
+    """Neighbouring lines that were both read."""
+    ordered: int
+    """Of these, those that came in their order."""
+    false_lines: int
+    """Lines that were read where there is none."""
+
+
+def score(lines: Sequence[Truth], read: Sequence[tuple[str, Sequence[Sequence[float]]]]) -> Score:
+    """Return the score of what was ``read``: each line is given to the true one in which its middle lies."""
+    boxes = [_box(np.asarray(corners, float)) for _, corners in read]
+    truths = [_box(line.quad) for line in lines]
+    parts: list[list[int]] = [[] for _ in lines]
+    false_lines = 0
+    for number, box in enumerate(boxes):
+        holding = [place for place, truth in enumerate(truths) if _holds(truth, box)]
+        if holding:
+            parts[max(holding, key=lambda place: _overlap(truths[place], boxes[number]))].append(number)
+        else:
+            false_lines += 1
+    characters = right = found = 0
+    for line, truth, numbers in zip(lines, truths, parts, strict=True):
+        wanted = "".join(line.text.split())
+        got = "".join("".join(read[number][0] for number in numbers).split())
+        characters += len(wanted)
+        right += max(0, len(wanted) - edit_distance(got, wanted))
+        found += bool(numbers) and _overlap(truth, _around([boxes[number] for number in numbers])) >= _FOUND
+    pairs = [(one, other) for one, other in pairwise(parts) if one and other]
+    ordered = sum(max(one) < min(other) for one, other in pairs)
+    return Score(characters, right, len(lines), found, len(pairs), ordered, false_lines)
+
+
+def mean(scores: Sequence[Score], part: str) -> float:
+    """Return ``accuracy``, ``recall`` or ``order`` over all pictures, 0 to 1."""
+    counted, of = {"accuracy": ("right", "characters"), "recall": ("found", "lines"), "order": ("ordered", "pairs")}[
+        part
+    ]
+    return float(sum(getattr(one, counted) for one in scores) / max(1, sum(getattr(one, of) for one in scores)))
+
+
+def _box(corners: NDArray[np.float64]) -> Box:
+    return np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+
+
+def _around(boxes: Sequence[Box]) -> Box:
+    stacked = np.stack(boxes)
+    return np.concatenate([stacked[:, :2].min(axis=0), stacked[:, 2:].max(axis=0)])
+
+
+def _holds(truth: Box, box: Box) -> bool:
+    middle = (box[:2] + box[2:]) / 2
+    return bool((middle >= truth[:2]).all() and (middle <= truth[2:]).all())
+
+
+def _overlap(one: Box, other: Box) -> float:
+    shared = np.prod((np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])).clip(0))
+    return float(shared / (np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2]) - shared))
