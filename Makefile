@@ -14,7 +14,7 @@ OTHER_BENTOML = $(if $(BENTOML),@$(PIP_INSTALL) bentoml==$(BENTOML))
 # BentoML reports usage home by default.
 export BENTOML_DO_NOT_TRACK = True
 
-.PHONY: serve demo demo-stop test test-slow test-large train-tiny lint format lock bento image bench bench-against clean
+.PHONY: serve demo demo-stop test test-slow test-large train-tiny lint format lock bento image image-cuda test-image test-index bench bench-against clean
 
 serve: $(VENV)/.serve
 	@echo "Starting immich-bento; stop it with Ctrl+C. Settings: docs/settings.md"
@@ -34,7 +34,7 @@ test: $(VENV)/.test
 
 test-slow: $(VENV)/.test
 	@echo "Running all tests, the slow ones too, but not those of the largest models (make test-large)."
-	@$(BIN)/python -m pytest -m "not large" $(ARGS)
+	@$(BIN)/python -m pytest -m "not large and not image and not index" $(ARGS)
 
 test-large: $(VENV)/.test
 	@echo "Converting the largest models: up to 13 GB of disk and 10 GB of memory."
@@ -63,12 +63,25 @@ bench-against: $(VENV)/.test
 
 bento: $(VENV)/.serve
 	@echo "Packing the service into a Bento."
-	@$(BIN)/bentoml build
+	@$(BIN)/bentoml build --output tag
+	@echo "Serve it: bentoml serve immich-bento:latest. A container image of it: make image."
 
-# BentoML 1.4.39 refuses a Dockerfile template that lies outside of the working directory, and it unpacks ours below /tmp: hence `cd /`.
-image: bento
-	@echo "Making a container image of the Bento. Needs docker, podman or the like."
-	@cd / && exec $(abspath $(BIN))/bentoml containerize immich-bento:latest $(ARGS)
+# A container image of the Bento, by docker, podman or buildah, whichever is found first: make image ARGS="--backend podman". What follows goes to
+# `bentoml containerize`: ARGS="--opt network=host".
+image: $(VENV)/.serve
+	@$(BIN)/python -m tools.image $(ARGS)
+
+# The same for NVIDIA GPUs: onnxruntime-gpu, with its CUDA and cuDNN, in place of onnxruntime.
+image-cuda: $(VENV)/.serve
+	@$(BIN)/python -m tools.image --variant cuda $(ARGS)
+
+# Builds the image and runs it: all tasks, search, killed processes, read-only, an upgrade. Needs podman, and says "skipped" without it.
+test-image: $(VENV)/.test
+	@$(BIN)/python -m pytest -m image -rs tests/image $(ARGS)
+
+# Asks the package index whether every pin of the lock is a wheel for arm64 too.
+test-index: $(VENV)/.test
+	@$(BIN)/python -m pytest -m index -rs tests/deploy/test_wheels.py $(ARGS)
 
 # Pin every package anew, for all supported Pythons at once. Pins that still fit are kept: delete a lock first to renew it. Needs uv (pip install uv).
 # requirements-test.lock has no torch: which libraries it needs besides depends on its build (CPU or CUDA), so pip resolves those.
@@ -76,6 +89,8 @@ lock:
 	uv pip compile --universal --python-version 3.10 --no-header --no-annotate --quiet pyproject.toml --output-file requirements.lock
 	uv pip compile --universal --python-version 3.10 --no-header --no-annotate --quiet pyproject.toml --extra test \
 		--constraint requirements.lock --no-emit-package torch --output-file requirements-test.lock
+	uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-header --no-annotate --quiet pyproject.toml --extra cuda \
+		--constraint requirements.lock --config-file deploy/uv-cuda.toml --output-file requirements-cuda.lock
 
 # Each of these files is made last, so that a set-up which failed half-way is repeated.
 $(VENV)/.made:

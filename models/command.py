@@ -35,9 +35,9 @@ class WrongName(Exception):
     """A name on the command line that no model has, or several."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
-    options = _parser().parse_args(arguments)
+def main(arguments: Sequence[str] | None = None, *, program: str = "python -m models") -> int:
+    """Run one command and return its exit code. ``program``: how it was called, for its help."""
+    options = parser(program).parse_args(arguments)
     try:
         # Where the service takes a model from is its news, not this command's: models.places says less.
         level = logging.WARNING if options.quiet else logging.INFO
@@ -63,14 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 Command: TypeAlias = Callable[[argparse.Namespace, Catalog, Settings], int]
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser(program: str) -> argparse.ArgumentParser:
+    """Return the parser of ``program``'s command line."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--quiet", action="store_true", help="say nothing but results and errors")
     common.add_argument("--task", choices=[task.value for task in ModelKind], help="only models of this task")
-    parser = argparse.ArgumentParser(
-        prog="python -m models", description="The models of immich-bento. More: docs/models.md."
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    whole = argparse.ArgumentParser(prog=program, description="The models of immich-bento. More: docs/models.md.")
+    commands = whole.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, run: Command, about: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, parents=[common], help=about, description=about)
@@ -110,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     path.add_argument("name", metavar="NAME")
     removing = add("rm", _rm, "Remove models from BentoML's store and from the cache folder.")
     removing.add_argument("names", nargs="+", metavar="NAME")
-    return parser
+    return whole
 
 
 def find(catalog: Catalog, name: str, task: str | None) -> ModelEntry:

@@ -26,7 +26,20 @@ PAGES = sorted(
     path.relative_to(ROOT).as_posix()
     for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("models/**/*.md"), *ROOT.glob("deploy/*.md"))
 )
-PROGRAMS = ("make", "python", "pip", "pytest", "bentoml", "curl", "docker", "podman", "git", "npm", "pg_dump")
+PROGRAMS = (
+    "make",
+    "python",
+    "pip",
+    "pytest",
+    "bentoml",
+    "curl",
+    "docker",
+    "podman",
+    "git",
+    "npm",
+    "pg_dump",
+    "immich-bento",
+)
 OUR_MODULES = ("models", "search", "tools.bench", "tools.demo", "tools.quantize")
 """Packages with a ``__main__``; ``python -m`` of another name of ours is a module."""
 VARIABLES = {
@@ -51,7 +64,10 @@ RUN = {
     "models rm": "tests/models/test_command.py::test_rm_empties_the_store_and_the_cache_folder",
     "models convert": "tests/models/test_convert_checkpoints.py::"
     "test_a_model_of_the_users_catalog_is_converted_stored_and_found",
+    "immich-bento serve": "tests/e2e/test_bento.py::",
+    "immich-bento doctor": "tests/immich_bento/test_doctor.py::",
     "search index": "tests/e2e/test_indexing.py::test_a_library_is_indexed_kept_up_to_date_and_found",
+    "search find": "tests/search/command/test_main.py::test_migrate_stats_and_failed_work_without_a_service",
     "search migrate": "tests/search/command/test_main.py::test_migrate_stats_and_failed_work_without_a_service",
     "search stats": "tests/search/command/test_main.py::test_migrate_stats_and_failed_work_without_a_service",
     "search failed": "tests/search/command/test_main.py::test_migrate_stats_and_failed_work_without_a_service",
@@ -100,9 +116,17 @@ NOT_RUN = {
     "make bench-against": "it installs another commit; the tests run it against this one",
     "make train-tiny": "it takes two hours and npm; the tests train for seconds",
     "make image": "there is no container engine where the tests run",
-    "docker run": "there is no container engine where the tests run",
+    "make image-cuda": "there is no container engine where the tests run",
+    "make test-image": "it needs a container engine",
+    "make test-index": "it asks the package index",
+    "docker run": "tests/image does it, where there is a container engine",
+    "docker exec": "tests/image does it, where there is a container engine",
+    "docker compose": "tests/image does it, where there is a container engine",
+    "cd deploy": "it is the shell's",
+    "cp .env.example": "it is the shell's",
     "pip install": "it needs the package index",
     "pytest": "it runs this test, or others",
+    "git pull": "it would change the working tree",
     "git worktree": "it would leave a second working tree",
     "pg_dump": "the dump that Immich makes is its own",
     "tools.tiny.evaluate": "npm has to fetch the artwork; a slow test does what it does",
@@ -139,6 +163,8 @@ class Command:
             return " ".join((self.module, *(rest if self.module in ("models", "search", "tools.bench") else ())))
         if program == "make":
             return f"make {make_target(rest)}"
+        if program == "docker" and rest[:1] == ["compose"]:
+            return "docker compose"
         if program == "curl":
             (address,) = [word for word in rest if word.startswith("http://")]
             return f"curl {urlsplit(address).path}"
@@ -167,6 +193,8 @@ def split(page: str, line: str, *, inline: bool = False) -> Iterator[Command]:
         environment = []
         while words and re.fullmatch(r"[A-Z_0-9]+=.*", words[0]):
             environment.append(words.pop(0))
+        if words[:2] in (["immich-bento", "models"], ["immich-bento", "search"]):
+            words[:2] = ["python", "-m", words[1]]
         if words:
             words[0] = re.sub(r"^(.*/)?python3?(\.\d+)?$", "python", words[0])
             yield Command(page, line.strip(), tuple(environment), tuple(words), inline)

@@ -29,7 +29,7 @@ else:
     import tomli as tomllib
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
-SERVED_PACKAGES = ("compat", "models", "runners", "search", "serving", "settings", "sql", "web")
+SERVED_PACKAGES = ("compat", "immich_bento", "models", "runners", "search", "serving", "settings", "sql", "web")
 SERVED_FILES = sorted(
     path
     for path in (*ROOT.glob("*.py"), *(path for package in SERVED_PACKAGES for path in (ROOT / package).rglob("*.py")))

@@ -13,7 +13,7 @@ from errors import ModelUnavailable
 from runners.engine.best_class import BestClassSession
 from runners.engine.choice import Choice, EngineName, EngineUnusable, Precision, choose
 from runners.engine.compiled_models import CompiledModels
-from runners.engine.cuda import cuda_is_usable
+from runners.engine.cuda import cuda_problem
 from runners.engine.idle import trim_idle_sessions
 from runners.engine.lanes import LanedSession
 from runners.engine.opened import note_session
@@ -86,15 +86,13 @@ def plan_engine(settings: Settings, *, position: int = 0) -> EnginePlan:
         return on_cpu
     if settings.device == "openvino":
         return _plan_openvino(settings, on_cpu)
-    if cuda_is_usable():
+    problem = cuda_problem()
+    if problem is None:
         _check_cuda(settings)
         ids = _device_ids(settings)
         return EnginePlan("cuda", threads, inter_op, ids[position % len(ids)])
     if settings.device == "cuda":
-        raise DeviceUnusable(
-            "DEVICE=cuda, but no GPU can be used: onnxruntime-gpu is not installed, or no NVIDIA driver answers. "
-            "Install onnxruntime-gpu in place of onnxruntime and check nvidia-smi, or set DEVICE=cpu."
-        )
+        raise DeviceUnusable(f"DEVICE=cuda, but no GPU can be used: {problem}. Mend that, or set DEVICE=cpu.")
     return on_cpu
 
 

@@ -8,19 +8,22 @@ from pathlib import Path
 import numpy as np
 
 
-def cuda_is_usable() -> bool:
-    """Return whether this build of ONNX Runtime has CUDA and a device answers."""
+def cuda_problem() -> str | None:
+    """Return why CUDA cannot be used, as the end of a sentence; None where it can."""
     if not _has_cuda_build():
-        return False
+        return "onnxruntime-gpu is not installed in place of onnxruntime (requirements-cuda.lock)"
     import onnxruntime as ort
 
+    # CUDA and cuDNN as pip installs them lie where the system's loader does not look.
+    ort.preload_dlls()
     if "CUDAExecutionProvider" not in ort.get_available_providers():
-        return False
+        return "onnxruntime and onnxruntime-gpu have written over each other; install requirements-cuda.lock afresh"
     try:
         ort.OrtValue.ortvalue_from_numpy(np.zeros(1, np.float32), "cuda", 0)
-    except (RuntimeError, ValueError):
-        return False
-    return True
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        return f"onnxruntime-gpu is installed, but no GPU answers ({reason}). Does nvidia-smi list one"
+    return None
 
 
 def _has_cuda_build() -> bool:

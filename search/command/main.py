@@ -1,4 +1,4 @@
-"""``python -m search``: migrate, index, sync, reprocess, stats, failed, grants, uninstall.
+"""``python -m search``: find, migrate, index, sync, reprocess, stats, failed, grants, uninstall.
 
 Exit codes: 0 done (files that failed are listed, and remembered); 1 could not be done, or not to its end; 2 the command
 line is wrong; 130 interrupted. Results go to standard output, everything else to standard error. Settings are the
@@ -12,14 +12,11 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 from uuid import UUID
 
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from errors import ServiceError
 from logs import on_standard_error
@@ -29,20 +26,17 @@ from search.store.errors import database_errors
 from settings import Settings
 from settings.problems import what_is_wrong
 
-if TYPE_CHECKING:
-    from search.store.records import Failed
-    from search.store.statistics import Statistics
-
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 TASKS = ("ocr", "clip")
 REDO_TASKS = (*TASKS, "faces")
+_SERVICE = "the service (default: this machine's, http://127.0.0.1:<HTTP_PORT>)"
 
 Command: TypeAlias = Callable[[argparse.Namespace, Settings], Awaitable[int]]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code."""
-    options = _parser().parse_args(arguments)
+def main(arguments: Sequence[str] | None = None, *, program: str = "python -m search") -> int:
+    """Run one command; returns its exit code. ``program``: how it was called, for its help."""
+    options = parser(program).parse_args(arguments)
     run: Command = options.run
     try:
         with on_standard_error("search", "service"):
@@ -65,17 +59,17 @@ async def _finish(work: Awaitable[int]) -> int:
         return await work
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m search", description="Search of immich-bento. More: docs/indexing.md."
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def parser(program: str) -> argparse.ArgumentParser:
+    """Return the parser of ``program``'s command line."""
+    whole = argparse.ArgumentParser(prog=program, description="Search of immich-bento. More: docs/indexing.md.")
+    commands = whole.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, run: Command, about: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=about, description=about)
         command.set_defaults(run=run)
         return command
 
+    _add_find(add("find", _find, "Find pictures by the text in them, by their meaning, or by both."))
     add("migrate", _migrate, "Bring the schema of the database up to date.")
     indexing = add(
         "index", _index, "Index pictures and videos: folders, files, or addresses such as s3://bucket/prefix."
@@ -106,20 +100,31 @@ def _parser() -> argparse.ArgumentParser:
         help="what to do again (default: ocr,clip; of what is lost: ocr)",
     )
     _ask_the_service(redoing)
-    add("stats", _stats, "How many pictures there are, read, empty, failed and waiting.")
+    counting = add("stats", _stats, "How many pictures there are, read, empty, failed and waiting.")
+    counting.add_argument("--json", action="store_true", help="one JSON object, as GET /stats has it")
     granting = add("grants", _grants, "Print the statements that give a role its rights in this database.")
     granting.add_argument("role", nargs="?", default="bento", metavar="ROLE", help="default: bento")
     add("uninstall", _uninstall, "Print the statements that take search out of this database again.")
     failing = add("failed", _failed, "What failed, and why; the latest first.")
     failing.add_argument("--owner", default=None, metavar="NAME")
     failing.add_argument("--limit", type=int, default=100, metavar="N")
-    return parser
+    failing.add_argument("--json", action="store_true", help="one JSON list")
+    return whole
+
+
+def _add_find(finding: argparse.ArgumentParser) -> None:
+    finding.add_argument(
+        "query", nargs="+", metavar="QUERY", help="as typed into the search bar: `ocr:` asks for text alone"
+    )
+    finding.add_argument("--mode", choices=["auto", "ocr", "clip", "hybrid"], default="auto", help="default: auto")
+    finding.add_argument("--owner", default=None, metavar="NAME", help="only this person's pictures")
+    finding.add_argument("--limit", type=int, default=20, metavar="N", help="most hits, 1 to 100 (default: 20)")
+    finding.add_argument("--url", default=None, help=_SERVICE)
+    finding.add_argument("--json", action="store_true", help="one JSON object, as GET /search has it")
 
 
 def _ask_the_service(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--url", default=None, help="the service (default: this machine's, http://127.0.0.1:<HTTP_PORT>)"
-    )
+    command.add_argument("--url", default=None, help=_SERVICE)
     command.add_argument("--jobs", type=_jobs, default=4, metavar="N", help="pictures in flight (default: 4)")
     command.add_argument("--no-progress", action="store_true", help="no bar")
 
@@ -138,6 +143,12 @@ def _jobs(text: str) -> int:
     if not text.isdigit() or not 1 <= int(text) <= 64:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 64")
     return int(text)
+
+
+async def _find(options: argparse.Namespace, config: Settings) -> int:
+    from search.command.find import print_found
+
+    return await print_found(options, config)
 
 
 async def _migrate(options: argparse.Namespace, config: Settings) -> int:
@@ -192,65 +203,26 @@ async def _uninstall(options: argparse.Namespace, config: Settings) -> int:
 
 async def _stats(options: argparse.Namespace, config: Settings) -> int:
     from models.catalog import load_catalog
+    from search.command.tables import print_model, print_statistics
     from search.store.database import open_database
     from search.store.source import Switch
     from search.store.statistics import statistics
 
     async with await open_database(config, switch=Switch.NEVER) as database:
-        _print_statistics(await statistics(database, load_catalog(config.model_catalog), config))
+        found = await statistics(database, load_catalog(config.model_catalog), config)
+    (print_model if options.json else print_statistics)(found)
     return OK
 
 
 async def _failed(options: argparse.Namespace, config: Settings) -> int:
+    from search.command.tables import print_failures
     from search.store.database import open_database
     from search.store.index import failures
     from search.store.source import Switch
 
     async with await open_database(config, switch=Switch.NEVER) as database, database.connection() as connection:
-        _print_failures(await failures(connection, owner=options.owner, limit=options.limit))
+        print_failures(await failures(connection, owner=options.owner, limit=options.limit), as_json=options.json)
     return OK
-
-
-def _print_failures(found: Sequence[Failed]) -> None:
-    """Print a table on a terminal, else a line each, with tabs between."""
-    table = Table("when", "owner", "file", "task", "tries", "why")
-    rows = [
-        (
-            one.failed_at.astimezone().strftime("%Y-%m-%d %H:%M"),
-            *(one.owner, one.uri or str(one.asset_id), one.task, str(one.attempts), one.message),
-        )
-        for one in found
-    ]
-    for row in rows:
-        table.add_row(*map(Text, row))
-    console = Console()
-    if not found:
-        say("Nothing has failed.", OK)
-    elif console.is_terminal:
-        console.print(table)
-    else:
-        print("\n".join("\t".join(" ".join(cell.split()) for cell in row) for row in rows))  # noqa: T201
-
-
-def _print_statistics(found: Statistics) -> None:
-    table = Table(show_header=False)
-    rows = {
-        "pictures from": found.source,
-        "words cut by": found.cutter,
-        "pictures": f"{found.assets:,}",
-        "with text": f"{found.read:,}",
-        "without text": f"{found.empty:,}",
-        "waiting to be read": f"{found.waiting:,}",
-        "embedded": f"{found.embedded:,}",
-        "failed": f"{found.failed:,}",
-        **({} if found.lost is None else {"perhaps lost": f"{found.lost:,}"}),
-        "models": ", ".join(name for name in (found.models.clip, found.models.ocr) if name) or "none",
-    }
-    for name, value in rows.items():
-        table.add_row(name, value)
-    Console().print(table)
-    for note in found.notes:
-        say(note.message, OK)
 
 
 def say(line: str, code: int) -> int:

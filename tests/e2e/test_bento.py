@@ -30,6 +30,10 @@ from tools.harness.server import ROOT, Server
 from tools.harness.tiny_clip import tiny_clip_folder
 
 BENTO_PATH = "/home/bentoml/bento"
+INSTALL = (
+    "python -m venv --without-pip /app/.venv && python -m pip --python /app/.venv/bin/python install --no-deps "
+    "--no-compile --no-cache-dir --disable-pip-version-check --requirement /build/requirements.txt"
+)
 """Where the image keeps the Bento."""
 OF_A_SLIM_IMAGE = {
     *("ld-linux-x86-64", "ld-linux-aarch64", "libc", "libdl", "libm", "libmvec", "libpthread", "libresolv", "librt"),
@@ -135,19 +139,25 @@ def dockerfile(bento: Path) -> Dockerfile:
 
 
 def test_the_image_has_the_python_of_the_project_and_no_system_packages(dockerfile: Dockerfile) -> None:
-    assert dockerfile.one("FROM") == "python:3.11-slim AS base-container"
+    assert dockerfile.all("FROM") == ["python:3.11-slim AS packages", "python:3.11-slim AS base-container"]
     assert "apt-get" not in " ".join(dockerfile.all("RUN"))
-    assert [command for command in dockerfile.all("RUN") if command.endswith(f"{BENTO_PATH}/env/python/install.sh")]
+    assert [command for command in dockerfile.all("RUN") if "pip" in command.split()] == [INSTALL]
+
+
+def test_pip_and_what_it_leaves_behind_stay_in_the_stage_that_installs(dockerfile: Dockerfile) -> None:
+    second = [at for at, (name, _) in enumerate(dockerfile.instructions) if name == "FROM"][1]
+    after = dockerfile.instructions[second:]
+    assert not [text for name, text in after if name == "RUN" and "pip" in text]
+    assert [text.split()[0] for name, text in after if name == "COPY"] == ["--from=packages"] * 3
 
 
 def test_the_image_runs_as_a_user_who_may_write_its_cache(dockerfile: Dockerfile) -> None:
-    assert dockerfile.one("USER") == "bentoml"
-    assert dockerfile.instructions[-2:][0][0] == "USER", "nothing but the entry point may come after"
+    assert dockerfile.one("USER") == "1000:1000"
+    assert [name for name, _ in dockerfile.instructions[-3:]] == ["USER", "ENTRYPOINT", "CMD"]
     assert re.search(r"useradd .*-u \$BENTO_USER_UID", " ".join(dockerfile.all("RUN")))
-    assert (
-        f"install -d -o bentoml -g bentoml {dockerfile.environment['MACHINE_LEARNING_CACHE_FOLDER']}"
-        in dockerfile.all("RUN")
-    )
+    folder = dockerfile.environment["MACHINE_LEARNING_CACHE_FOLDER"]
+    assert f"install -d -m 0777 -o bentoml -g bentoml {folder}" in dockerfile.all("RUN")
+    assert dockerfile.one("VOLUME") == folder
 
 
 def test_the_image_exposes_the_port_that_the_service_listens_on(dockerfile: Dockerfile, bento: Path) -> None:
@@ -156,6 +166,21 @@ def test_the_image_exposes_the_port_that_the_service_listens_on(dockerfile: Dock
     assert entry["config"]["http"] == {"host": "0.0.0.0", "port": 3003}
     assert dockerfile.all("EXPOSE") == ["3003"]
     assert not {"PORT", "BENTOML_PORT", "IMMICH_PORT", "HTTP_PORT"} & set(dockerfile.environment)
+
+
+def test_all_that_is_written_is_below_the_volume(dockerfile: Dockerfile) -> None:
+    environment = dockerfile.environment
+    folders = ("MACHINE_LEARNING_CACHE_FOLDER", "SEARCH_FOLDER", "BENTOML_HOME", "HOME")
+    assert [name for name in folders if not environment[name].startswith("/cache")] == []
+
+
+def test_bentoml_starts_processes_that_died_again(dockerfile: Dockerfile) -> None:
+    """With this variable set it ends the whole service instead."""
+    assert "BENTOML_CONTAINERIZED" not in dockerfile.environment
+
+
+def test_one_lands_where_the_commands_work(dockerfile: Dockerfile) -> None:
+    assert dockerfile.one("WORKDIR") == dockerfile.environment["PYTHONPATH"] == f"{BENTO_PATH}/src"
 
 
 def test_the_image_reports_nothing_home(dockerfile: Dockerfile) -> None:
@@ -191,12 +216,13 @@ def home(bento: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.
     if request.param == "linked":
         link_packages(required(bento), venv)
         return folder
-    environment = quiet_environment(VIRTUAL_ENV=str(venv), PATH=f"{venv / 'bin'}:/usr/bin:/bin")
+    environment = quiet_environment()
     environment.pop("PYTHONPATH", None)
-    installed = subprocess.run(
-        ["bash", bento / "env/python/install.sh"], env=environment, capture_output=True, text=True, check=False
-    )
-    assert installed.returncode == 0, installed.stderr
+    steps = INSTALL.replace("/app/.venv", str(venv)).replace("/build", str(bento / "env/python")).split(" && ")[1]
+    trim = [venv / "bin/python", bento / "env/docker/setup_script", bento / "src", folder / "standard-library.txt"]
+    for command in ([sys.executable, *steps.split()[1:]], trim):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
     return folder
 
 
@@ -204,12 +230,18 @@ def home(bento: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.
 def server(bento: Path, dockerfile: Dockerfile, home: Path) -> Iterator[Server]:
     """Start it as the image would: its entry point, its environment, only the paths are those of this machine."""
     tiny_clip_folder(home / "models" / "clip" / "ViT-B-16")
-    command = tuple(json.loads(dockerfile.one("ENTRYPOINT").replace(BENTO_PATH, str(bento))))
-    (bento / "env/docker/entrypoint.sh").chmod(0o755)
-    elsewhere = ("PATH", "VIRTUAL_ENV", "BENTOML_HOME", "BENTOML_HF_CACHE_DIR", "MACHINE_LEARNING_CACHE_FOLDER")
-    environment = {name: value for name, value in dockerfile.environment.items() if name not in elsewhere}
-    assert environment["BENTOML_CONTAINERIZED"] == "true"
-    environment |= {"BENTO_PATH": str(bento), "CLIP_MODEL": "ViT-B-16", "PATH": "/usr/bin:/bin", "PYTHONPATH": ""}
+    assert json.loads(dockerfile.one("ENTRYPOINT")) + json.loads(dockerfile.one("CMD")) == ["immich-bento", "serve"]
+    command = (str(home / ".venv/bin/python"), "-m", "immich_bento", "serve")  # what the script of that name runs
+    cache = dockerfile.environment["MACHINE_LEARNING_CACHE_FOLDER"]
+    environment = {name: value.replace(cache, str(home / "cache")) for name, value in dockerfile.environment.items()}
+    environment |= {
+        "BENTO_PATH": str(bento),
+        "CLIP_MODEL": "ViT-B-16",
+        "MACHINE_LEARNING_CACHE_FOLDER": str(home / "models"),
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": str(bento / "src"),
+        "VIRTUAL_ENV": str(home / ".venv"),
+    }
     with Server(home, environment, command=command, working_dir=home) as running:
         yield running
 

@@ -12,7 +12,7 @@ import pytest
 
 from runners import engine
 from runners.engine import DeviceUnusable, EnginePlan, check_engine, plan_engine
-from runners.engine.cuda import _has_cuda_build, cuda_is_usable
+from runners.engine.cuda import _has_cuda_build, cuda_problem
 from settings import Settings
 
 FOLDER = Path("/cache")
@@ -25,12 +25,12 @@ def settings(**changes: Any) -> Settings:
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runners.engine.cuda_is_usable", lambda: True)
+    monkeypatch.setattr("runners.engine.cuda_problem", lambda: None)
 
 
 @pytest.fixture
 def no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runners.engine.cuda_is_usable", lambda: False)
+    monkeypatch.setattr("runners.engine.cuda_problem", lambda: "there is none")
 
 
 @pytest.mark.usefixtures("cuda")
@@ -87,7 +87,7 @@ def test_auto_takes_a_gpu_that_works() -> None:
 
 @pytest.mark.usefixtures("no_cuda")
 def test_a_gpu_that_does_not_work_is_an_error_that_says_what_to_do() -> None:
-    with pytest.raises(DeviceUnusable, match=r"DEVICE=cuda.*onnxruntime-gpu.*nvidia-smi.*DEVICE=cpu"):
+    with pytest.raises(DeviceUnusable, match=r"DEVICE=cuda.*there is none.*DEVICE=cpu"):
         plan_engine(settings(device="cuda"))
 
 
@@ -97,7 +97,7 @@ def test_this_build_of_onnxruntime_says_whether_it_has_cuda() -> None:
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         assert _has_cuda_build()
     else:
-        assert not cuda_is_usable()
+        assert "onnxruntime-gpu is not installed" in str(cuda_problem())
 
 
 @pytest.mark.skipif(_has_cuda_build(), reason="a build with CUDA has to be loaded to be asked")
@@ -149,3 +149,45 @@ def test_openvino_without_a_device_is_an_error(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("runners.engine.openvino_core.is_usable", lambda: False)
     with pytest.raises(DeviceUnusable, match="DEVICE=openvino"):
         plan_engine(settings(device="openvino"))
+
+
+class FakeRuntime:
+    """onnxruntime-gpu, as far as it is asked."""
+
+    def __init__(self, providers: list[str], error: Exception | None) -> None:
+        self.calls: list[str] = []
+        self.providers, self.error, self.OrtValue = providers, error, self
+
+    def preload_dlls(self) -> None:
+        self.calls.append("preload_dlls")
+
+    def get_available_providers(self) -> list[str]:
+        self.calls.append("get_available_providers")
+        return self.providers
+
+    def ortvalue_from_numpy(self, *_: object) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    ("providers", "error", "said"),
+    [
+        (["CUDAExecutionProvider"], None, None),
+        (
+            ["CUDAExecutionProvider"],
+            RuntimeError("CUDA failure 100:\nno device"),
+            "no GPU answers (CUDA failure 100: no",
+        ),
+        (["CPUExecutionProvider"], None, "have written over each other"),
+    ],
+)
+def test_pips_cuda_is_loaded_first_and_each_reason_has_words_of_its_own(
+    providers: list[str], error: Exception | None, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = FakeRuntime(providers, error)
+    monkeypatch.setattr("runners.engine.cuda._has_cuda_build", lambda: True)
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    problem = cuda_problem()
+    assert runtime.calls[0] == "preload_dlls"
+    assert problem is None if said is None else said in str(problem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +49,16 @@ def test_migrate_stats_and_failed_work_without_a_service(folder: Path, capsys: p
     assert "pictures" in capsys.readouterr().out
     assert main(["failed"]) == 0
     assert "Nothing has failed." in capsys.readouterr().err
+    assert main(["stats", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["assets"] == 0
+    assert main(["failed", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert main(["find", "ocr:发票", "--url", "http://127.0.0.1:9"]) == 1
+    assert "Nothing was found." in capsys.readouterr().err
+    assert main(["find", "发票", "--json", "--url", "http://127.0.0.1:9"]) == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["hits"] == []
+    assert "No service answers" in answer["notes"][0]["message"], "without a service text alone is searched"
     assert main(["sync"]) == 1
     assert "no Immich" in capsys.readouterr().err
 

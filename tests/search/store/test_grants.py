@@ -13,7 +13,9 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from pydantic import SecretStr
 
+from immich_bento.doctor.database import check_database
 from search.command.main import main
 from search.embedded.server import EmbeddedServer
 from search.embedded.setup import Programs
@@ -21,6 +23,7 @@ from search.immich.sync import SyncReport, sync
 from search.store.database import Database, Facts, examine
 from search.store.grants import grants, uninstall
 from search.store.source import Source
+from settings import Settings
 from tests.open_folder import open_folder
 from tests.search.conftest import HERE, UnpooledDatabase
 from tests.search.immich.library import Library
@@ -119,6 +122,18 @@ def test_a_sync_by_a_role_that_may_only_search_says_which_right_it_lacks(
     assert "permission denied for table ocr_document" in said
     assert "search grants" in said
     assert "Traceback" not in said
+
+
+def test_the_doctor_names_each_right_that_is_missing_with_its_statement(
+    immich: Library, immich_database: Database, role: str
+) -> None:
+    config = Settings(database_url=SecretStr(f"{immich_database.conninfo} user={role}"), api_auth_key=SecretStr("key"))
+    assert [finding.level.value for finding in check_database(config)] == ["good"] * 3
+    immich.connection.execute(f"REVOKE INSERT ON public.asset_ocr_audit FROM {role}".encode())
+    immich.connection.execute(f"REVOKE SELECT, DELETE ON public.ocr_search FROM {role}".encode())
+    todos = [finding.todo for finding in check_database(config) if finding.level.value == "warning"]
+    assert any(f'GRANT SELECT, DELETE ON public.ocr_search TO "{role}";' in todo for todo in todos)
+    assert any(f'GRANT INSERT ON public.asset_ocr_audit TO "{role}";' in todo for todo in todos)
 
 
 def test_without_usage_of_the_schema_the_grants_are_named_and_not_a_migration(immich_database: Database) -> None:

@@ -1,0 +1,91 @@
+"""This machine: what the service is and runs on, its settings, folders, disk, memory, and what computes."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from immich_bento.doctor.finding import Finding, good, warning, wrong
+from immich_bento.folders import folder_problem
+from models.capacity import usable_memory
+from runners.engine import DeviceUnusable, check_engine, plan_engine
+from runners.engine.threads import available_cores
+from settings import Settings
+from settings.variables import names_in_file, setting_names, warnings_of
+from settings.version import VERSION
+
+_GB = 10**9
+_LITTLE_DISK = 2 * _GB
+"""Bytes: the largest usual model, in two copies while it is converted."""
+_TOO_LITTLE_MEMORY, _LITTLE_MEMORY = int(0.6 * _GB), int(1.2 * _GB)
+"""Bytes: below the first the process for pictures is killed at its first picture; the second holds four small models at
+work.
+"""
+
+
+def check_machine(config: Settings) -> Iterator[Finding]:
+    """Yield what is found. Computes a second where ``auto`` has to measure the CPU."""
+    yield good(
+        "version",
+        f"immich-bento {VERSION}, Python {platform.python_version()}, {platform.system()} {platform.machine()}, "
+        f"{available_cores()} cores",
+    )
+    yield from _settings()
+    yield from _folders(config)
+    yield _memory()
+    yield _engine(config)
+
+
+def _settings() -> Iterator[Finding]:
+    found = warnings_of(os.environ, names_in_file(Path(".env")), setting_names(Settings))
+    for sentence in found:
+        yield warning("settings", sentence, "Correct its name, or take it away.")
+    if not found:
+        yield good("settings", "every name that looks like a setting is one")
+
+
+def _folders(config: Settings) -> Iterator[Finding]:
+    folders = {"MACHINE_LEARNING_CACHE_FOLDER": config.cache_folder}
+    if config.search_enabled and config.database_url is None:
+        folders["SEARCH_FOLDER"] = config.search_folder
+    for name, folder in folders.items():
+        problem = folder_problem({name: str(folder)})
+        if problem is not None:
+            yield wrong("disk", problem, "Do what the sentence says, then ask again.")
+            continue
+        free = shutil.disk_usage(folder).free
+        detail = f"{folder} can be written; {free / _GB:.1f} GB are free"
+        if free < _LITTLE_DISK:
+            yield warning("disk", detail, f"Make room, or name a folder on another disk in {name}.")
+        else:
+            yield good("disk", detail)
+
+
+def _memory() -> Finding:
+    usable = usable_memory()
+    detail = f"{usable / _GB:.1f} GB may be used"
+    if usable < _TOO_LITTLE_MEMORY:
+        return wrong(
+            "memory", detail, "Raise the container's limit to 1 GB or more: the process for pictures will be killed."
+        )
+    if usable < _LITTLE_MEMORY:
+        return warning(
+            "memory",
+            detail,
+            "Enough for small models (ViT-B-16, buffalo_s, PP-OCRv6_small) and one picture at a time: set MAX_BATCH=1.",
+        )
+    return good("memory", detail)
+
+
+def _engine(config: Settings) -> Finding:
+    try:
+        plan = plan_engine(config)
+        choice = check_engine(plan)
+    except DeviceUnusable as error:
+        return wrong("engine", str(error), "Correct DEVICE, ENGINE or PRECISION; without them the CPU computes.")
+    if choice is None:
+        return good("engine", f"models are computed on {plan.device}")
+    return good("engine", f"models are computed by {choice.engine} in {choice.precision} ({choice.why})")

@@ -1,0 +1,201 @@
+"""``immich-bento doctor``: each check says what is wrong and what to do, and no report holds a secret."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from immich_bento.doctor import machine
+from immich_bento.doctor.answers import check_answers
+from immich_bento.doctor.command import main
+from immich_bento.doctor.finding import Finding, Level
+from immich_bento.doctor.immich import check_immich
+from immich_bento.doctor.proxy import check_proxy
+from immich_bento.doctor.weights import check_weights
+from models.catalog import load_catalog
+from settings import Settings
+
+SECRET = "a-secret-nobody-may-read"
+CATALOG = load_catalog(None)
+
+
+class Fake(ThreadingHTTPServer):
+    """A server that gives fixed answers: ``"GET /path"`` to a status and a body, and headers to all."""
+
+    def __init__(self, answers: dict[str, tuple[int, Any]], headers: dict[str, str] | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answers, self.headers = answers, headers or {}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def __enter__(self) -> Fake:
+        Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def _answer(self) -> None:
+        assert isinstance(self.server, Fake)
+        self.rfile.read(int(self.headers.get("content-length") or 0))
+        status, content = self.server.answers.get(f"{self.command} {self.path}", (404, ""))
+        body = content.encode() if isinstance(content, str) else json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in {**self.server.headers, "content-length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = _answer
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def levels(findings: Iterator[Finding]) -> dict[str, Level]:
+    return {finding.subject: finding.level for finding in findings}
+
+
+def of(findings: Iterator[Finding], subject: str) -> Finding:
+    return next(finding for finding in findings if finding.subject == subject)
+
+
+def test_the_report_is_lines_or_json_and_its_exit_code_says_whether_something_is_wrong(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("API_AUTH_KEY", SECRET)
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://nobody:{SECRET}@127.0.0.1:9/none")
+    arguments = ["--url", "http://127.0.0.1:9", "--json"]
+    assert main(arguments) == 1
+    said = capsys.readouterr().out
+    findings = json.loads(said)
+    assert {"version", "memory", "service", "database"} <= {finding["subject"] for finding in findings}
+    assert all(finding["todo"] for finding in findings if finding["level"] in ("wrong", "warning"))
+    assert SECRET not in said
+    assert main(arguments[:2]) == 1
+    lines = capsys.readouterr().out
+    assert "[WRONG ] service: nothing answers at http://127.0.0.1:9" in lines
+    assert SECRET not in lines
+
+
+def test_settings_that_are_wrong_end_it_with_their_names(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAX_BATCH", "none")
+    assert main([]) == 1
+    assert "MAX_BATCH" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "level"), [(0.5, Level.WRONG), (0.8, Level.WARNING), (1.0, Level.WARNING), (4.0, Level.GOOD)]
+)
+def test_memory_is_told_before_it_runs_out(gigabytes: float, level: Level, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "usable_memory", lambda: int(gigabytes * 10**9))
+    assert of(machine.check_machine(Settings(device="cpu", engine="onnxruntime")), "memory").level is level
+
+
+def test_a_device_that_cannot_be_used_is_told() -> None:
+    finding = of(machine.check_machine(Settings(device="cuda")), "engine")
+    assert finding.level is Level.WRONG
+    assert "DEVICE" in finding.todo
+
+
+def test_models_that_settings_name_are_read_byte_by_byte(tmp_path: Any) -> None:
+    config = Settings(
+        clip_model="tiny", ocr_model="PP-OCRv6_small", recognition_model="buffalo_s", cache_folder=tmp_path
+    )
+    assert levels(check_weights(CATALOG, config)) == {
+        "model cn-clip-tiny": Level.GOOD,
+        "model buffalo_s": Level.GOOD,
+        "model PP-OCRv6_small": Level.GOOD,
+    }
+
+
+def test_a_model_that_is_not_here_is_told_with_the_command(tmp_path: Any) -> None:
+    finding = of(check_weights(CATALOG, Settings(clip_model="ViT-L-14", cache_folder=tmp_path)), "model ViT-L-14")
+    assert finding.level is Level.WRONG
+    assert "python -m models pull ViT-L-14" in finding.todo
+
+
+def test_each_task_is_asked_and_an_error_is_shown_as_it_came(tmp_path: Any) -> None:
+    config = Settings(clip_model="tiny", ocr_model="PP-OCRv6_small", cache_folder=tmp_path)
+    answers: dict[str, tuple[int, Any]] = {"GET /ping": (200, "pong"), "GET /readyz": (503, "")}
+    with Fake({**answers, "POST /predict": (503, {"detail": "no room", "code": "queue_full"})}) as fake:
+        found = list(check_answers(CATALOG, config, fake.url, 10))
+    assert {finding.subject: finding.level for finding in found} == {
+        "service": Level.GOOD,
+        "ready": Level.WRONG,
+        **{f"task {label}": Level.WRONG for label in ("clip.visual", "facial-recognition", "ocr", "clip.textual")},
+    }
+    assert "503" in found[-1].detail
+    assert "no room" in found[-1].detail
+
+
+def test_another_server_at_the_address_is_told() -> None:
+    with Fake({"GET /ping": (200, "hello")}) as fake:
+        (finding,) = check_answers(CATALOG, Settings(), fake.url, 10)
+    assert "another server" in finding.detail
+
+
+IMMICH: dict[str, tuple[int, Any]] = {
+    "GET /api/server/version": (200, {"major": 3, "minor": 1, "patch": 0}),
+    "GET /api/users/me": (200, {"isAdmin": True}),
+    "GET /api/system-config": (
+        200,
+        {
+            "machineLearning": {
+                "enabled": True,
+                "urls": [f"http://user:{SECRET}@immich-machine-learning:3003"],
+                "clip": {"enabled": True, "modelName": "ViT-B-32__openai"},
+                "facialRecognition": {"enabled": False, "modelName": "buffalo_l"},
+                "ocr": {"enabled": True, "modelName": "PP-OCRv5_mobile"},
+            }
+        },
+    ),
+}
+
+
+def test_immichs_models_are_held_against_ours() -> None:
+    with Fake(IMMICH) as fake:
+        key = SecretStr(SECRET)
+        fitting = list(check_immich(CATALOG, Settings(immich_url=fake.url, immich_api_key=key, clip_model="tiny")))
+        another = list(check_immich(CATALOG, Settings(immich_url=fake.url, immich_api_key=key, clip_model="ViT-L-14")))
+    assert {finding.subject: finding.level for finding in fitting} == {
+        "Immich": Level.GOOD,
+        "Immich's key": Level.GOOD,
+        "Immich's machine learning": Level.GOOD,
+        "Immich's smart search": Level.GOOD,
+        "Immich's faces": Level.WARNING,
+        "Immich's OCR": Level.GOOD,
+    }
+    misfit = next(finding for finding in another if finding.subject == "Immich's smart search")
+    assert misfit.level is Level.WRONG
+    assert "512" in misfit.detail
+    assert SECRET not in str([finding.as_dict() for finding in (*fitting, *another)])
+
+
+def test_an_immich_that_is_none_is_told() -> None:
+    with Fake({}) as fake:
+        found = levels(check_immich(CATALOG, Settings(immich_url=fake.url)))
+    assert found["Immich"] is Level.WRONG
+    assert levels(check_immich(CATALOG, Settings(immich_url="http://127.0.0.1:9")))["Immich"] is Level.WRONG
+
+
+def test_the_proxys_locations_are_known_by_who_answers() -> None:
+    with Fake({}, headers={"x-request-id": "1"}) as ours, Fake({}) as immichs:
+        assert set(levels(check_proxy(ours.url)).values()) == {Level.GOOD}
+        assert set(levels(check_proxy(immichs.url)).values()) == {Level.WRONG}
+    assert [finding.level for finding in check_proxy(None)] == [Level.SKIPPED]

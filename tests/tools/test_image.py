@@ -1,0 +1,84 @@
+"""``make image``: the tag, the labels, the lock of each variant, and what is said at the end."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from settings.version import VERSION
+from tools.harness.server import ROOT
+from tools.image import build
+from tools.image.__main__ import main
+from tools.image.build import LOCKS, NotBuilt, Source, find_backend, how_to_run, image_labels, image_tag, read_source
+
+
+def test_the_tag_is_the_version() -> None:
+    assert image_tag("cpu") == f"immich-bento:{VERSION}"
+    assert image_tag("cuda") == f"immich-bento:{VERSION}-cuda"
+
+
+def test_the_labels_tell_version_and_commit() -> None:
+    labels = image_labels("cpu", Source("abc", 1))
+    assert labels["org.opencontainers.image.version"] == VERSION
+    assert labels["org.opencontainers.image.revision"] == "abc"
+
+
+def test_the_commit_is_that_of_this_tree() -> None:
+    source = read_source()
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown", source.revision)
+    assert (source.seconds > 10**9) == (source.revision != "unknown")
+
+
+@pytest.mark.parametrize("variant", LOCKS)
+def test_a_variant_differs_by_its_lock_alone(variant: str) -> None:
+    plain = yaml.safe_load((ROOT / "bentofile.yaml").read_text())
+    with build._bentofile(variant) as path:  # type: ignore[arg-type]
+        made = yaml.safe_load(Path(path).read_text())
+    assert (ROOT / made["python"]["requirements_txt"]).is_file()
+    made["python"]["requirements_txt"] = plain["python"]["requirements_txt"]
+    assert made == plain
+
+
+def test_without_a_program_that_builds_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(NotBuilt):
+        find_backend()
+    assert main([]) == 1
+    assert "apt install podman" in capsys.readouterr().err
+
+
+def test_bentoml_is_told_the_tag_the_format_and_the_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[list[str]] = []
+    monkeypatch.setattr(build, "_run", lambda arguments, environment, folder: calls.append([*arguments, str(folder)]))
+    assert build.build("cpu", "podman", extra=["--opt", "network=host"]) == f"immich-bento:{VERSION}"
+    bento, image = calls
+    assert bento[0] == "build"
+    assert image[:2] == ["containerize", f"immich-bento:{VERSION}"]
+    assert image[-1] == "/", "BentoML refuses the template outside of the working directory"
+    assert "--opt=format=docker" in image
+    assert [option for option in image if option.startswith("--opt=timestamp=")]
+    assert image[-3:-1] == ["--opt", "network=host"]
+    assert f"--opt=label=org.opencontainers.image.version={VERSION}" in image
+
+
+@pytest.mark.parametrize(("backend", "program"), [("podman", "podman"), ("buildah", "podman"), ("docker", "docker")])
+def test_the_last_words_are_true(backend: str, program: str) -> None:
+    said = how_to_run("immich-bento:1", backend)
+    assert f"{program} run -d -p 3003:3003 -v immich-models:/cache" in said
+    assert "3000" not in said
+
+
+def test_bentomls_own_last_words_are_left_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "built\\nTo run your newly built Bento container, run:\\n    docker run --rm -p 3000:3000 x\\n"
+    popen = subprocess.Popen
+    monkeypatch.setattr("subprocess.Popen", lambda command, **options: popen(["printf", words], **options))
+    build._run(["containerize"], {}, Path("/"))
+    assert capsys.readouterr().err == "built\n"
