@@ -115,6 +115,7 @@ NOT_RUN = {
     "make bench": "it takes 20 minutes of a quiet machine; the tests run its parts",
     "make bench-against": "it installs another commit; the tests run it against this one",
     "make train-tiny": "it takes two hours and npm; the tests train for seconds",
+    "make bento": "bentoml build, which tests/e2e/test_bento.py runs",
     "make image": "there is no container engine where the tests run",
     "make image-cuda": "there is no container engine where the tests run",
     "make test-image": "it needs a container engine",
