@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
+from models.cgroups import MEMBERSHIP, MOUNTS, cgroup_folders
+
 _SERVICE_BYTES = 400 * 10**6
 """Memory that the service takes beside the weights of its models, at least."""
-_CGROUPS = Path("/sys/fs/cgroup")
-_OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 class NotEnough(Exception):
@@ -39,30 +40,19 @@ def require_memory(weights: int, what: str) -> None:
         )
 
 
-def usable_memory() -> int:
-    """Return the bytes of memory that this process may use: the machine's, or the least limit of its control groups."""
-    return min([int(psutil.virtual_memory().total), *_limits()])
+def usable_memory(mounts: Path = MOUNTS, membership: Path = MEMBERSHIP) -> int:
+    """Return the bytes of memory that this process may use: the machine's, or the least limit of its control groups.
+
+    ``mounts``, ``membership``: as in ``models.cgroups``.
+    """
+    return min([int(psutil.virtual_memory().total), *_limits(cgroup_folders("memory", mounts, membership))])
 
 
-def _limits() -> Iterator[int]:
-    """Yield the limits of all control groups that this process is in (v1 and v2), outer ones included."""
-    try:
-        lines = _OWN_CGROUP.read_text(encoding="ascii").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers not in ("", "memory") and "memory" not in controllers.split(","):
-            continue
-        root, name = (_CGROUPS, "memory.max") if not controllers else (_CGROUPS / "memory", "memory.limit_in_bytes")
-        group = root / path.lstrip("/")
-        for folder in (group, *group.parents):
-            if not folder.is_relative_to(root):
-                break
-            try:
-                yield int((folder / name).read_text(encoding="ascii"))
-            except (OSError, ValueError):  # no such group in this namespace, or `max`
-                continue
+def _limits(folders: Iterable[Path]) -> Iterator[int]:
+    for folder in folders:
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            with suppress(OSError, ValueError):  # of the other version of control groups, or `max`
+                yield int((folder / name).read_text())
 
 
 def _size(count: int) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-_CGROUPS = Path("/sys/fs/cgroup")
-_OWN_CGROUP = Path("/proc/self/cgroup")
+from models.cgroups import MEMBERSHIP, MOUNTS, cgroup_folders
+
 _LATELY = 60.0
 """Seconds after a kill was noticed for which it explains what else is missing."""
 
@@ -31,33 +31,14 @@ class MemoryKills:
         return time.monotonic() - self._noticed < _LATELY
 
 
-def count_memory_kills(root: Path = _CGROUPS, own_cgroup: Path = _OWN_CGROUP) -> int | None:
+def count_memory_kills(mounts: Path = MOUNTS, membership: Path = MEMBERSHIP) -> int | None:
     """Return how many processes of this process's control group the kernel has killed for lack of memory, or None.
 
     Reads ``oom_kill`` of ``memory.events`` (cgroup v2) or of ``memory.oom_control`` (v1), of the nearest group that has
-    it.
+    it. ``mounts``, ``membership``: as in ``models.cgroups``.
     """
-    for file in _files(root, own_cgroup):
-        try:
-            return int(dict(row.split() for row in file.read_text(encoding="ascii").splitlines())["oom_kill"])
-        except (OSError, KeyError, ValueError):  # another kernel, or a group outside of this namespace
-            continue
+    for folder in cgroup_folders("memory", mounts, membership):
+        for name in ("memory.events", "memory.oom_control"):
+            with suppress(OSError, KeyError, ValueError):  # of the other version, or of an older kernel
+                return int(dict(row.split() for row in (folder / name).read_text().splitlines())["oom_kill"])
     return None
-
-
-def _files(root: Path, own_cgroup: Path) -> Iterator[Path]:
-    """Yield the files that may hold the count: of this process's group first, then of the groups around it."""
-    try:
-        lines = own_cgroup.read_text(encoding="ascii").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if "memory" in controllers.split(","):
-            top, name = root / "memory", "memory.oom_control"
-        elif not controllers:
-            top, name = root, "memory.events"
-        else:
-            continue
-        group = top / path.lstrip("/")
-        yield from (folder / name for folder in (group, *group.parents) if folder == top or top in folder.parents)

@@ -14,38 +14,30 @@ from models.capacity import NotEnough, require_disk, require_memory, usable_memo
 GB = 10**9
 
 
-@pytest.fixture
-def cgroups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a tree of control groups, and this process in none."""
-    monkeypatch.setattr(capacity, "_CGROUPS", tmp_path)
-    monkeypatch.setattr(capacity, "_OWN_CGROUP", tmp_path / "own")
-    return tmp_path
-
-
 def _limit(folder: Path, name: str, value: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(value + "\n")
 
 
-def test_without_a_limit_it_is_the_machines_memory(cgroups: Path) -> None:
-    assert usable_memory() == psutil.virtual_memory().total
-    (cgroups / "own").write_text("0::/a\n")
-    _limit(cgroups / "a", "memory.max", "max")
-    assert usable_memory() == psutil.virtual_memory().total
+def test_without_a_limit_it_is_the_machines_memory(tmp_path: Path) -> None:
+    assert usable_memory(tmp_path, tmp_path / "own") == psutil.virtual_memory().total
+    (tmp_path / "own").write_text("0::/a\n")
+    _limit(tmp_path / "a", "memory.max", "max")
+    assert usable_memory(tmp_path, tmp_path / "own") == psutil.virtual_memory().total
 
 
 @pytest.mark.parametrize(("inner", "outer"), [("200000000", "100000000"), ("100000000", "max"), ("max", "100000000")])
-def test_the_least_limit_of_nested_groups_counts(cgroups: Path, inner: str, outer: str) -> None:
-    (cgroups / "own").write_text("0::/outer/inner\n")
-    _limit(cgroups / "outer", "memory.max", outer)
-    _limit(cgroups / "outer/inner", "memory.max", inner)
-    assert usable_memory() == 100_000_000
+def test_the_least_limit_of_nested_groups_counts(tmp_path: Path, inner: str, outer: str) -> None:
+    (tmp_path / "own").write_text("0::/outer/inner\n")
+    _limit(tmp_path / "outer", "memory.max", outer)
+    _limit(tmp_path / "outer/inner", "memory.max", inner)
+    assert usable_memory(tmp_path, tmp_path / "own") == 100_000_000
 
 
-def test_limits_of_the_first_version_count_too(cgroups: Path) -> None:
-    (cgroups / "own").write_text("12:cpu,cpuacct:/x\n4:memory:/docker/c\n0::/docker/c\n")
-    _limit(cgroups / "memory/docker/c", "memory.limit_in_bytes", "300000000")
-    assert usable_memory() == 300_000_000
+def test_limits_of_the_first_version_count_too(tmp_path: Path) -> None:
+    (tmp_path / "own").write_text("12:cpu,cpuacct:/x\n4:memory:/docker/c\n0::/docker/c\n")
+    _limit(tmp_path / "memory/docker/c", "memory.limit_in_bytes", "300000000")
+    assert usable_memory(tmp_path, tmp_path / "own") == 300_000_000
 
 
 def test_what_is_missing_of_the_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
