@@ -21,7 +21,7 @@ from runners.batching import Batcher, Unfinished
 from runners.cancellation import gather_first_error
 from runners.contract import Failure, ImageJob, LoadedModel, ModelState, PictureJob, Result, TextJob
 from runners.engine.lanes import working
-from runners.engine.opened import noted_sessions
+from runners.engine.session_notes import noted_sessions
 from runners.model_cache import ModelCache
 from runners.pictures.pixels import shared_pixels
 from runners.turns import CoreTurns

@@ -16,8 +16,8 @@ from runners.engine.compiled_models import CompiledModels
 from runners.engine.cuda import cuda_problem
 from runners.engine.idle import trim_idle_sessions
 from runners.engine.lanes import LanedSession
-from runners.engine.opened import note_session
 from runners.engine.session import Session, TensorSpec
+from runners.engine.session_notes import note_session
 from runners.engine.threads import available_cores
 from settings import Settings
 

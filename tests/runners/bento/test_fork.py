@@ -35,6 +35,7 @@ sys.modules[fork._WORKER] = worker
 fork._SHARED = ()
 
 signal.signal(signal.SIGTERM, lambda *_: print("the watcher's handler"))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs in the background
 atexit.register(print, "the watcher's exit handler", flush=True)
 closed, passed_on = tempfile.TemporaryFile(), tempfile.TemporaryFile()
 os.set_inheritable(passed_on.fileno(), True)
