@@ -14,7 +14,7 @@ OTHER_BENTOML = $(if $(BENTOML),@$(PIP_INSTALL) bentoml==$(BENTOML))
 # BentoML reports usage home by default.
 export BENTOML_DO_NOT_TRACK = True
 
-.PHONY: serve demo demo-stop test test-slow test-large train-tiny lint format lock bento image image-cuda test-image test-index bench bench-against clean
+.PHONY: serve demo demo-stop test test-slow test-page test-large train-tiny lint format lock bento image image-cuda test-image test-index bench bench-against clean
 
 serve: $(VENV)/.serve
 	@echo "Starting immich-bento; stop it with Ctrl+C. Settings: docs/settings.md"
@@ -35,6 +35,13 @@ test: $(VENV)/.test
 test-slow: $(VENV)/.test
 	@echo "Running all tests, the slow ones too, but not those of the largest models (make test-large)."
 	@$(BIN)/python -m pytest -m "not large and not image and not index" $(ARGS)
+
+# In a Chromium of this machine; screenshots go to .screenshots. One test: make test-page ARGS="-k phone".
+test-page: $(VENV)/.page
+	@echo "Driving a Chromium through the page."
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || { \
+		echo "There is no Chromium on the path. On Debian: apt install chromium fonts-noto-cjk" >&2; exit 1; }
+	@$(BIN)/python -m pytest tests/e2e/test_page.py $(ARGS)
 
 test-large: $(VENV)/.test
 	@echo "Converting the largest models: up to 13 GB of disk and 10 GB of memory."
@@ -117,6 +124,11 @@ $(VENV)/.test: requirements-test.lock $(VENV)/.serve
 	@$(PIP_INSTALL) --no-deps -r requirements-test.lock
 	@$(PIP_INSTALL) --constraint requirements-test.lock torch==2.13.0
 	$(OTHER_BENTOML)
+	@touch $@
+
+$(VENV)/.page: pyproject.toml $(VENV)/.test
+	@echo "Installing what drives a browser (playwright without a browser of its own: 130 MB on disk, once)."
+	@$(PIP_INSTALL) axe-playwright-python==0.1.8 playwright==1.65.2
 	@touch $@
 
 clean:

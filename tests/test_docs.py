@@ -109,6 +109,7 @@ NOT_RUN = {
     "make test": "it runs this test",
     "make test-slow": "it runs this test",
     "make test-large": "it runs this test",
+    "make test-page": "it runs tests/e2e/test_page.py",
     "make lint": "it is half of what a submission must pass",
     "make format": "it changes the working tree",
     "make lock": "it needs uv and the package index, and would change the locks",

@@ -100,7 +100,7 @@ async def stored_vector(database: Database, asset: UUID, model: str | None) -> V
 
     async with database.connection() as connection:
         row = await (await connection.execute(_VECTOR, (asset, model or ""))).fetchone()
-    return Vector(row["model"], np.asarray(row["vector"], np.float32)) if row is not None else None
+    return Vector(row["model"], row["vector"].to_numpy()) if row is not None else None
 
 
 def similarity(before: Vector | None, after: Vector | None) -> float | None:

@@ -83,6 +83,6 @@ def code(response: httpx.Response) -> tuple[int, str]:
     return response.status_code, response.json()["code"]
 
 
-def cache_in(folder: Path) -> dict[str, Path]:
+def cache_in(folder: Path) -> dict[str, Any]:
     """Return settings that keep what is made in ``folder``."""
     return {"cache_folder": folder}

@@ -1,0 +1,232 @@
+"""The page over Immich's pictures: visitors see what Immich shows them, the key everybody's by their owners' keys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from uuid import UUID, uuid4
+
+import pytest
+
+from search.store.database import Database
+from tests.fake_immich_search import Answer, FakeSearchImmich, Seen, User
+from tests.search.indexing.redoing import picture, rows, upload
+from tests.web.pages import KEY, Pages, code, session_of
+
+PREVIEW = picture()
+FACE = {
+    "imageWidth": 200,
+    "imageHeight": 100,
+    "boundingBoxX1": 20,
+    "boundingBoxY1": 10,
+    "boundingBoxX2": 100,
+    "boundingBoxY2": 60,
+    "person": {"name": "<b>Ann</b>"},
+}
+
+
+class Library:
+    """An Immich of two users and an administrator, and the database behind it."""
+
+    def __init__(self, database: Database, immich: FakeSearchImmich) -> None:
+        self.database, self.immich = database, immich
+        self.ann, self.bob, self.admin = User("ann"), User("bob"), User("admin", is_admin=True)
+        immich.users += [self.ann, self.bob, self.admin]
+        immich.override = self._answer
+        self.owners: dict[UUID, User] = {}
+        self.shared: set[tuple[UUID, UUID]] = set()
+        """Asset and user of what is shared in an album."""
+
+    def add(self, user: User, *texts: str) -> UUID:
+        asset = upload(self.database, *texts)
+        rows(self.database, 'update public.asset set "ownerId" = %s where id = %s', user.id, asset)
+        lines = "\n".join(texts)
+        values = (asset, lines, lines, " ".join(texts))
+        rows(
+            self.database,
+            "insert into immich_ai.ocr_document (asset_id, text, folded, cut) values (%s, %s, %s, %s)",
+            *values,
+        )
+        self.owners[asset] = user
+        return asset
+
+    def pages(self, **overrides: object) -> Pages:
+        return Pages(self.database, self.immich, **overrides)
+
+    def _answer(self, seen: Seen) -> Answer | None:
+        path, _, query = seen.target.partition("?")
+        if path == "/api/server/config":
+            return 200, b'{"externalDomain":"https://photos.example/"}'
+        name = (
+            query.removeprefix("id=")
+            if path == "/api/faces"
+            else path.split("/")[3]
+            if path.startswith("/api/assets/")
+            else ""
+        )
+        asker = self.immich._asker(seen)
+        if not name or asker is None:
+            return None
+        asset = UUID(name)
+        partners = [partner.id for partner, _ in asker.partners]
+        owner = self.owners.get(asset)
+        if owner is None or not (owner is asker or owner.id in partners or (asset, asker.id) in self.shared):
+            return 400, b'{"message":"Not found or no asset.read access"}'
+        if path == "/api/faces":
+            return 200, json.dumps([FACE]).encode()
+        return 200, PREVIEW if path.endswith("/thumbnail") else b"{}"
+
+
+@pytest.fixture
+def library(immich_database: Database) -> Iterator[Library]:
+    with FakeSearchImmich() as immich:
+        yield Library(immich_database, immich)
+
+
+def found(pages: Pages, headers: dict[str, str], query: str = "q=ocr:发票") -> set[str]:
+    return {hit["id"] for hit in pages.get(f"search?{query}", headers)["hits"]}
+
+
+def test_a_session_of_immich_is_enough_to_be_known(library: Library) -> None:
+    pages = library.pages()
+    told = pages.get("me", session_of(library.ann))
+    assert told["visitor"] == {"kind": "immich", "name": "ann", "admin": False, "cookie": False}
+    assert (told["source"], told["immich_address"]) == ("immich", "")
+    assert pages.get("me", {"cookie": "immich_access_token=nonsense"})["visitor"] is None
+    assert pages.get("me")["immich_address"] == "https://photos.example"
+
+
+def test_a_search_finds_the_visitors_own_pictures_alone(library: Library) -> None:
+    own, other = library.add(library.ann, "发票"), library.add(library.bob, "发票")
+    pages = library.pages()
+    assert found(pages, session_of(library.ann)) == {str(own)}
+    assert found(pages, session_of(library.bob)) == {str(other)}
+    assert found(pages, session_of(library.admin)) == set()
+    assert found(pages, KEY) == {str(own), str(other)}
+
+
+def test_partners_pictures_are_found_if_immich_shows_them(library: Library) -> None:
+    library.bob.partners = ((library.ann, True),)
+    own, shared, foreign = (library.add(user, "发票") for user in (library.bob, library.ann, library.admin))
+    assert found(library.pages(), session_of(library.bob)) == {str(own), str(shared)}
+    assert str(foreign) not in found(library.pages(), session_of(library.bob))
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", ""),
+        ("GET", "/similar"),
+        ("GET", "/faces"),
+        ("GET", "/picture"),
+        ("GET", "/picture?size=preview"),
+        ("POST", "/redo"),
+    ],
+)
+def test_an_asset_of_somebody_else_looks_like_none(library: Library, method: str, path: str) -> None:
+    asset = library.add(library.bob, "秘密")
+    body = {"tasks": ["ocr"]} if method == "POST" else None
+    answers = [
+        library.pages().ask(method, f"/ai/api/assets/{one}{path}", session_of(library.ann), json=body)
+        for one in (asset, uuid4())
+    ]
+    assert [code(answer) for answer in answers] == [(404, "unknown_asset")] * 2
+    assert str(asset) not in answers[0].text.replace(f"asset {asset} ", "")
+    assert "秘密" not in answers[0].text
+
+
+def test_what_is_shared_in_an_album_can_be_opened(library: Library) -> None:
+    asset = library.add(library.bob, "发票")
+    library.shared.add((asset, library.ann.id))
+    assert library.pages().get(f"assets/{asset}", session_of(library.ann))["text"] == "发票"
+
+
+def test_the_pictures_beside_one_are_told_only_if_they_may_be_seen(library: Library) -> None:
+    asset, beside = library.add(library.bob), library.add(library.bob)
+    rows(library.database, """update public.asset set "localDateTime" = '2020-01-01' where id = %s""", beside)
+    library.shared.add((asset, library.ann.id))
+    assert library.pages().get(f"assets/{asset}", session_of(library.bob))["next"] == str(beside)
+    assert library.pages().get(f"assets/{asset}", session_of(library.ann))["next"] is None
+
+
+def test_pictures_and_faces_are_immichs_with_the_visitors_own_rights(library: Library) -> None:
+    asset = library.add(library.ann)
+    pages = library.pages()
+    library.immich.seen.clear()
+    (face,) = pages.get(f"assets/{asset}/faces", session_of(library.ann))["faces"]
+    assert face == {"x1": 0.1, "y1": 0.1, "x2": 0.5, "y2": 0.6, "name": "<b>Ann</b>"}
+    assert all("x-api-key" not in seen.headers for seen in library.immich.seen)
+
+
+def test_with_the_key_pictures_come_by_the_keys_of_their_owners(library: Library) -> None:
+    pages = library.pages(immich_api_key=library.ann.token, immich_api_keys=library.bob.token)
+    for user in (library.ann, library.bob):
+        asset = library.add(user)
+        assert len(pages.get(f"assets/{asset}/faces")["faces"]) == 1
+    assert code(pages.ask("GET", f"/ai/api/assets/{library.add(library.admin)}/faces")) == (404, "unknown_asset")
+
+
+def test_a_picture_is_passed_on_only_if_it_is_one(library: Library) -> None:
+    asset = library.add(library.ann)
+    response = library.pages().ask("GET", f"/ai/api/assets/{asset}/picture", session_of(library.ann))
+    assert code(response) == (502, "immich_unavailable")  # the fake says that all it sends is JSON
+
+
+def test_the_library_and_what_failed_are_the_visitors_own(library: Library) -> None:
+    assets = {user.name: library.add(user, "发票") for user in (library.ann, library.bob)}
+    for asset in assets.values():
+        rows(
+            library.database,
+            "insert into immich_ai.failure (asset_id, task, code, message) values (%s, 'ocr', 'timeout', 'Late.')",
+            asset,
+        )
+    pages = library.pages()
+    for user in (library.ann, library.bob):
+        told = pages.get("library", session_of(user))
+        assert (told["assets"], told["read"], told["failed"]) == (1, 1, 1)
+        listed = pages.get("failures", session_of(user))["pictures"]
+        assert [one["id"] for one in listed] == [str(assets[user.name])]
+    assert pages.get("library")["assets"] == 2
+    assert len(pages.get("failures")["pictures"]) == 2
+    retried = pages.ask(
+        "POST", "/ai/api/retry", session_of(library.ann), json={"id": str(assets["bob"]), "tasks": ["ocr"]}
+    )
+    assert code(retried) == (404, "unknown_asset")
+
+
+def test_text_that_immich_may_have_lost_is_listed_for_its_owner(library: Library) -> None:
+    asset = library.add(library.ann)
+    pages = library.pages()
+    (listed,) = pages.get("lost", session_of(library.ann))["pictures"]
+    assert (listed["id"], listed["retry"]["tasks"]) == (str(asset), ["ocr"])
+    assert pages.get("lost", session_of(library.bob))["pictures"] == []
+
+
+def test_the_system_is_for_administrators_and_the_key(library: Library) -> None:
+    pages = library.pages()
+    assert code(pages.ask("GET", "/ai/api/system", session_of(library.ann))) == (403, "forbidden")
+    assert pages.get("system", session_of(library.admin))["versions"]["Immich"] == "3.1.0"
+    assert pages.get("system")["versions"]["Immich"] == "3.1.0"
+
+
+def test_an_immich_that_is_away_is_told_to_visitors_and_does_not_matter_to_the_key(library: Library) -> None:
+    asset = library.add(library.ann, "发票")
+    pages = library.pages()
+    pages.settings = pages.settings.model_copy(update={"immich_url": "http://127.0.0.1:9"})
+    response = pages.ask("GET", "/ai/api/library", session_of(library.ann))
+    assert code(response) == (502, "immich_unavailable")
+    assert pages.get(f"assets/{asset}")["text"] == "发票"
+
+
+def test_locked_and_trashed_pictures_are_nobodys(library: Library) -> None:
+    asset = library.add(library.ann, "发票")
+    for change in (
+        "visibility = 'locked'",
+        "visibility = 'hidden'",
+        """visibility = 'timeline', "deletedAt" = now()""",
+    ):
+        rows(library.database, f"update public.asset set {change} where id = %s", asset)
+        for headers in (session_of(library.ann), KEY):
+            response = library.pages().ask("GET", f"/ai/api/assets/{asset}", headers)
+            assert code(response) == (404, "unknown_asset")
+            assert found(library.pages(), dict(headers)) == set()
