@@ -112,6 +112,7 @@ $(VENV)/.serve: requirements.lock | $(VENV)/.made
 	@echo "Installing what serving needs (about 600 MB on disk, once; half a minute and the download)."
 	@$(PIP_INSTALL) --no-deps -r requirements.lock
 	$(OTHER_BENTOML)
+	@$(PIP_INSTALL) --no-deps --only-binary :all: 'pillow-heif>=1.1' 'pillow-jxl-plugin>=1.3' || echo "No HEIC and JPEG XL for indexing: their packages have no wheel for this machine." >&2
 	@touch $@
 
 $(VENV)/.demo: requirements-test.lock $(VENV)/.serve

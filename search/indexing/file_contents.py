@@ -1,4 +1,4 @@
-"""From a file to the bytes that are sent for it: a picture turned upright, a video's middle frame."""
+"""From a file to the bytes that are sent for it: a picture turned upright or converted, a video's middle frame."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import IO
 
 from errors import ErrorCode, ServiceError
 from search.indexing import video
+from search.indexing.conversion import converted, foreign_format
 from search.indexing.formats import Kind, kind_of
 from search.indexing.orientation import upright
 from search.indexing.places import open_file
@@ -74,6 +75,9 @@ def picture(uri: str, contents: Contents, config: Settings) -> bytes:
     """
     if contents.data is None:
         return video.middle_frame(uri, max_pixels=config.max_picture_pixels)
+    foreign = foreign_format(contents.data, uri)
+    if foreign is not None:
+        return converted(contents.data, foreign, max_pixels=config.max_picture_pixels)
     return upright(contents.data, max_pixels=config.max_picture_pixels)
 
 

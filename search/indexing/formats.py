@@ -8,10 +8,11 @@ from functools import lru_cache
 from PIL import Image
 
 from runners.pictures.header import FORMATS
+from search.indexing.conversion import RAW_SUFFIXES
 
 VIDEO_SUFFIXES = frozenset({"mp4", "mov", "mkv", "avi", "webm", "m4v"})
-HEIC_SUFFIXES = frozenset({"heic", "heif", "hif"})
-"""Pictures that the service does not read: its image libraries have no decoder for them."""
+CONVERTED_SUFFIXES = frozenset({"heic", "heif", "hif", "jxl"}) | RAW_SUFFIXES
+"""Pictures that are converted before the service sees them, unless they turn out to be of a format that it reads."""
 
 
 class Kind(str, Enum):
@@ -19,8 +20,6 @@ class Kind(str, Enum):
 
     IMAGE = "image"
     VIDEO = "video"
-    HEIC = "heic"
-    """Counted and told of, not indexed."""
 
 
 @lru_cache(maxsize=1)
@@ -33,8 +32,6 @@ def image_suffixes() -> frozenset[str]:
 def kind_of(name: str) -> Kind | None:
     """Return what the file called ``name`` is, or None if it is not indexed."""
     suffix = name.rpartition(".")[2].lower()
-    if suffix in image_suffixes():
+    if suffix in image_suffixes() or suffix in CONVERTED_SUFFIXES:
         return Kind.IMAGE
-    if suffix in VIDEO_SUFFIXES:
-        return Kind.VIDEO
-    return Kind.HEIC if suffix in HEIC_SUFFIXES else None
+    return Kind.VIDEO if suffix in VIDEO_SUFFIXES else None

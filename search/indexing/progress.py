@@ -12,7 +12,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from search.indexing.formats import Kind
 from search.indexing.places import Place
 from search.indexing.predictor import Predictor
 from search.indexing.run import Tally
@@ -72,8 +71,8 @@ class _Count:
 
     def count(self, places: Sequence[Place], ended: threading.Event) -> None:
         for place in places:
-            for entry in place.walk(lambda folder, why: None):
-                self.files += entry.kind is not Kind.HEIC
+            for _ in place.walk(lambda folder, why: None):
+                self.files += 1
                 if ended.is_set():
                     return
 

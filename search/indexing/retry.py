@@ -50,7 +50,7 @@ def _read(uri: str, config: Settings) -> tuple[Entry, file_contents.Contents, by
     """
     try:
         entry = next(place(uri).walk(lambda folder, why: None), None)
-        if entry is None or entry.uri != uri or entry.kind is Kind.HEIC:
+        if entry is None or entry.uri != uri:
             raise ServiceError(
                 ErrorCode.UNREADABLE_PICTURE, f"The file {shown_uri(uri)} is not there, or not one that is indexed."
             )

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from search.indexing.formats import Kind
 from search.indexing.places import Entry, Place, exists
 from search.indexing.plan import Need, Options, Step, decide
 from search.indexing.predictor import CannotGoOn, Predictor
@@ -44,7 +43,6 @@ class Tally:
     """Sent to the models, with some result."""
     failed: int = 0
     removed: int = 0
-    heic: int = 0
     long_names: int = 0
     """Left out, for being longer than ``LONGEST_URI``."""
     failures: deque[tuple[str, Problem]] = field(default_factory=lambda: deque(maxlen=SHOWN_FAILURES))
@@ -78,10 +76,6 @@ class Run:
             if self.stopped.is_set():
                 break
             await self._remove(place, seen, complete)
-        if self.tally.heic:
-            self.tally.warnings.append(
-                f"{self.tally.heic:,} HEIC pictures were left out: the service does not read HEIC."
-            )
         if self.tally.long_names:
             self.tally.warnings.append(
                 f"{self.tally.long_names:,} files were left out: their paths are longer than {LONGEST_URI:,} bytes."
@@ -110,9 +104,8 @@ class Run:
 
         entries = place.walk(failed)
         while not self.stopped.is_set() and (page := await asyncio.to_thread(_page, entries)):
-            self.tally.heic += sum(entry.kind is Kind.HEIC for entry in page)
             self.tally.long_names += sum(_is_long(entry) for entry in page)
-            files = [entry for entry in page if entry.kind is not Kind.HEIC and not _is_long(entry)]
+            files = [entry for entry in page if not _is_long(entry)]
             self.tally.seen += len(files)
             for entry in files:
                 seen.add(entry.uri)

@@ -17,13 +17,10 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from PIL import Image
 
+from search.indexing.apart import FAULTY, limit_process
 from search.indexing.orientation import to_jpeg
 from search.indexing.places import open_file
 
-CPU_SECONDS = 60
-"""Processor time; the caller also limits the time by the clock."""
-MEMORY_BYTES = 4 << 30
-"""Address space, of which decoding one frame of 100 megapixels needs about a quarter."""
 MAX_FRAMES = 600
 """Frames decoded on the way from the key frame before the middle to the middle: ten seconds at 60 a second."""
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
@@ -84,28 +81,15 @@ def _frame_at(container: av.container.InputContainer, stream: av.VideoStream, wa
     return last
 
 
-def _limit() -> None:
-    if sys.platform != "win32":
-        import resource
-
-        for what, most in (
-            (resource.RLIMIT_CPU, CPU_SECONDS),
-            (resource.RLIMIT_AS, MEMORY_BYTES),
-            (resource.RLIMIT_CORE, 0),
-        ):
-            hard = resource.getrlimit(what)[1]
-            resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
-
-
 def main(uri: str, max_pixels: int) -> int:
     av.logging.set_level(None)
     try:
         with open_file(uri) as file:
-            _limit()
+            limit_process()
             picture = middle_frame(file, max_pixels=max_pixels)
     except (NotAVideo, FFmpegError, OSError, ValueError, MemoryError) as error:
         print(getattr(error, "strerror", None) or str(error) or type(error).__name__, file=sys.stderr)  # noqa: T201
-        return 2
+        return FAULTY
     sys.stdout.buffer.write(to_jpeg(picture))
     return 0
 

@@ -34,7 +34,7 @@ def test_pictures_and_videos_are_found_at_any_depth_with_size_and_date(tmp_path:
     assert not failed
     assert [(Path(entry.uri).name, entry.kind, entry.size) for entry in entries] == [
         ("one.JPG", Kind.IMAGE, 5),
-        ("three.HEIC", Kind.HEIC, 0),
+        ("three.HEIC", Kind.IMAGE, 0),
         ("two.mov", Kind.VIDEO, 0),
     ]
     assert entries[2].modified == datetime.fromtimestamp(1_700_000_000, timezone.utc).replace(microsecond=123456)
