@@ -1,19 +1,21 @@
-"""Text as it is compared: width, case, traditional characters and typographic marks made one, on the query and on what
-was read.
+"""Text as it is compared: width, case, accents, traditional characters and typographic marks made one, on the query and
+on what was read.
 
-Unicode's NFKC and full case folding (UAX #15; Unicode 3.13), then OpenCC's table of single characters from traditional
-to simplified. Its phrase tables are left out: they keep 乾 in 乾隆 but not alone, so that a query for the one would
-miss the other.
+Unicode's NFKC and full case folding (UAX #15; Unicode 3.13), Latin and Greek letters without their marks, then OpenCC's
+tables of single characters: traditional and Japanese to simplified, and variants (``search.query.variants``). OpenCC's
+phrase tables are left out: they keep 乾 in 乾隆 but not alone, so that a query for the one would miss the other.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
+
+from search.query.variants import variants
 
 _MARKS = {
     "'": "‘’‚‛′`ʼ",
@@ -30,11 +32,21 @@ _MARKS = {
 _IGNORED = (0x034F, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
 """Combining grapheme joiner and variation selectors: they change how a character looks, and readers do not see them."""
 
+_LETTERS = {"æ": "ae", "œ": "oe", "ð": "d", "þ": "th", "ŋ": "n", "ı": "i", "ȷ": "j", "ĸ": "q", "ё": "е"}
+"""Letters that Unicode does not take apart, as CLDR's transform Latin-ASCII writes them; and ё, which is often written
+as е.
+"""
+_STROKED = re.compile(r"LATIN SMALL LETTER ([A-Z]) WITH ")
+"""ø, ł, đ, ħ, ŧ: Unicode does not take these apart either, but their names do."""
+
 _WIDE = (
     "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U000323af"
 )
 CJK = f"[{_WIDE}]"
 """A character of Chinese, Japanese or Korean, for regular expressions."""
+_OPENING, _CLOSING = "《「『【〈(", ",.;:!?)·…》」』】〉"
+CJK_ENDS = re.compile(rf"(?:{CJK}|[{_CLOSING}])(?:{CJK}|[{_OPENING}])|(?:{CJK}|[{_OPENING}])(?:{CJK}|[{_CLOSING}])")
+"""The last character of a line and the first of the next, where Chinese goes on between them: no blank is set."""
 _SPACED_OUT = re.compile(rf"(?<!\S){CJK}(?: {CJK})+(?!\S)")
 """``名 称``: a word set with blanks between its characters, as forms and signs do."""
 
@@ -61,8 +73,12 @@ class _Table(dict[int, "str | None"]):
             folded = " "
         elif unicodedata.category(character) in ("Cc", "Cf", "Cs"):
             folded = None  # controls, invisible formatting, halves of surrogate pairs (which UTF-8 has no bytes for)
+        elif 0x300 <= code <= 0x36F:
+            folded = None  # a mark that composes with nothing
         elif re.match(CJK, character):
             folded = _simplified(character)
+        elif code > 126:
+            folded = _without_marks(character)
         self[code] = folded
         return folded
 
@@ -79,11 +95,6 @@ def fold(text: str) -> str:
     return _SPACED_OUT.sub(lambda found: found[0].replace(" ", ""), " ".join(_characters(text).split()))
 
 
-def fold_lines(lines: Iterable[str]) -> str:
-    r"""Return each line folded, joined by ``\n``. An empty folded line is kept, so that lines can be counted."""
-    return "\n".join(map(fold, lines))
-
-
 @dataclass(frozen=True, slots=True)
 class Folded:
     """A folded line that knows where its characters come from."""
@@ -97,12 +108,19 @@ class Folded:
         """Return where the folded ``needles`` occur: (start, end) in characters of the original line, in order, none
         overlapping.
         """
-        found = sorted(
-            (self.origins[at][0], self.origins[at + len(needle) - 1][1])
-            for needle in set(needles)
-            if needle
-            for at in _occurrences(self.text, needle)
-        )
+        return self.spans_of(self.occurrences(needles))
+
+    def occurrences(self, needles: Iterable[str]) -> Iterator[tuple[int, int]]:
+        """Yield where the folded ``needles`` occur: (start, end) in characters of ``text``."""
+        for needle in set(needles):
+            for at in _occurrences(self.text, needle) if needle else ():
+                yield at, at + len(needle)
+
+    def spans_of(self, places: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+        """Return ``places``, (start, end) in characters of ``text``, as characters of the original line: in order, none
+        overlapping.
+        """
+        found = sorted((self.origins[start][0], self.origins[end - 1][1]) for start, end in places if start < end)
         merged: list[tuple[int, int]] = []
         for start, end in found:
             if merged and start <= merged[-1][1]:
@@ -173,13 +191,50 @@ def _occurrences(text: str, needle: str) -> Iterable[int]:
         at = text.find(needle, at + 1)
 
 
+def _without_marks(character: str) -> str:
+    """Return a Latin or Greek letter without its marks, anything else as it is."""
+    if known := _LETTERS.get(character):
+        return known
+    base = unicodedata.normalize("NFD", character)[0]
+    if base != character:
+        return base if unicodedata.name(base, "").startswith(("LATIN", "GREEK")) else character
+    stroked = _STROKED.match(unicodedata.name(character, ""))
+    return stroked[1].lower() if stroked else character
+
+
 def _simplified(character: str) -> str:
-    converted = _converter().convert(character)
+    """Return the simplified form. Japanese forms and variants count only where simplified Chinese has no such
+    character: 欠 and 缺 are one in Japanese and two in Chinese.
+    """
+    simplified = _converted("t2s", character)
+    if kept := _variants().get(simplified):
+        return kept
+    if _in_gb2312(simplified):
+        return simplified
+    known = _converted("t2s", _converted("jp2t", character))
+    return _variants().get(known, known)
+
+
+def _in_gb2312(character: str) -> bool:
+    try:
+        character.encode("gb2312")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _converted(direction: str, character: str) -> str:
+    converted = _converter(direction).convert(character)
     return converted if len(converted) == 1 else character
 
 
-@lru_cache(maxsize=1)
-def _converter() -> _Converter:
+@lru_cache(maxsize=2)
+def _converter(direction: str) -> _Converter:
     import opencc  # 6 MB and 40 ms, and only where there is Chinese
 
-    return opencc.OpenCC("t2s")
+    return opencc.OpenCC(direction)
+
+
+@lru_cache(maxsize=1)
+def _variants() -> dict[str, str]:
+    return variants()
