@@ -1,0 +1,84 @@
+"""What is almost a typed word: another form of it, one wrong letter or character, and Chinese that is typed in Pinyin.
+
+Only words of letters and of Chinese characters are: a number or a code with a wrong digit is another one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from search.query.folding import CJK
+
+_CHINESE = re.compile(f"{CJK}+")
+_FEWEST_LETTERS, _MOST_LETTERS = 4, 32
+_FEWEST_CHARACTERS, _MOST_CHARACTERS = 3, 16
+_ANOTHER = "[^\\x01-\\x7f]"
+"""A wrong character: not a line's end, a blank, a letter or a digit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """How a word is looked for that differs from a typed one, as ``immich_ai.near_candidates`` takes it."""
+
+    word: str | None = None
+    """The typed word, if it is of letters."""
+    first: str | None = None
+    last: str | None = None
+    """Its halves: whatever differs by a letter has one of them at its start or end. None: it is too short."""
+    patterns: tuple[str, ...] = ()
+    """LIKE patterns of all that differ from it by a letter, or by two neighbours that are exchanged."""
+    pieces: tuple[tuple[str, ...], ...] = ()
+    """Of Chinese: for each place of a wrong character, what stands before and behind it."""
+    pattern: str | None = None
+    """Of Chinese: a regular expression, of PostgreSQL and of Python, for all that differ by a character."""
+
+    def as_json(self) -> dict[str, object]:
+        """Return what is not empty."""
+        return {name: value for name in self.__slots__ if (value := getattr(self, name))}
+
+
+def near(folded: str) -> Near | None:
+    """Return how to look for what is almost ``folded``, or None where nothing may differ.
+
+    >>> near("票据号").pieces
+    (('据号',), ('票', '号'), ('票据',))
+    """
+    if _CHINESE.fullmatch(folded):
+        return _near_chinese(folded) if _FEWEST_CHARACTERS <= len(folded) <= _MOST_CHARACTERS else None
+    if not folded.isalpha() or _CHINESE.search(folded) or not 2 < len(folded) <= _MOST_LETTERS:
+        return None
+    if len(folded) < _FEWEST_LETTERS:
+        return Near(word=folded)
+    half = len(folded) // 2
+    return Near(word=folded, first=folded[:half], last=folded[half:], patterns=tuple(_patterns(folded)))
+
+
+def is_word(folded: str) -> bool:
+    """Return whether a word of a text may be found by an almost equal one: only those are listed."""
+    if folded.isalpha() and not _CHINESE.search(folded):
+        return 2 < len(folded) <= _MOST_LETTERS
+    return is_chinese(folded)
+
+
+def is_chinese(folded: str) -> bool:
+    """Return whether ``folded`` is a Chinese word that can be typed in Pinyin."""
+    return 2 <= len(folded) <= 6 and all("\u3400" <= character <= "\u9fff" for character in folded)
+
+
+def _near_chinese(folded: str) -> Near:
+    spans = [(folded[:at], folded[at + 1 :]) for at in range(len(folded))]
+    pieces = tuple(tuple(piece for piece in pair if piece) for pair in spans)
+    others = [before + _ANOTHER + after for before, after in spans]
+    if len(folded) > _FEWEST_CHARACTERS:  # of three, two alone would be too little
+        others += [before + after for before, after in spans]
+        others += [folded[:at] + _ANOTHER + folded[at:] for at in range(1, len(folded))]
+    return Near(pieces=pieces, pattern="|".join(dict.fromkeys(others)))
+
+
+def _patterns(word: str) -> dict[str, None]:
+    cuts = [(word[:at], word[at:]) for at in range(len(word) + 1)]
+    patterns = dict.fromkeys(before + "_" + after[1:] for before, after in cuts[:-1])
+    patterns |= dict.fromkeys(before + after[1:] for before, after in cuts[:-1])
+    patterns |= dict.fromkeys(before + "_" + after for before, after in cuts)
+    return patterns | dict.fromkeys(before + after[1] + after[0] + after[2:] for before, after in cuts[:-2])
