@@ -153,9 +153,11 @@ async def _find(options: argparse.Namespace, config: Settings) -> int:
 
 async def _migrate(options: argparse.Namespace, config: Settings) -> int:
     from search.store.database import open_database
+    from search.store.refresh import refresh
     from search.store.source import Switch
 
     async with await open_database(config, switch=Switch.ALWAYS) as database:
+        await refresh(database)
         source, cutter = database.source.value, database.cutter
     print(f"The database is up to date; search reads {source}, words are cut by {cutter}.")  # noqa: T201
     return OK
@@ -170,6 +172,7 @@ async def _index(options: argparse.Namespace, config: Settings) -> int:
 async def _sync(options: argparse.Namespace, config: Settings) -> int:
     from search.immich.sync import sync
     from search.store.database import open_database
+    from search.store.refresh import refresh
     from search.store.source import Source
 
     async with await open_database(config) as database:
@@ -180,6 +183,7 @@ async def _sync(options: argparse.Namespace, config: Settings) -> int:
                 FAILED,
             )
         print(await sync(database, thorough=options.thorough))  # noqa: T201
+        await refresh(database)
     return OK
 
 

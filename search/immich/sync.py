@@ -22,6 +22,8 @@ from search.immich.sync_status import SyncStatus
 from search.store.database import Connection, Database
 from search.store.documents import put_document
 from search.store.errors import SourceSwitched, database_errors
+from search.store.lexicon import add_words
+from search.store.refresh import refresh
 from search.store.source import SYNC_LOCK, Source
 
 if TYPE_CHECKING:
@@ -70,8 +72,10 @@ async def sync(db: Database, *, thorough: bool = False) -> SyncReport:
                     "SELECT * FROM immich_ai.stale_documents(%s, %s, %s)", (after, _BATCH, thorough)
                 )
             ).fetchall()
+            words: set[str] = set()
             for row in rows:
-                report = await _take_over(connection, row, report)
+                report = await _take_over(connection, row, report, words)
+            await add_words(connection, words)
         if len(rows) < _BATCH:
             break
         after = rows[-1]["asset_id"]
@@ -93,7 +97,7 @@ async def copy_document(connection: AsyncConnection[Any], asset_id: UUID, *, mod
     if row is None:
         await connection.execute("DELETE FROM immich_ai.ocr_document WHERE asset_id = %s", (asset_id,))
     else:
-        await _put(connection, row, model)
+        await add_words(connection, await _put(connection, row, model))
 
 
 async def keep_in_sync(db: Database, every: float, wanted: str, tell: Callable[[SyncStatus], None]) -> None:
@@ -109,6 +113,8 @@ async def keep_in_sync(db: Database, every: float, wanted: str, tell: Callable[[
                 if await _has_another_source(db, wanted):
                     return
                 report = await sync(db, thorough=rounds % _THOROUGH_EVERY == 0)
+                if rounds == 0:
+                    await refresh(db)
             if report != SyncReport():
                 log.info("%s", report)
             status, rounds = SyncStatus(synced_at=datetime.now(timezone.utc)), rounds + 1
@@ -155,10 +161,11 @@ async def _lock(connection: Connection) -> None:
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", (SYNC_LOCK,))
 
 
-async def _take_over(connection: Connection, row: Mapping[str, Any], report: SyncReport) -> SyncReport:
+async def _take_over(connection: Connection, row: Mapping[str, Any], report: SyncReport, words: set[str]) -> SyncReport:
+    """Make one document; its words are added to ``words``."""
     try:
         async with connection.transaction():  # a savepoint: one bad text must not hold up the others
-            await _put(connection, row, None)
+            words.update(await _put(connection, row, None))
     except (psycopg.DataError, psycopg.errors.ProgramLimitExceeded) as error:
         values = (row["asset_id"], ErrorCode.INTERNAL.value, str(error).partition("\n")[0])
         await connection.execute(_FAILED, values)
@@ -169,16 +176,19 @@ async def _take_over(connection: Connection, row: Mapping[str, Any], report: Syn
     return replace(report, updated=report.updated + 1) if row["known"] else replace(report, added=report.added + 1)
 
 
-async def _put(connection: AsyncConnection[Any], row: Mapping[str, Any], model: str | None) -> None:
-    await put_document(
+async def _put(connection: AsyncConnection[Any], row: Mapping[str, Any], model: str | None) -> tuple[str, ...]:
+    """Write a document; returns its words."""
+    made = await put_document(
         connection,
         row["asset_id"],
         row["lines"] or (),
+        boxes=row["boxes"] or (),
         model=model,
         read_at=row["read_at"] or datetime.now(timezone.utc),
         source_read_at=row["read_at"],
         source_digest=row["digest"],
     )
+    return made.words
 
 
 _SOURCES = """

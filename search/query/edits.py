@@ -12,7 +12,7 @@ from search.store.source import Source
 _CHANGED = """
 SELECT d.asset_id FROM immich_ai.ocr_document d
 WHERE d.asset_id = ANY (%s)
-  AND cardinality(string_to_array(d.folded, E'\\n'))
+  AND cardinality(string_to_array(split_part(d.folded, E'\\n\\f\\n', 1), E'\\n'))
       <> (SELECT count(*) FROM immich_ai.source_line l WHERE l.asset_id = d.asset_id)
   AND EXISTS (SELECT FROM public.asset_ocr o WHERE o."assetId" = d.asset_id)
 """

@@ -1,6 +1,6 @@
 """Find pictures: a query, as a person types it, to hits in one order, with the lines of text that match.
 
-The order is the database's (``sql/0004_search.sql``); here the query is parsed, folded, cut and embedded, and the
+The order is the database's (``sql/0009_near.sql``); here the query is parsed, folded, cut and embedded, and the
 matching lines are added.
 """
 
@@ -16,12 +16,13 @@ import psycopg
 from errors import ErrorCode, ServiceError
 from search.answers import Note
 from search.query import paging
+from search.query.alternatives import alternatives_json
 from search.query.answers import ClipPart, Hit, Mode, OcrPart, SearchAnswer, SearchRequest
 from search.query.edits import without_cropped_text
+from search.query.explanations import with_explanations
 from search.query.highlight import matching_lines, needles_of
-from search.query.parse import Alternative, ParsedQuery, parse
-from search.query.words import words_query
-from search.store.database import Cutter, Database
+from search.query.parse import ParsedQuery, parse
+from search.store.database import Database
 from search.store.errors import STATEMENT_SECONDS
 from search.store.records import Vector
 from search.store.source import Source
@@ -70,7 +71,8 @@ async def find(database: Database, request: SearchRequest, embed: Embed | None, 
         mode = Mode.OCR
         rows = await _rows(database, request, parsed, mode, None, start, config)
     more = len(rows) > request.limit
-    hits = await without_cropped_text(database, [_hit(row, parsed, mode) for row in rows[: request.limit]])
+    found = await with_explanations(database, [_hit(row, parsed, mode) for row in rows[: request.limit]], parsed)
+    hits = await without_cropped_text(database, found)
     following = paging.cursor(start + request.limit, _identity(request)) if more else None
     return SearchAnswer(mode=cast(_Answering, mode), hits=hits, notes=notes, next_cursor=following)
 
@@ -139,22 +141,6 @@ async def _rows(
 def _weight(weight: float) -> float:
     """Return a weight such that no product overflows or underflows, which PostgreSQL takes for an error."""
     return min(round(weight, 9), 1e9)
-
-
-def alternatives_json(parsed: ParsedQuery, cutter: Cutter) -> str:
-    """Return the alternatives of a query as ``immich_ai.ocr_search`` takes them. ``cutter``: of the database."""
-    return json.dumps([_alternative(one, cutter == "jieba") for one in parsed.alternatives])
-
-
-def _alternative(alternative: Alternative, in_python: bool) -> dict[str, object]:
-    """Return it as ``immich_ai.ocr_search`` takes it."""
-    given: dict[str, object] = {"all": alternative.wanted, "none": alternative.unwanted}
-    if in_python:
-        given |= {
-            "words": words_query(alternative.wanted),
-            "none_words": [words_query([needle]) for needle in alternative.unwanted],
-        }
-    return given
 
 
 def _resolved(mode: Mode, parsed: ParsedQuery) -> Mode:

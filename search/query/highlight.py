@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from search.query.answers import FoundLine
-from search.query.folding import Folded, fold_with_origins
+from search.query.folding import Folded, fold, fold_with_origins
+from search.query.forms import forms, typed_forms
+from search.query.nearness import near
 from search.query.parse import ParsedQuery
 from search.query.words import words_with_parts
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line as the database gives it: n, text, box, box_score, text_score, across."""
+
+    row: Sequence[Any]
+    folded: Folded
+
+    @property
+    def across(self) -> list[tuple[int, int, int]]:
+        """Number of a needle (from 1), and where its part of this line starts and ends in the folded line."""
+        given = self.row[5] if len(self.row) > 5 and self.row[5] else ()
+        return [(given[at], given[at + 1], given[at + 2]) for at in range(0, len(given), 3)]
 
 
 def needles_of(parsed: ParsedQuery) -> tuple[str, ...]:
@@ -16,29 +34,40 @@ def needles_of(parsed: ParsedQuery) -> tuple[str, ...]:
     return tuple(dict.fromkeys(needle for levels in _levels(parsed) for level in levels for needle in level))
 
 
-def matching_lines(rows: Iterable[Sequence[Any]], parsed: ParsedQuery) -> tuple[FoundLine, ...]:
+def matching_lines(
+    rows: Iterable[Sequence[Any]], parsed: ParsedQuery, close_words: Collection[str] = ()
+) -> tuple[FoundLine, ...]:
     """Return the lines among ``rows`` that match, with what to mark in them.
 
-    ``rows``: n, text, box, box_score, text_score, as ``immich_ai.highlighted`` gives. Of each thing looked for, the
-    whole is marked where it stands anywhere in these lines; else its words; else their parts.
+    ``rows``: n, text, box, box_score, text_score, and across where ``immich_ai.highlighted_across`` gives them. Of each
+    thing looked for, the whole is marked where it stands anywhere in these lines; else its words; else their parts;
+    else the same number in another form, or what is almost it (``close_words``: words of texts that are).
     """
-    rows = list(rows)
-    folded = [fold_with_origins(row[1]) for row in rows]
-    needles = {needle for levels in _levels(parsed) for needle in _finest(levels, folded)}
-    lines = []
-    for (n, text, box, box_score, text_score), line in zip(rows, folded, strict=True):
-        if spans := line.spans(needles):
-            lines.append(
-                FoundLine(
-                    n=n,
-                    text=text,
-                    box=None if None in box else box,
-                    box_score=box_score,
-                    text_score=text_score,
-                    spans=spans,
-                )
+    lines = [_Line(row, fold_with_origins(row[1])) for row in rows]
+    numbers = {needle: number for number, needle in enumerate(needles_of(parsed), start=1)}
+    marked: list[set[tuple[int, int]]] = [set() for _ in lines]
+    for levels in _levels(parsed):
+        level = _finest(levels, lines, numbers)
+        spans = [_spans(line, level, numbers) for line in lines]
+        if not any(spans):
+            spans = [_almost(line.folded, levels[0][0], close_words) for line in lines]
+        for line_marked, line_spans in zip(marked, spans, strict=True):
+            line_marked.update(line_spans)
+    found = []
+    for line, line_marked in zip(lines, marked, strict=True):
+        if spans_here := line.folded.spans_of(line_marked):
+            n, text, box, box_score, text_score = line.row[:5]
+            shown = None if None in box else box
+            found.append(
+                FoundLine(n=n, text=text, box=shown, box_score=box_score, text_score=text_score, spans=spans_here)
             )
-    return tuple(lines)
+    return tuple(found)
+
+
+def explains(lines: Sequence[FoundLine], parsed: ParsedQuery) -> bool:
+    """Return whether ``lines`` have everything that was typed, letter by letter."""
+    text = "\n".join(fold(line.text) for line in lines)
+    return any(all(needle in text for needle in alternative.wanted) for alternative in parsed.alternatives)
 
 
 def _levels(parsed: ParsedQuery) -> list[tuple[tuple[str, ...], ...]]:
@@ -52,5 +81,37 @@ def _levels(parsed: ParsedQuery) -> list[tuple[tuple[str, ...], ...]]:
     return levels
 
 
-def _finest(levels: tuple[tuple[str, ...], ...], lines: Sequence[Folded]) -> tuple[str, ...]:
-    return next((level for level in levels if any(needle in line.text for needle in level for line in lines)), ())
+def _finest(levels: tuple[tuple[str, ...], ...], lines: Sequence[_Line], numbers: dict[str, int]) -> tuple[str, ...]:
+    across = {number for line in lines for number, _, _ in line.across}
+    return next(
+        (
+            level
+            for level in levels
+            if any(numbers[needle] in across or any(needle in line.folded.text for line in lines) for needle in level)
+        ),
+        (),
+    )
+
+
+def _spans(line: _Line, needles: Sequence[str], numbers: dict[str, int]) -> set[tuple[int, int]]:
+    """Return where ``needles`` stand in a folded line, and their parts that go over its end."""
+    wanted = {numbers[needle] for needle in needles}
+    across = {(start, end) for number, start, end in line.across if number in wanted}
+    return across | set(line.folded.occurrences(needles))
+
+
+def _almost(folded: Folded, needle: str, close_words: Collection[str]) -> set[tuple[int, int]]:
+    """Return where the same number, or what is almost ``needle``, stands in a folded line."""
+    typed = typed_forms(needle)
+    wanted = {*typed.same, *typed.near}
+    spans = {(form.start, form.end) for form in forms(folded.text) if form.word in wanted} if wanted else set()
+    found = near(needle)
+    if found is not None and found.pattern is not None:
+        spans |= {match.span() for match in re.finditer(found.pattern, folded.text)}
+    elif found is not None:
+        spans |= {match.span() for match in _WORDS.finditer(folded.text) if match[0] in close_words}
+        spans |= set(folded.occurrences(word for word in close_words if not word.isascii()))
+    return spans
+
+
+_WORDS = re.compile(r"[^\W\d_]+")

@@ -3,8 +3,9 @@ INVALID_QUERY.
 
     ocr:发票                 text alone; also ``OCR：``, and with blanks around the colon
     发票 上海                 both, anywhere
-    "total amount"           next to each other; also “…”, 「…」, 『…』
-    发票 -2023               without 2023
+    "total amount"           exactly this, by itself; also “…”, 「…」, 『…』
+    发票 -2023               without what has exactly 2023
+    139 1234 8877            these, or the number that they make together
     发票 or receipt          either; also ``OR``, ``|`` and ``或``, standing alone. Binds less than a blank does.
 
 Followed: PostgreSQL's ``websearch_to_tsquery``, which never raises either.
@@ -15,15 +16,19 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from errors import ErrorCode, ServiceError
 from search.query.folding import fold
+from search.query.forms import typed_forms
 
 LONGEST_QUERY = 1000
 """Characters. What people type is below 100; what they paste from a page still fits."""
 MOST_ALTERNATIVES = 32
 """Each ``or`` costs a search of its own."""
+
+_MOST_GROUPS = 6
+"""Words that may be one number together."""
 
 _PREFIX = re.compile(r"\s*[oOｏＯ][cCｃＣ][rRｒＲ]\s*[:：﹕︰]")
 _TOKEN = re.compile(
@@ -45,7 +50,9 @@ class Alternative:
     wanted: tuple[str, ...]
     """Folded, never empty: all of them must be in a text."""
     unwanted: tuple[str, ...] = ()
-    """Folded: none of them may be."""
+    """Folded: none of them may stand there by itself."""
+    quoted: frozenset[str] = frozenset()
+    """Those of ``wanted`` that must stand there by themselves, as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,7 @@ def parse(text: str) -> ParsedQuery:
             ErrorCode.INVALID_QUERY,
             f"The query has {len(alternatives)} alternatives (or, |, 或); at most {MOST_ALTERNATIVES} are answered.",
         )
+    alternatives += tuple(_with_whole_numbers(alternatives))[: MOST_ALTERNATIVES - len(alternatives)]
     meaning = " ".join(token.text for token in tokens if not token.unwanted)
     encodable = meaning.replace("\0", " ").encode(errors="ignore").decode()
     return ParsedQuery(" ".join(encodable.split()), alternatives, prefix is not None)
@@ -118,13 +126,32 @@ def _only_ors(tokens: list[_Token]) -> bool:
 def _alternatives(tokens: list[_Token]) -> Iterator[Alternative]:
     wanted: dict[str, None] = {}
     unwanted: dict[str, None] = {}
+    quoted: set[str] = set()
     for token in [*tokens, _Token("or", False, False)]:
         if token.is_or:
             if wanted:
-                yield Alternative(tuple(wanted), tuple(unwanted))
-            wanted, unwanted = {}, {}
+                yield Alternative(tuple(wanted), tuple(unwanted), frozenset(quoted))
+            wanted, unwanted, quoted = {}, {}, set()
         elif needle := _needle(token):
             (unwanted if token.unwanted else wanted)[needle] = None
+            if token.quoted and not token.unwanted:
+                quoted.add(needle)
+
+
+def _with_whole_numbers(alternatives: tuple[Alternative, ...]) -> Iterator[Alternative]:
+    """Yield those in which words beside each other are a number or a date together, with that in their place."""
+    for alternative in alternatives:
+        wanted = alternative.wanted
+        for size in range(min(len(wanted), _MOST_GROUPS), 1, -1):
+            for at in range(len(wanted) - size + 1):
+                words = wanted[at : at + size]
+                together = " ".join(words)
+                if not alternative.quoted.intersection(words) and typed_forms(together).same:
+                    yield replace(alternative, wanted=(*wanted[:at], together, *wanted[at + size :]))
+                    break
+            else:
+                continue
+            break
 
 
 def _needle(token: _Token) -> str:

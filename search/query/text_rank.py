@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from search.query.find import alternatives_json
+from search.query.alternatives import alternatives_json
 from search.query.parse import ParsedQuery
 from search.store.database import Database
 

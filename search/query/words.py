@@ -69,12 +69,13 @@ def words_query(needles: Iterable[str]) -> str:
     """
     groups = []
     for word, parts in dict.fromkeys(found for needle in needles for found in words_with_parts(needle)):
-        apart = " & ".join(map(_quoted, parts))
-        groups.append(f"({_quoted(word)} | {apart})" if apart else _quoted(word))
+        apart = " & ".join(map(quoted_word, parts))
+        groups.append(f"({quoted_word(word)} | {apart})" if apart else quoted_word(word))
     return " & ".join(groups)
 
 
-def _quoted(word: str) -> str:
+def quoted_word(word: str) -> str:
+    """Return a word as a ``tsquery`` writes it."""
     # https://www.postgresql.org/docs/current/datatype-textsearch.html: quotes and backslashes are doubled, all else
     # stands for itself.
     return "'" + word.replace("\\", "\\\\").replace("'", "''") + "'"

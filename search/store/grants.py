@@ -41,6 +41,7 @@ RIGHTS = (
         "INSERT, UPDATE, DELETE",
         ("immich_ai.ocr_document", "immich_ai.failure"),
     ),
+    Right("The same: it lists the words of what is read.", "INSERT", ("immich_ai.word",)),
     Right(
         "To do pictures again, which writes the rows that Immich itself writes.",
         _WRITE,

@@ -15,6 +15,7 @@ from psycopg import AsyncConnection
 
 from errors import ErrorCode, ServiceError
 from search.store.documents import put_document
+from search.store.lexicon import add_words
 from search.store.records import Asset, Failed, File, Known, Problem, Text, Vector
 
 Connection: TypeAlias = "AsyncConnection[dict[str, Any]]"
@@ -208,8 +209,10 @@ async def _put_text(connection: Connection, asset_id: UUID, text: Text) -> None:
     if lines:
         async with connection.cursor() as cursor:
             await cursor.executemany(_PUT_LINE, lines)
-    texts = [clean(line.text) for line in text.lines]
-    await put_document(connection, asset_id, texts, model=text.model, read_at=datetime.now(timezone.utc))
+    texts, boxes = [clean(line.text) for line in text.lines], [line.box for line in text.lines]
+    now = datetime.now(timezone.utc)
+    made = await put_document(connection, asset_id, texts, boxes=boxes, model=text.model, read_at=now)
+    await add_words(connection, made.words)
 
 
 _FILE = "id, owner, uri, kind, size, modified, content_hash"

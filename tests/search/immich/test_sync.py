@@ -15,7 +15,7 @@ from search.immich import sync as sync_module
 from search.immich.sync import SyncReport, copy_document, keep_in_sync, sync
 from search.immich.sync_status import SyncStatus
 from search.store.database import Database, examine
-from search.store.documents import put_document
+from search.store.documents import Searched, put_document
 from search.store.errors import SourceSwitched
 from search.store.source import Source
 from tests.search.immich.library import START, Library
@@ -129,12 +129,12 @@ def test_a_sync_that_was_cut_off_goes_on_where_it_was(
         library.read(library.upload(), [f"text {n}"])
     calls = 0
 
-    async def dies_at_the_fifth(*args: Any, **kwargs: Any) -> None:
+    async def dies_at_the_fifth(*args: Any, **kwargs: Any) -> Searched:
         nonlocal calls
         calls += 1
         if calls == 5:
             raise psycopg.OperationalError("the server went away")
-        await put_document(*args, **kwargs)
+        return await put_document(*args, **kwargs)
 
     with monkeypatch.context() as patched:
         patched.setattr(sync_module, "put_document", dies_at_the_fifth)
@@ -151,10 +151,10 @@ def test_a_text_that_postgresql_refuses_does_not_hold_up_the_others(
     library.read(bad, ["bad"])
     library.read(good, ["good"])
 
-    async def refuses(connection: Any, asset_id: UUID, lines: list[str], **kwargs: Any) -> None:
+    async def refuses(connection: Any, asset_id: UUID, lines: list[str], **kwargs: Any) -> Searched:
         if lines == ["bad"]:
             await connection.execute("SELECT 1 / 0")
-        await put_document(connection, asset_id, lines, **kwargs)
+        return await put_document(connection, asset_id, lines, **kwargs)
 
     with monkeypatch.context() as patched:
         patched.setattr(sync_module, "put_document", refuses)

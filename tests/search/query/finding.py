@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from typing import TypeAlias
 from uuid import UUID, uuid5
 
 import numpy as np
@@ -16,11 +17,14 @@ from search.query.answers import Mode, SearchAnswer, SearchRequest
 from search.query.find import Embed, find
 from search.store.database import Database
 from search.store.documents import put_document
+from search.store.lexicon import add_words
 from search.store.records import Vector
 from search.store.source import Source
 from settings import Settings
 
 MODEL = "tiny"
+Box: TypeAlias = tuple[float, float, float, float, float, float, float, float]
+_BOX: Box = (0.1, 0.2, 0.9, 0.2, 0.9, 0.3, 0.1, 0.3)
 _NAMESPACE = UUID(int=5)
 READ_AT = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -50,8 +54,11 @@ async def put(
     owner: str = "",
     *,
     model: str = MODEL,
+    boxes: Sequence[Box] | None = None,
 ) -> UUID:
-    """Return a picture called ``name``; ``lines`` None: not read."""
+    """Add a picture called ``name`` and return its id. ``lines`` None: not read. ``boxes``: where the lines stand in
+    our own index; without, all stand in one place there. In Immich's tables they stand below each other.
+    """
     asset_id = id_of(name)
     standalone = database.source is Source.STANDALONE
     numbers = None if vector is None else "[" + ",".join(map(str, vector.tolist())) + "]"
@@ -77,13 +84,14 @@ async def put(
                 'insert into public.smart_search ("assetId", embedding) values (%s, %s::vector)', (asset_id, numbers)
             )
         if lines is not None:
-            await put_document(connection, asset_id, lines, model="ocr", read_at=READ_AT)
-            for n, line in enumerate(lines, start=1):
+            places = [_BOX] * len(lines) if boxes is None else boxes
+            made = await put_document(connection, asset_id, lines, boxes=places, model="ocr", read_at=READ_AT)
+            await add_words(connection, made.words)
+            for n, (line, box) in enumerate(zip(lines, places, strict=True), start=1):
                 if standalone:
                     await connection.execute(
-                        "insert into immich_ai.ocr_line values (%s, %s, %s, 0.1, 0.2, 0.9, 0.2, 0.9, 0.3, 0.1, 0.3, "
-                        "0.95, 0.9)",
-                        (asset_id, n, line.replace("\0", "")),
+                        "insert into immich_ai.ocr_line values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 0.95, 0.9)",
+                        (asset_id, n, line.replace("\0", ""), *box),
                     )
                 else:
                     await connection.execute(

@@ -60,7 +60,7 @@ def papers(database: Database) -> Database:
         ("会信用", ["licence"]),
         ("上海 执照", ["licence"]),
         ("营业执照", ["licence", "apart"]),
-        ('"营业执照"', ["licence", "apart"]),
+        ('"营业执照"', ["licence"]),
         ("执照 -上海", ["apart"]),
         ("发票 or museum", ["art", "invoice"]),
         ("art", ["art", "sign"]),

@@ -5,6 +5,7 @@ sources.
 from __future__ import annotations
 
 import asyncio
+import json
 
 import psycopg
 import pytest
@@ -95,9 +96,8 @@ def test_everybody_means_everybody(shared: Database) -> None:
 def test_an_owner_of_few_and_of_many_pictures_finds_the_same(database: Database) -> None:
     """Beyond 5000 pictures the search starts at the texts, below at the pictures."""
     query = """
-    SELECT asset_id, score, exact FROM immich_ai.text_candidates(
-        %(wanted)s, %(unwanted)s, %(words)s::tsquery, ARRAY[]::tsquery[], 'ann', %(owned)s::uuid[], 1000
-    ) ORDER BY 1
+    SELECT asset_id, score, exact
+    FROM immich_ai.text_candidates(%(alternative)s::jsonb, 'ann', %(owned)s::uuid[], 1000) ORDER BY 1
     """
     with psycopg.connect(database.conninfo, autocommit=True) as connection:
         connection.execute("SET search_path TO immich_ai, public")
@@ -112,12 +112,12 @@ def test_an_owner_of_few_and_of_many_pictures_finds_the_same(database: Database)
         owned = connection.execute("SELECT array_agg(id) FROM immich_ai.asset WHERE owner = 'ann'").fetchone()
         assert owned is not None
         for wanted, unwanted, words in (
-            (["invoice"], [], "'invoice'"),
-            (["voic"], [], "'voic'"),
-            (["total", "invoice"], ["a-4"], "'total' & 'invoice'"),
-            (["a"], [], "'a'"),
+            (["invoice"], [], ["'invoice'"]),
+            (["voic"], [], ["'voic'"]),
+            (["total", "invoice"], ["a-4"], ["'total'", "'invoice'"]),
+            (["a"], [], ["'a'"]),
         ):
-            values = {"wanted": wanted, "unwanted": unwanted, "words": words}
+            values = {"alternative": json.dumps({"all": wanted, "none": unwanted, "words": words})}
             few = connection.execute(query, values | {"owned": owned[0]}).fetchall()
             assert few == connection.execute(query, values | {"owned": None}).fetchall()
             assert bool(few) is (wanted != ["a"])

@@ -16,9 +16,10 @@ from uuid import UUID
 import psycopg
 
 from runners.contract import Float32
-from search.query.folding import fold_lines
-from search.query.words import cut
+from search.query.nearness import is_word
 from search.store.database import Database, open_database
+from search.store.documents import FORM, searched
+from search.store.lexicon import sounds
 from search.store.records import Line
 from settings import Settings
 
@@ -110,6 +111,7 @@ def _copy_rows(connection: psycopg.Connection, entries: Iterable[Entry]) -> list
     with contextlib.ExitStack() as stack:
         # COPY holds its connection: one table goes as it comes, what depends on it waits in memory.
         documents, lines = [], []
+        words: set[str] = set()
         copy = stack.enter_context(
             connection.cursor().copy(
                 "COPY immich_ai.asset (id, owner, uri, kind, size, modified, content_hash) FROM STDIN"
@@ -120,16 +122,23 @@ def _copy_rows(connection: psycopg.Connection, entries: Iterable[Entry]) -> list
             copy.write_row((entry.id, entry.owner, entry.name, "image", 1, "2026-01-01", b""))
             if entry.lines is not None:
                 texts = [line.text for line in entry.lines]
-                folded = fold_lines(texts)
-                documents.append((entry.id, "\n".join(texts), folded, " ".join(cut(folded))))
+                made = searched(texts, [line.box for line in entry.lines])
+                words.update(made.words)
+                documents.append(
+                    (entry.id, "\n".join(texts), made.folded, list(made.pieces), " ".join(made.words), FORM)
+                )
                 lines += [
                     (entry.id, n, line.text, *line.box, line.box_score, line.text_score)
                     for n, line in enumerate(entry.lines, start=1)
                 ]
-    for table, rows in (("ocr_document (asset_id, text, folded, cut)", documents), ("ocr_line", lines)):
+    for table, rows in (("ocr_document (asset_id, text, folded, pieces, cut, form)", documents), ("ocr_line", lines)):
         with connection.cursor().copy(f"COPY immich_ai.{table} FROM STDIN".encode()) as copy:
             for row in rows:
                 copy.write_row(row)
+    listed = [(word, sounds(word)) for word in sorted(filter(is_word, words))]
+    with connection.cursor().copy("COPY immich_ai.word (word, sounds) FROM STDIN") as copy:
+        for row in listed:
+            copy.write_row(row)
     return ids
 
 

@@ -12,7 +12,7 @@ from random import Random
 
 import opencc
 
-from search.query.folding import fold, fold_lines
+from search.query.folding import fold
 from tools.bench.search.documents import Document
 
 KINDS = (
@@ -43,7 +43,7 @@ class Question:
 def questions(documents: Sequence[Document]) -> list[Question]:
     """Return up to 15 questions of each kind, each about another text of the documents, the same on every run."""
     random = Random(_SEED)
-    texts = [fold_lines(document.lines) for document in documents]
+    texts = ["\n".join(map(fold, document.lines)) for document in documents]
     chinese = sorted(
         {word for document in documents for line in document.lines for word in line.split() if _is_chinese(word)}
     )

@@ -28,7 +28,6 @@ from tools.bench.search.index import Built, Entry, build, temporary_database
 from tools.bench.search.recall import recall
 
 MODEL = "cn-clip-tiny"
-_BOX = (0.1, 0.1, 0.9, 0.1, 0.9, 0.15, 0.1, 0.15)
 _RECALL_QUERIES = 50
 _TARGETS_MS = {"ocr": 50, "hybrid": 80}
 
@@ -106,7 +105,7 @@ async def _measured(
                 picture.id,
                 picture.owner,
                 f"/photos/{picture.id}.jpg",
-                [Line(text, _BOX, 0.9, 0.9) for text in picture.lines],
+                [Line(text, _box(n, text), 0.9, 0.9) for n, text in enumerate(picture.lines)],
             )
             for picture in library.pictures(assets, words)
         )
@@ -125,6 +124,12 @@ async def _measured(
                 rows.append(await _timed(label, database, requests, options.callers, _TARGETS_MS.get(mode.value)))
         found = await asyncio.to_thread(recall, database.conninfo, vectors[:_RECALL_QUERIES], MODEL)
         return built, found, rows
+
+
+def _box(number: int, text: str) -> tuple[float, ...]:
+    """Return the corners of a line in a column of text: below the one before, as wide as its characters."""
+    top, width = 0.02 * number, 0.02 * sum(0.55 if character.isascii() else 1.0 for character in text)
+    return (0.1, top, 0.1 + width, top, 0.1 + width, top + 0.015, 0.1, top + 0.015)
 
 
 async def _timed(
