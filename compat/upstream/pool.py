@@ -109,7 +109,10 @@ class UpstreamPool:
         if isinstance(answer, _TryElsewhere) and self._live(avoid=answer.upstream):
             answer = await self._ask_one(parts, tasks, headers, avoid=answer.upstream)
         if isinstance(answer, _TryElsewhere):
-            raise answer.error
+            try:
+                raise answer.error
+            finally:
+                del answer  # else the error would hold this frame, and the frame the error and the picture
         return answer
 
     async def _ask_one(

@@ -67,8 +67,19 @@ def test_png_of_every_mode_becomes_rgb(mode: str) -> None:
     np.testing.assert_array_equal(read(encoded(image, "PNG")).pixels, expected)
 
 
+def _pillow_reads_its_own_ycbcr() -> bool:
+    """Return whether Pillow reads what it writes: 12.3, the last for Python 3.10, does not."""
+    try:
+        Image.open(io.BytesIO(encoded(Image.new("YCbCr", (8, 8)), "TIFF"))).load()
+    except OSError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
 def test_tiff_of_every_mode_becomes_rgb(mode: str) -> None:
+    if mode == "YCbCr" and not _pillow_reads_its_own_ycbcr():
+        pytest.skip("this Pillow cannot read the YCbCr TIFF that it writes")
     image = gradient().convert(mode)
     np.testing.assert_allclose(read(encoded(image, "TIFF")).pixels, np.asarray(image.convert("RGB")), atol=1)
 
