@@ -20,6 +20,7 @@ from typing import Any
 
 import circus.controller
 import psutil
+from bentoml._internal.utils.circus import Arbiter as BentoArbiter
 from circus.arbiter import Arbiter
 from circus.client import make_json
 from circus.controller import Controller
@@ -51,6 +52,7 @@ def _misfit() -> str | None:
         missing(Controller, "_init_syshandler", "dispatch"),
         missing(Arbiter, "manage_watchers", "iter_watchers"),
         missing(Watcher, "spawn_process", "call_hook"),
+        None if {"exit_stack", "ExitStack"} <= {*BentoArbiter.__init__.__code__.co_names} else "no Arbiter.exit_stack",
         lacking_parameters(Watcher.__init__, "env", "respawn", "hooks"),
         None if "_exclusive_running_command" in Arbiter.__init__.__code__.co_names else "no _exclusive_running_command",
     )
@@ -61,7 +63,8 @@ ARBITER = Borrowed(
     gain="a SIGTERM during the start ends the service (otherwise never), a killed worker is replaced in 0.1 s instead "
     "of up to 10, SIGHUP loses no request: pytest tests/e2e/test_lifecycle.py; pytest tests/e2e/test_reload.py",
     depends_on="circus/controller.py: Controller._init_syshandler; circus/util.py: synchronized; circus/watcher.py: "
-    "Watcher.spawn_process, hooks, respawn; https://github.com/circus-tent/circus/issues/935",
+    "Watcher.spawn_process, hooks, respawn; bentoml/_internal/utils/circus/__init__.py: Arbiter.exit_stack; "
+    "https://github.com/circus-tent/circus/issues/935",
     otherwise="circus handles signals: a SIGTERM during the start is lost, SIGHUP loses requests",
     misfit=_misfit,
 )
@@ -122,6 +125,7 @@ class SignalHandler(SysHandler):  # type: ignore[misc] # circus has no types
                 process.terminate()
         atexit.unregister(_tell_end)  # two signals, one line
         atexit.register(_tell_end)  # the arbiter ends when the last worker has
+        _keep_until_the_end(self.controller.arbiter)
         self.controller.dispatch((None, make_json("quit")))
 
     def _replace_dead(self) -> None:
@@ -169,6 +173,14 @@ def replace_first(watcher: Any) -> list[psutil.Process]:
     for _ in range(watcher.numprocesses):
         watcher.spawn_process()
     return old
+
+
+def _keep_until_the_end(arbiter: Any) -> None:
+    """Have what BentoML's arbiter clears away as it begins to stop cleared away when this process ends.
+
+    It is the folder of the sockets between the processes: a gateway could not send a runner what it has still to do.
+    """
+    atexit.register(arbiter.exit_stack.pop_all().close)
 
 
 def _tell_end() -> None:

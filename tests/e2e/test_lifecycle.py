@@ -63,6 +63,16 @@ def test_sigterm_finishes_what_runs_ends_every_process_and_frees_the_port(own_se
         probe.bind(("127.0.0.1", server.port))
 
 
+def test_a_stop_finishes_what_still_waits_for_a_runner(tmp_path: Path) -> None:
+    """Of sixteen requests most have not reached a runner when the service is told to end."""
+    with Server(tmp_path, {"SHUTDOWN_TIMEOUT": "60"}) as server, concurrent.futures.ThreadPoolExecutor(16) as callers:
+        assert post(server, multipart(ocr(), image=PAGE)).status_code == 200  # the model is loaded
+        waiting = [callers.submit(post, server, multipart(ocr(), image=PAGE)) for _ in range(16)]
+        _wait_for(lambda: callers._work_queue.empty() and any(one.done() for one in waiting))
+        server.terminate()
+        assert [one.result().status_code for one in waiting] == [200] * 16, [one.result().text for one in waiting]
+
+
 @pytest.mark.parametrize("forked", ["true", "false"])
 def test_sigterm_is_obeyed_while_processes_are_being_started(tmp_path: Path, forked: str) -> None:
     server = Server(tmp_path, {"FORK_PROCESSES": forked})
