@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -36,6 +37,8 @@ class FacesAnswer(Answer):
     """The faces of a picture."""
 
     faces: Sequence[Face]
+    found_at: datetime | None = None
+    """When Immich last looked for them; null where it does not tell."""
 
 
 @dataclass(slots=True)

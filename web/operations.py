@@ -30,7 +30,7 @@ from web.library import (
     start_of,
 )
 from web.page import Page
-from web.photo import RedonePhoto, owner_of, photo, similarity, stored_vector
+from web.photo import RedonePhoto, faces_found_at, owner_of, photo, similarity, stored_vector
 from web.system import System, system
 from web.thumbnails import MEDIA_TYPE
 
@@ -145,9 +145,11 @@ async def faces(page: Page, guest: Guest, request: Request, fields: Fields) -> R
     asset = await _asset(page, guest, request)
     async with page.search.database() as database:
         owner = await owner_of(database, asset)
+        found_at = await faces_found_at(database, asset)
     if database.source is Source.STANDALONE:
         return answer(FacesAnswer(faces=()))
-    return answer(await page.immich.faces(guest, owner, asset))
+    found = await page.immich.faces(guest, owner, asset)
+    return answer(found.model_copy(update={"found_at": found_at}))
 
 
 async def redo(page: Page, guest: Guest, request: Request, fields: Fields) -> Response:

@@ -94,6 +94,15 @@ async def owner_of(database: Database, asset: UUID) -> str:
     return str(row["owner"])
 
 
+async def faces_found_at(database: Database, asset: UUID) -> datetime | None:
+    """Return when Immich last looked for faces in the asset; None where it did not, or does not tell."""
+    if database.source is not Source.IMMICH:
+        return None
+    async with database.connection() as connection:
+        row = await (await connection.execute(_FACES, (asset,))).fetchone()
+    return row["found_at"] if row is not None else None
+
+
 async def stored_vector(database: Database, asset: UUID, model: str | None) -> Vector | None:
     """Return the asset's vector, of ``model`` where there are several."""
     from search.store.records import Vector
@@ -130,6 +139,7 @@ from immich_ai.source_asset a where a.id = %(id)s and a.visible
 _TROUBLES = """
 select task, code, message, attempts, failed_at from immich_ai.failure where asset_id = %(id)s order by task
 """
+_FACES = 'select "facesRecognizedAt" as found_at from public.asset_job_status where "assetId" = %s'
 _OWNER = "select owner from immich_ai.source_asset where id = %s and visible"
 _VECTOR = """
 select model, vector from immich_ai.source_embedding where asset_id = %s order by model = %s desc limit 1

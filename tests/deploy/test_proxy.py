@@ -216,3 +216,33 @@ def test_traefiks_file_names_services_that_are_there() -> None:
     assert named == set(services)
     assert all(f"Path(`{path}`)" in http["routers"]["immich-search"]["rule"] for path in ROUTES)
     assert services["immich-bento"]["loadBalancer"]["healthCheck"]["path"] == "/livez"
+
+
+@pytest.mark.parametrize("kind", ["nginx", "caddy"])
+def test_the_page_is_answered_by_us_and_what_only_begins_like_it_by_immich(kind: str, tmp_path: Path) -> None:
+    if shutil.which(kind) is None:
+        pytest.skip(f"there is no {kind}")
+    with running(kind, tmp_path) as front:
+        for path in ("/ai", "/ai/", "/ai/assets/1", "/ai/api/me", "/ai/immich.js"):
+            assert front.ask(path, "GET").text == "bento"
+        for path in ("/airports", "/photos/ai", "/api/ai"):
+            assert front.ask(path, "GET").text == "immich"
+        host = front.bento.seen[0][2]["host"]
+        assert host.startswith("photos.example.com")  # by which requests of other sites are told
+
+
+def test_nginx_adds_the_button_to_immichs_page_where_that_is_wanted(tmp_path: Path) -> None:
+    if shutil.which("nginx") is None:
+        pytest.skip("there is no nginx")
+    built = subprocess.run(["nginx", "-V"], capture_output=True, text=True, check=True).stderr
+    if "http_sub_module" not in built:
+        pytest.skip("this nginx was built without sub_filter")
+    text = (PROXY / "nginx.conf").read_text()
+    wanted = text.replace("# proxy_set_header Accept-Encoding", "proxy_set_header Accept-Encoding")
+    assert wanted != text
+    (tmp_path / "site.conf").write_text(placed(wanted, 9, 9))
+    (tmp_path / "nginx.conf").write_text(
+        f"pid {tmp_path}/pid; error_log stderr; events {{}}\nhttp {{ access_log off; include {tmp_path}/site.conf; }}\n"
+    )
+    checked = subprocess.run(["nginx", "-t", "-c", str(tmp_path / "nginx.conf")], capture_output=True, check=False)
+    assert checked.returncode == 0, checked.stderr

@@ -295,7 +295,7 @@ def test_the_system_shows_models_charts_and_a_report(person: Person) -> None:
 
 def test_everything_can_be_done_by_keyboard(person: Person) -> None:
     person.view.goto("/ai")
-    assert person.view.evaluate("document.activeElement.id") == "q"
+    person.wait("document.activeElement.id == 'q'")
     person.view.keyboard.type("ocr:西湖大酒店")
     person.view.wait_for_selector(".card .frame.there")
     press(person, ".segments [aria-checked=true]", "Tab")

@@ -155,6 +155,10 @@ def test_pictures_and_faces_are_immichs_with_the_visitors_own_rights(library: Li
     library.immich.seen.clear()
     (face,) = pages.get(f"assets/{asset}/faces", session_of(library.ann))["faces"]
     assert face == {"x1": 0.1, "y1": 0.1, "x2": 0.5, "y2": 0.6, "name": "<b>Ann</b>"}
+    assert pages.get(f"assets/{asset}/faces", session_of(library.ann))["found_at"] is None
+    done = """update public.asset_job_status set "facesRecognizedAt" = '2026-01-02' where "assetId" = %s"""
+    rows(library.database, done, asset)
+    assert pages.get(f"assets/{asset}/faces", session_of(library.ann))["found_at"].startswith("2026-01-0")
     assert all("x-api-key" not in seen.headers for seen in library.immich.seen)
 
 

@@ -20,7 +20,7 @@ class Photo {
     this.id = id;
     this.go = go;
     this.inPanel = inPanel;
-    this.faces = [];
+    this.found = { faces: [] };
     this.gone = new AbortController();
     this.image = h("img", { class: "whole", src: pictureUrl(id, "preview"), alt: "", onload: () => this.stage.classList.add("there"),
       onerror: () => this.stage.classList.add("broken") });
@@ -98,7 +98,7 @@ class Photo {
         onchange: (event) => this.stage.classList.toggle(`no-${name}`, !event.target.checked) }), h("span", {}, words));
     return h("p", { class: "toggles" },
       this.photo.lines.some((line) => line.box) && toggle("text", t("show.text")),
-      this.faces.length > 0 && toggle("faces", t("show.faces", { n: this.faces.length })));
+      this.found.faces.length > 0 && toggle("faces", t("show.faces", { n: this.found.faces.length })));
   }
 
   // Lines and boxes
@@ -131,7 +131,7 @@ class Photo {
 
   async loadFaces() {
     try {
-      this.faces = (await get(`assets/${this.id}/faces`, this.gone.signal)).faces;
+      this.found = await get(`assets/${this.id}/faces`, this.gone.signal);
     } catch (error) {
       if (error.name !== "AbortError") this.told.append(h("p", { class: "faint" }, error.message));
       return;
@@ -142,9 +142,9 @@ class Photo {
 
   drawFaces() {
     this.layer.querySelector(".faces")?.remove();
-    if (!this.faces.length) return;
-    this.layer.append(s("svg", { class: "faces", viewBox: "0 0 1 1", preserveAspectRatio: "none", role: "img", "aria-label": t("show.faces", { n: this.faces.length }) },
-      this.faces.map((face) => s("rect", { x: face.x1, y: face.y1, width: face.x2 - face.x1, height: face.y2 - face.y1 },
+    if (!this.found.faces.length) return;
+    this.layer.append(s("svg", { class: "faces", viewBox: "0 0 1 1", preserveAspectRatio: "none", role: "img", "aria-label": t("show.faces", { n: this.found.faces.length }) },
+      this.found.faces.map((face) => s("rect", { x: face.x1, y: face.y1, width: face.x2 - face.x1, height: face.y2 - face.y1 },
         face.name ? s("title", {}, face.name) : null))));
   }
 
@@ -153,11 +153,12 @@ class Photo {
   async again(task, button) {
     const tell = (text) => { this.told.replaceChildren(h("p", { class: "busy" }, text)); };
     for (const one of this.side.querySelectorAll(".actions button")) one.disabled = true;
-    const before = { lines: this.photo.lines, faces: this.faces };
+    const before = { lines: this.photo.lines, found: this.found };
     try {
       const done = await redo(this.id, task, tell);
       const changes = await this.changes(task, done, before, tell);
       this.photo = await get(`assets/${this.id}`, this.gone.signal);
+      this.image.src = pictureUrl(this.id, "preview", Date.now()); // the file may be another than the browser has kept
       if (task === "ocr") changes.push(...textDifference(before.lines, this.photo.lines, done.models.ocr));
       this.draw(changes);
     } catch (error) {
@@ -175,9 +176,10 @@ class Photo {
       return [h("p", {}, t("diff.clip.by", { model: done.models.clip }), " ", moved)];
     }
     if (task === "faces") {
-      this.faces = await facesAfter(this.id, before.faces, tell);
-      const same = JSON.stringify(this.faces) === JSON.stringify(before.faces);
-      return [h("p", {}, same ? t("diff.faces.same", { n: this.faces.length }) : t("diff.faces", { before: before.faces.length, after: this.faces.length }))];
+      this.found = await facesAfter(this.id, before.found, tell);
+      const [was, is] = [before.found.faces, this.found.faces];
+      const same = JSON.stringify(was) === JSON.stringify(is);
+      return [h("p", {}, same ? t("diff.faces.same", { n: is.length }) : t("diff.faces", { before: was.length, after: is.length }))];
     }
     return [];
   }

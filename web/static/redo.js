@@ -31,16 +31,17 @@ export async function redo(id, task, tell) {
   }
 }
 
-/** Wait until Immich has found other faces than `before`, or its time is over; return what there is then. */
+/**
+ * Wait until Immich has looked for faces again, which `before` (an answer of the same kind) tells apart by its date, or
+ * its time is over. Return what there is then.
+ */
 export async function facesAfter(id, before, tell) {
-  const known = JSON.stringify(before);
   const until = Date.now() + FACES_WITHIN;
   let now = before;
-  while (Date.now() < until) {
+  while (JSON.stringify(now) === JSON.stringify(before) && Date.now() < until) {
     await pause(LOOK_EVERY);
     tell(t("redo.queued"));
-    now = (await get(`assets/${id}/faces`)).faces;
-    if (JSON.stringify(now) !== known) break;
+    now = await get(`assets/${id}/faces`);
   }
   return now;
 }
