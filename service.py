@@ -11,7 +11,7 @@ from compat.mtphotos.api import MtPhotosServer, routes
 from compat.upstream.routing import can_answer, open_upstreams
 from runners.bento.connect import connect_runners, depends_on
 from runners.bento.entry import entry_options, handle_signals, take_over
-from runners.bento.http_limits import bound_heads
+from runners.bento.http_limits import bound_heads, put_before_all
 from runners.bento.remote import RemoteRunners
 from runners.bento.services import runner_services
 from runners.bento.start import prepare, read_catalog, read_settings, shares_process
@@ -23,6 +23,7 @@ from search.immich.exchange import ImmichHttp
 from search.immich.visitor import Visitors
 from serving.body import open_intake
 from serving.late_response import EARLY_HEAD
+from serving.url_key import UrlKey
 from web.page import open_page
 from web.routes import routes as page_routes
 
@@ -39,7 +40,7 @@ others = [*routes(mtphotos), *search_routes(search), *page_routes(page), *bar_ro
 
 
 @bentoml.service(**entry_options(config, head_after=EARLY_HEAD.after))
-@bentoml.asgi_app(CloseWhenRetired(create_app(immich, others)), path="/")
+@bentoml.asgi_app(CloseWhenRetired(UrlKey(create_app(immich, others), config.url_key)), path="/")
 @depends_on(services)
 class ImmichBento:
     """Answers Immich's machine-learning protocol and mt-photos-ai's, and searches; computes nothing itself."""
@@ -49,6 +50,7 @@ class ImmichBento:
     @bentoml.on_startup
     async def begin(self) -> None:
         bound_heads()
+        put_before_all(lambda app: UrlKey(app, config.url_key))
         handle_signals(config)
         immich.upstreams = open_upstreams(config)
         immich.runners = mtphotos.runners = search.runners = page.runners = await connect_runners(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Literal
 
 from pydantic import BaseModel, Field, SecretStr, ValidationInfo, field_validator
@@ -25,6 +26,11 @@ class GatewaySettings(BaseModel):
     auth_required: Literal["mtphotos", "all"] = Field(
         "mtphotos",
         description="`all`: `/predict` wants the key too. Immich cannot send one by itself: docs/gateway.md.",
+    )
+    url_key: SecretStr | None = Field(
+        None,
+        description="Secret first step of the path: `http://host:3003/<key>/` is what Immich 3.0 and newer is given as "
+        "the URL, and `/predict`, `/ping` and `/` without it answer 404. Letters, digits and `-._~`, 8 and more.",
     )
     trusted_proxies: str = Field(
         "",
@@ -55,6 +61,13 @@ class GatewaySettings(BaseModel):
     upstream_header: SecretStr | None = Field(
         None, description="A header (`Name: value`) that is added to requests to upstreams."
     )
+
+    @field_validator("url_key")
+    @classmethod
+    def _a_step(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(r"[A-Za-z0-9._~-]{8,}", value.get_secret_value()):
+            raise ValueError("must be 8 or more letters, digits and `-._~`, as it is a part of an address.")
+        return value
 
     @field_validator("trusted_proxies")
     @classmethod

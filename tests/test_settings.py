@@ -45,6 +45,7 @@ OTHER_VALUES: dict[str, tuple[str, Any]] = {
     "AUTH_REQUIRED": ("all", "all"),
     "TRUSTED_PROXIES": ("10.0.0.1, 172.16.0.0/12", "10.0.0.1, 172.16.0.0/12"),
     "IMMICH_API": ("http://gpu-box:3003", "http://gpu-box:3003"),
+    "URL_KEY": ("correct-horse", SecretStr("correct-horse")),
     "UPSTREAM_HEADER": ("X-Key: secret", SecretStr("X-Key: secret")),
     "DATABASE_URL": ("postgresql://me@db/immich", SecretStr("postgresql://me@db/immich")),
     **{name: ("secret", SecretStr("secret")) for name in ("API_AUTH_KEY", "IMMICH_API_KEY", "IMMICH_API_KEYS")},

@@ -33,7 +33,7 @@ def announcement(config: Settings, catalog: Catalog, address: str) -> list[str]:
     for task in tasks_by_name(config.extra_tasks).values():
         tasks.setdefault(task.entry, task)
     answered = [_answered(task, config, catalog) for task in tasks.values()]
-    return [*answered, f"Listening on {address}. {_for_immich(address)}"]
+    return [*answered, f"Listening on {address}. {_for_immich(address, config)}"]
 
 
 def _answered(task: Task[Any], config: Settings, catalog: Catalog) -> str:
@@ -67,16 +67,17 @@ def _source(entry: ModelEntry, config: Settings, when: str) -> str:
     return f"downloaded {when} ({size}) to {cache_folder(entry, config)}"
 
 
-def _for_immich(address: str) -> str:
-    """Return the sentence that tells what to type into Immich."""
+def _for_immich(address: str, config: Settings) -> str:
+    """Return the sentence that tells what to type into Immich, without the key that may be a part of it."""
+    path = "/<URL_KEY>/" if config.url_key is not None else ""
     parts = urlsplit(address)
     host = parts.hostname or "localhost"
     if host == "localhost":  # what BentoML says for all addresses
         host = lan_address() or socket.gethostname()
     elif ipaddress.ip_address(host).is_loopback:
-        return f"Immich's machine learning URL, from this machine alone: {address}"
+        return f"Immich's machine learning URL, from this machine alone: {address}{path}"
     shown = f"[{host}]" if ":" in host else host
-    return f"Immich's machine learning URL: {parts.scheme}://{shown}:{parts.port}"
+    return f"Immich's machine learning URL: {parts.scheme}://{shown}:{parts.port}{path}"
 
 
 def lan_address() -> str | None:

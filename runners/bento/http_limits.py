@@ -12,9 +12,11 @@ import asyncio
 import json
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from runners.bento.internals import Borrowed, first, lacking_parameters, missing, other_version
@@ -33,9 +35,9 @@ HTTP_PROTOCOL = Borrowed(
     gain="a header of 50 MB holds up other requests for under 0.1 s instead of 9: "
     "pytest tests/e2e/test_hostile_clients.py -k head",
     depends_on="uvicorn/protocols/http/httptools_impl.py: HttpToolsProtocol and its callbacks; uvicorn/server.py: "
-    "create_protocol asks config.http_protocol_class for each connection; "
+    "create_protocol asks config.http_protocol_class, and the protocol config.loaded_app, for each connection; "
     "https://github.com/encode/uvicorn/issues/157 asked for limits, and got one for h11",
-    otherwise="heads of any size are read; a proxy before the service has to bound them",
+    otherwise="heads of any size are read; a proxy before the service has to bound them; /metrics has URL_KEY in it",
     misfit=lambda: first(
         other_version("uvicorn", at_least="0.30", below="1"),
         missing(
@@ -174,6 +176,15 @@ def bound_heads() -> None:
     server = uvicorn_server()
     if server is not None and HTTP_PROTOCOL.fits():
         bound_heads_of(server.config)
+
+
+def put_before_all(wrap: Callable[[ASGIApp], ASGIApp]) -> None:
+    """Have the server of this process give what comes on new connections to ``wrap`` of the app that it has, which is
+    then before BentoML's metrics too: those keep every path that they see.
+    """
+    server = uvicorn_server()
+    if server is not None and HTTP_PROTOCOL.fits():
+        server.config.loaded_app = wrap(server.config.loaded_app)
 
 
 def bound_heads_of(config: uvicorn.Config) -> None:

@@ -24,10 +24,11 @@ async def running_service(url: str | None, config: Settings, *, connections: int
     Raises ``CannotGoOn`` if none answers.
     """
     address = (url or f"http://127.0.0.1:{config.listen_port}").rstrip("/")
+    url_key = f"/{config.url_key.get_secret_value()}" if config.url_key is not None and not url else ""  # a secret
     key = config.api_auth_key.get_secret_value().strip() if config.api_auth_key else ""
     try:
         client = httpx.AsyncClient(
-            base_url=address,
+            base_url=address + url_key,
             headers={"api-key": key} if key else {},
             timeout=httpx.Timeout(config.request_timeout + 30, connect=10),
             limits=httpx.Limits(max_connections=connections + 2),

@@ -81,3 +81,8 @@ def test_the_url_for_immich_has_this_machines_address(
 def test_the_lan_address_is_no_loopback_address() -> None:
     found = lan_address()
     assert found is None or not ipaddress.ip_address(found).is_loopback
+
+
+def test_the_key_in_immichs_url_is_not_told(tmp_path: Path) -> None:
+    *_, listening = lines(tmp_path, "http://127.0.0.1:3003", url_key="correct-horse-battery")
+    assert listening.endswith("http://127.0.0.1:3003/<URL_KEY>/")
