@@ -16,9 +16,12 @@ class FakeImmich:
     def __init__(self, key: str = "immich-key") -> None:
         self.key = key
         self.previews: dict[str, bytes] = {}
+        self.edited: dict[str, bytes] = {}
+        """What is asked for as edited, where an asset was."""
+        self.version = (3, 1, 0)
         self.status: int | None = None
         self.requests: list[str] = []
-        """``METHOD path?query`` of all requests."""
+        """``METHOD path?query`` of all requests but those for the version."""
         self.jobs: list[Any] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -38,14 +41,19 @@ class FakeImmich:
 
     def answer(self, request: str, key: str | None, body: bytes) -> tuple[int, bytes]:
         """Return status and body."""
-        self.requests.append(request)
+        if request != "GET /api/server/version":
+            self.requests.append(request)
         if self.status is not None:
             return self.status, b"{}"
+        if request == "GET /api/server/version":
+            return 200, json.dumps(dict(zip(("major", "minor", "patch"), self.version, strict=True))).encode()
         if key != self.key:
             return 401, b'{"message":"Invalid API key"}'
         method, path = request.split(" ", 1)
-        if method == "GET" and path.startswith("/api/assets/") and path.endswith("/thumbnail?size=preview"):
-            picture = self.previews.get(path.split("/")[3])
+        if method == "GET" and path.startswith("/api/assets/") and "/thumbnail?size=preview" in path:
+            asset = path.split("/")[3]
+            picture = self.edited.get(asset) if path.endswith("&edited=true") else None
+            picture = picture or self.previews.get(asset)
             return (200, picture) if picture is not None else (400, b'{"message":"Not found or no asset.view access"}')
         if (method, path) == ("POST", "/api/assets/jobs"):
             self.jobs.append(json.loads(body))

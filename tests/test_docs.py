@@ -74,6 +74,7 @@ RUN = {
     "search reprocess": "tests/e2e/test_indexing.py::test_pictures_are_done_again_and_one_that_is_unknown_is_told",
     "search sync": "tests/search/command/test_main.py::test_migrate_stats_and_failed_work_without_a_service",
     "search grants": "tests/search/store/test_grants.py::test_the_commands_print_them",
+    "search check": "tests/search/store/test_grants.py::test_the_check_names_what_is_missing_with_the_statement",
     "search uninstall": "tests/search/store/test_grants.py::test_the_commands_print_them",
     "tools.quantize": "tests/tools/test_quantize.py::test_the_twin_lies_beside_the_graph_with_what_was_measured",
     "tools.tiny.train": "tests/tools/test_tiny_training.py::"

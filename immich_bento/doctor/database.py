@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from errors import ServiceError
 from immich_bento.doctor.finding import Finding, good, skipped, warning, wrong
-from search.store.grants import RIGHTS, Right
+from search.store.grants import missing_rights
 from search.store.migrations import SCHEMA, pending, vector_schema
 from settings import Settings
 
@@ -22,7 +22,7 @@ def check_database(config: Settings) -> Iterator[Finding]:
     if not config.search_enabled:
         yield skipped("database", "search is switched off (SEARCH_ENABLED=false)")
         return
-    if config.api_auth_key is None:
+    if config.api_auth_key is None and not config.immich_url:
         yield skipped("database", "the service does not search without a key", "Set API_AUTH_KEY to have search.")
     if config.database_url is None:
         there = "is there" if config.search_folder.exists() else "is made when search first starts"
@@ -78,29 +78,8 @@ def _schema(connection: psycopg.Connection[Any]) -> Finding:
 
 def _rights(connection: psycopg.Connection[Any]) -> Iterator[Finding]:
     """Yield one finding for each purpose for which a right is missing, with the statements that give it."""
-    missing = 0
-    for right in RIGHTS:
-        statements = list(_missing(connection, right))
-        missing += bool(statements)
-        if statements:
-            yield warning("rights", f"missing: {right.purpose}", "As the owner of the tables: " + " ".join(statements))
+    missing = list(missing_rights(connection))
+    for purpose, statements in missing:
+        yield warning("rights", f"missing: {purpose}", "As the owner of the tables: " + " ".join(statements))
     if not missing:
         yield good("rights", f"{connection.info.user} may do all that search does")
-
-
-def _missing(connection: psycopg.Connection[Any], right: Right) -> Iterator[str]:
-    for table in right.tables:
-        lacking = [privilege for privilege in right.privileges.split(", ") if not _may(connection, table, privilege)]
-        if lacking:
-            role = psycopg.sql.Identifier(connection.info.user).as_string(connection)
-            yield f"GRANT {', '.join(lacking)} ON {table} TO {role};"
-
-
-def _may(connection: psycopg.Connection[Any], table: str, privilege: str) -> bool:
-    """Return whether this role may, or there is no such table here."""
-    row = connection.execute(
-        "SELECT coalesce(has_table_privilege(c.oid, %(privilege)s), true) FROM pg_class c"
-        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname || '.' || c.relname = %(table)s",
-        {"table": table, "privilege": privilege},
-    ).fetchone()
-    return row is None or bool(row[0])

@@ -1,4 +1,4 @@
-"""``python -m search``: find, migrate, index, sync, reprocess, stats, failed, grants, uninstall.
+"""``python -m search``: find, migrate, index, sync, reprocess, stats, failed, grants, check, uninstall.
 
 Exit codes: 0 done (files that failed are listed, and remembered); 1 could not be done, or not to its end; 2 the command
 line is wrong; 130 interrupted. Results go to standard output, everything else to standard error. Settings are the
@@ -104,6 +104,7 @@ def parser(program: str) -> argparse.ArgumentParser:
     counting.add_argument("--json", action="store_true", help="one JSON object, as GET /stats has it")
     granting = add("grants", _grants, "Print the statements that give a role its rights in this database.")
     granting.add_argument("role", nargs="?", default="bento", metavar="ROLE", help="default: bento")
+    add("check", _check, "Print the statements for the rights that DATABASE_URL's role lacks.")
     add("uninstall", _uninstall, "Print the statements that take search out of this database again.")
     failing = add("failed", _failed, "What failed, and why; the latest first.")
     failing.add_argument("--owner", default=None, metavar="NAME")
@@ -197,6 +198,12 @@ async def _grants(options: argparse.Namespace, config: Settings) -> int:
     from search.command.rights import print_statements
 
     return await print_statements(config, options.role)
+
+
+async def _check(options: argparse.Namespace, config: Settings) -> int:
+    from search.command.rights import check
+
+    return await check(config)
 
 
 async def _uninstall(options: argparse.Namespace, config: Settings) -> int:

@@ -5,9 +5,9 @@ OCR.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from runners.contract import OcrOptions
 
@@ -21,6 +21,8 @@ DEFAULT_OCR_OPTIONS = OcrOptions()
 
 
 _OCR = DEFAULT_OCR_OPTIONS
+_MAX_RESOLUTION = 10_000
+"""Pixels: Immich allows any ``maxResolution`` from 1, so a larger one is taken for this, as in /predict."""
 
 
 class _Clip(BaseModel):
@@ -33,7 +35,9 @@ class _Ocr(BaseModel):
     model_name: str = Field("PP-OCRv5_mobile", alias="modelName")
     min_detection_score: float = Field(_OCR.min_detection_score, alias="minDetectionScore", ge=0, le=1)
     min_recognition_score: float = Field(_OCR.min_recognition_score, alias="minRecognitionScore", ge=0, le=1)
-    max_resolution: int = Field(_OCR.max_resolution, alias="maxResolution", ge=1, le=10_000)
+    max_resolution: Annotated[int, AfterValidator(lambda value: min(value, _MAX_RESOLUTION))] = Field(
+        _OCR.max_resolution, alias="maxResolution", ge=1
+    )
 
 
 class _MachineLearning(BaseModel):

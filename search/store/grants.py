@@ -83,6 +83,31 @@ def grants(connection: psycopg.Connection[Any], role: str) -> Iterator[str]:
             yield f"GRANT {right.privileges} ON {', '.join(tables)} TO {name};"
 
 
+def missing_rights(connection: psycopg.Connection[Any]) -> Iterator[tuple[str, list[str]]]:
+    """Yield each purpose for which the role of ``connection`` lacks a right on a table that is there, with the
+    statements that give it. Reads catalogs alone, which any role may.
+    """
+    role = _quoted(connection.info.user)
+    for right in RIGHTS:
+        statements = []
+        for table in right.tables:
+            lacking = [one for one in right.privileges.split(", ") if not _may(connection, table, one)]
+            if lacking:
+                statements.append(f"GRANT {', '.join(lacking)} ON {table} TO {role};")
+        if statements:
+            yield right.purpose, statements
+
+
+def _may(connection: psycopg.Connection[Any], table: str, privilege: str) -> bool:
+    """Return whether this role may, or there is no such table here."""
+    row = connection.execute(
+        "SELECT coalesce(has_table_privilege(c.oid, %(privilege)s), true) FROM pg_class c"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname || '.' || c.relname = %(table)s",
+        {"table": table, "privilege": privilege},
+    ).fetchone()
+    return row is None or bool(row[0])
+
+
 def uninstall(connection: psycopg.Connection[Any]) -> Iterator[str]:
     """Yield the statements, and comments, that take search and the rights of its roles out of this database."""
     roles, there = _roles(connection), _tables(connection)

@@ -113,3 +113,13 @@ def test_an_asset_is_asked_for_by_the_key_of_whoever_may_see_it(immich: FakeImmi
     with pytest.raises(ServiceError, match="500"):
         asyncio.run(users.preview(ASSET, owner))
     assert len(immich.requests) == 8
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"), [((2, 5, 6), b"x" * 1000), ((3, 1, 0), b"x" * 1000), ((3, 2, 0), b"e")]
+)
+def test_an_edited_picture_comes_as_immich_computes_on_it(
+    immich: FakeImmich, version: tuple[int, int, int], expected: bytes
+) -> None:
+    immich.edited[str(ASSET)], immich.version = b"e", version
+    assert asyncio.run(client(immich).preview(ASSET)) == expected

@@ -84,6 +84,26 @@ def test_the_commands_print_them(
     assert capsys.readouterr().out.splitlines()[0] == "DROP SCHEMA IF EXISTS immich_ai CASCADE;"
 
 
+def test_the_check_names_what_is_missing_with_the_statement(
+    immich: Library,
+    immich_database: Database,
+    role: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"{immich_database.conninfo} user={role}")
+    assert main(["check"]) == 0
+    capsys.readouterr()
+    immich.connection.execute(f"REVOKE INSERT ON public.asset_ocr_audit FROM {role}")
+    immich.connection.execute(f"REVOKE UPDATE, DELETE ON public.asset_ocr FROM {role}")
+    assert main(["check"]) == 1
+    printed = capsys.readouterr().out
+    assert f"GRANT INSERT ON public.asset_ocr_audit TO {role};" in printed
+    assert f"GRANT UPDATE, DELETE ON public.asset_ocr TO {role};" in printed
+    run(immich.connection, (line for line in printed.splitlines() if not line.startswith("--")))
+    assert main(["check"]) == 0
+
+
 def test_the_docs_show_what_is_printed(immich: Library) -> None:
     text = (ROOT / "docs/search-setup.md").read_text(encoding="utf-8")
     block = re.search(r"```sql\n(CREATE ROLE bento.*?)```", text, re.DOTALL)
@@ -132,8 +152,8 @@ def test_the_doctor_names_each_right_that_is_missing_with_its_statement(
     immich.connection.execute(f"REVOKE INSERT ON public.asset_ocr_audit FROM {role}".encode())
     immich.connection.execute(f"REVOKE SELECT, DELETE ON public.ocr_search FROM {role}".encode())
     todos = [finding.todo for finding in check_database(config) if finding.level.value == "warning"]
-    assert any(f'GRANT SELECT, DELETE ON public.ocr_search TO "{role}";' in todo for todo in todos)
-    assert any(f'GRANT INSERT ON public.asset_ocr_audit TO "{role}";' in todo for todo in todos)
+    assert any(f"GRANT SELECT, DELETE ON public.ocr_search TO {role};" in todo for todo in todos)
+    assert any(f"GRANT INSERT ON public.asset_ocr_audit TO {role};" in todo for todo in todos)
 
 
 def test_without_usage_of_the_schema_the_grants_are_named_and_not_a_migration(immich_database: Database) -> None:
