@@ -83,7 +83,8 @@ READERS: Mapping[str, Callable[[], Reader]] = {"ours": ours, "RapidOCR": rapidoc
 def read_folder(name: str, folder: Path) -> None:
     """Read every picture in ``folder`` with the reader ``name``; keep what it says in ``PICTURE.NAME.json``."""
     reader: Reader | None = None
-    for path in sorted(folder.glob("*.picture")):
+    # The first picture of every kind, then the second: a run that breaks off has some of all.
+    for path in sorted(folder.glob("*.picture"), key=lambda path: path.stem.split()[::-1]):
         kept = path.with_suffix(f".{name}.json")
         if not kept.exists():
             reader = reader or READERS[name]()
