@@ -6,9 +6,11 @@ Reciprocal rank fusion (Cormack, Clarke and Buettcher 2009), exact hits first, a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from search.query.text_rank import RankedText
+if TYPE_CHECKING:  # it imports the database's client, which most starts never need
+    from search.query.text_rank import RankedText
 
 _K = 60
 _FIRST = 10

@@ -9,8 +9,6 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-import psycopg
-
 from errors import ErrorCode, ServiceError
 from settings import Settings
 
@@ -88,6 +86,8 @@ class SearchLife:
 
     async def _tell_of_other_vectors(self, database: Database) -> None:
         """Log why searches by meaning are refused, if the stored vectors are of another CLIP model than that in use."""
+        import psycopg
+
         from models.catalog import load_catalog
         from search.store.models_in_use import models_in_use
 
