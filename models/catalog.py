@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from errors import ErrorCode, ServiceError
-from models.catalog_file import CatalogError, CatalogFile, Override, read_catalog_file
+from models.catalog_file import CatalogFile, Override, read_catalog_file
 from models.entry import ModelEntry, ModelFile, ModelKind
+from models.toml_table import CatalogError
 
 __all__ = [
     "BUILT_IN",

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from models.entry import (
     Checkpoint,
@@ -20,16 +19,12 @@ from models.entry import (
     Source,
     UrlFile,
 )
-from models.paths import UnsafeName, checked_name
+from models.toml_table import CatalogError, Table
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-
-class CatalogError(ValueError):
-    """A catalog file that cannot be used; the message names the file, the entry and what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +59,6 @@ class CatalogFile:
 # Names become folders and tags of BentoML's model store.
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def read_catalog_file(path: Path, families: Mapping[str, Family] | None = None) -> CatalogFile:
@@ -80,7 +74,7 @@ def read_catalog_file(path: Path, families: Mapping[str, Family] | None = None) 
         ) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CatalogError(f"{path} is not TOML: {error}.") from error
-    root = _Table(document, str(path))
+    root = Table(document, str(path))
     own_families = families is None
     if families is None:
         tables = root.table("families")
@@ -95,7 +89,7 @@ def read_catalog_file(path: Path, families: Mapping[str, Family] | None = None) 
     return CatalogFile(families, tuple(entries), overrides)
 
 
-def _family(name: str, table: _Table) -> Family:
+def _family(name: str, table: Table) -> Family:
     task = table.text("task")
     if task not in {known.value for known in ModelKind}:
         raise table.error(f"task {task!r} is none of {', '.join(known.value for known in ModelKind)}")
@@ -112,12 +106,12 @@ def _family(name: str, table: _Table) -> Family:
     return family
 
 
-def _vocabulary(table: _Table) -> ModelFile:
+def _vocabulary(table: Table) -> ModelFile:
     return ModelFile("vocab.txt", True, tuple(_source(source, "vocab.txt") for source in table.tables("vocabulary")))
 
 
 def _read_model(
-    table: _Table,
+    table: Table,
     place: str,
     families: Mapping[str, Family],
     entries: list[ModelEntry],
@@ -162,7 +156,7 @@ def _read_model(
     entries.extend(_named(common, name, hub, table) for name in names)
 
 
-def _named(entry: ModelEntry, name: str, hub: str | None, table: _Table) -> ModelEntry:
+def _named(entry: ModelEntry, name: str, hub: str | None, table: Table) -> ModelEntry:
     if hub is not None:
         hub = hub.replace("{name}", name)
         if not _REPO.fullmatch(hub):
@@ -170,7 +164,7 @@ def _named(entry: ModelEntry, name: str, hub: str | None, table: _Table) -> Mode
     return replace(entry, name=name, hub=hub, without_download=entry.without_download.replace("{name}", name))
 
 
-def _checkpoint(table: _Table, family: Family) -> Checkpoint:
+def _checkpoint(table: Table, family: Family) -> Checkpoint:
     given = table.table("checkpoint")
     if family.vocabulary is None:
         raise given.error(f"models of the family {family.name} are not converted")
@@ -187,7 +181,7 @@ def _checkpoint(table: _Table, family: Family) -> Checkpoint:
     return checkpoint
 
 
-def _folder(table: _Table, folder: str | None, files: tuple[ModelFile, ...]) -> Path | None:
+def _folder(table: Table, folder: str | None, files: tuple[ModelFile, ...]) -> Path | None:
     if folder is None:
         return None
     path = Path(folder).expanduser()
@@ -197,7 +191,7 @@ def _folder(table: _Table, folder: str | None, files: tuple[ModelFile, ...]) -> 
     return path
 
 
-def _files(table: _Table, family: Family) -> tuple[ModelFile, ...]:
+def _files(table: Table, family: Family) -> tuple[ModelFile, ...]:
     """Return the family's files with the sources that ``files`` gives: for all required files, or for none."""
     known = (*family.required, *family.optional)
     sources: dict[str, tuple[Source, ...]] = {}
@@ -214,7 +208,7 @@ def _files(table: _Table, family: Family) -> tuple[ModelFile, ...]:
     return tuple(ModelFile(name, name in family.required, sources.get(name, ())) for name in known)
 
 
-def _source(table: _Table, name: str) -> Source:
+def _source(table: Table, name: str) -> Source:
     kinds = [kind for kind in ("package", "hub", "url", "rapidocr") if kind in table.data]
     if len(kinds) != 1:
         raise table.error("a source has exactly one of `package`, `hub`, `url`, `rapidocr`")
@@ -235,73 +229,3 @@ def _source(table: _Table, name: str) -> Source:
         source = UrlFile(url, table.sha256(), table.optional_size("bytes"))
     table.end()
     return source
-
-
-class _Table:
-    """A TOML table that is read key by key; what has not been asked for when ``end`` is called is unknown."""
-
-    def __init__(self, data: object, place: str) -> None:
-        if not isinstance(data, dict):
-            raise CatalogError(f"{place}: a table is expected, not {data!r}.")
-        self.data: dict[str, Any] = data
-        self.place = place
-        self._read: set[str] = set()
-
-    def error(self, what: str) -> CatalogError:
-        return CatalogError(f"{self.place}: {what}.")
-
-    def end(self) -> None:
-        unknown = sorted(set(self.data) - self._read)
-        if unknown:
-            raise self.error(f"unknown key{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}")
-
-    def _get(self, key: str) -> object:
-        if key not in self.data:
-            raise self.error(f"`{key}` is missing")
-        self._read.add(key)
-        return self.data[key]
-
-    def text(self, key: str) -> str:
-        value = self._get(key)
-        if not isinstance(value, str) or not value.strip():
-            raise self.error(f"`{key}` must be a text that is not empty, not {value!r}")
-        return value
-
-    def optional_text(self, key: str) -> str | None:
-        return self.text(key) if key in self.data else None
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        value = self._get(key)
-        if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
-            raise self.error(f"`{key}` must be a list of texts, not {value!r}")
-        return tuple(value)
-
-    def size(self, key: str) -> int:
-        value = self._get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-            raise self.error(f"`{key}` must be a whole number above 0, not {value!r}")
-        return value
-
-    def optional_size(self, key: str) -> int | None:
-        return self.size(key) if key in self.data else None
-
-    def sha256(self) -> str:
-        value = self.text("sha256")
-        if not _SHA256.fullmatch(value):
-            raise self.error(f"`sha256` must be 64 digits of 0-9a-f, not {value!r}")
-        return value
-
-    def relative_path(self, key: str) -> str:
-        try:
-            return checked_name(self.text(key))
-        except UnsafeName as error:
-            raise self.error(f"`{key}`: {error}") from error
-
-    def table(self, key: str) -> _Table:
-        return _Table(self._get(key), f"{self.place}: {key}")
-
-    def tables(self, key: str) -> list[_Table]:
-        """Return the tables of a list, or one table on its own as a list."""
-        value = self._get(key)
-        items = value if isinstance(value, list) else [value]
-        return [_Table(item, f"{self.place}: {key}") for item in items]

@@ -43,8 +43,7 @@ R = TypeVar("R")
 _LEAST_PLACES = 8
 """Twice the most lanes."""
 _READ_IN_A_TURN = 32_768
-"""Pixels of lines at the network's height that OCR reads of one picture before others have a turn: 0.8 s of a core. A
-page of mixed text has 11,000, a dense one 66,000, and one that means harm millions."""
+"""Pixels of lines at the network's height that OCR reads of one picture before others have a turn: 0.8 s of a core."""
 
 
 @dataclass(frozen=True)
