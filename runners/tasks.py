@@ -1,7 +1,7 @@
 """The tasks: for each, what it is called, what it takes and returns, how its models are loaded, and by which settings.
 
 Other code asks the task and has no branches per task. ``compat.immich.entries`` says how each is asked for over
-Immich's protocol; ``docs/architecture.md`` shows how to add one.
+Immich's protocol; CONTRIBUTING.md shows how to add one.
 """
 
 from __future__ import annotations
@@ -40,8 +40,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-_LEAST_PLACES = 8
-"""Twice the most lanes."""
+_LEAST_PLACES = 8  # twice the most lanes
 _READ_IN_A_TURN = 32_768
 """Pixels of lines at the network's height that OCR reads of one picture before others have a turn: 0.8 s of a core."""
 
@@ -80,8 +79,7 @@ class Task(Generic[R]):
     """Loads the model of a name. Imports what its family needs only then, so that an idle process stays small. Raises
     ``ServiceError``."""
     find: Callable[[Catalog, str], str]
-    """The name under which a model is kept in memory, of a name or alias that was asked for. Raises ``ServiceError``
-    UNKNOWN_MODEL."""
+    """The name of a model in memory, of a name or alias that was asked for. Raises ``ServiceError`` UNKNOWN_MODEL."""
     kind: ModelKind | None = None
     """Of its models in the catalog, whose files are then fetched before ``load`` is called; None: ``load`` gets them
     from wherever it likes."""
