@@ -30,7 +30,9 @@ from tools.bench import (
 )
 from tools.bench.reading import quality as reading_quality
 from tools.bench.report import Neighbours, machine, to_json, to_text
+from tools.bench.search import kinds as search_kinds
 from tools.bench.search import quality as search_quality
+from tools.bench.search import slow as search_slow
 from tools.bench.search import speed as search_speed
 
 BENCHMARKS: dict[str, ModuleType] = {
@@ -50,7 +52,9 @@ BENCHMARKS: dict[str, ModuleType] = {
     "clip-models": clip_models,
     "reading": reading_quality,
     "search-quality": search_quality,
+    "search-kinds": search_kinds,
     "search-speed": search_speed,
+    "search-slow": search_slow,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -13,10 +14,13 @@ from search.store.records import Line
 from tools.bench.__main__ import main
 from tools.bench.search import library
 from tools.bench.search.documents import COUNT, documents
-from tools.bench.search.index import build, temporary_database
+from tools.bench.search.index import Entry, build, temporary_database
+from tools.bench.search.kinds import answers, asked
+from tools.bench.search.papers import papers
 from tools.bench.search.peers import by_ilike, by_strict_word_similarity, strict_word_similarity
 from tools.bench.search.quality import entries, ranked, scored
 from tools.bench.search.questions import EACH, KINDS, Question, questions
+from tools.bench.search.speed import line_box
 
 BOX = (0.1, 0.1, 0.9, 0.1, 0.9, 0.2, 0.1, 0.2)
 
@@ -39,31 +43,31 @@ def test_the_documents_are_as_many_and_as_various_as_promised() -> None:
 
 
 def test_there_are_120_questions_each_with_an_answer() -> None:
-    asked = questions(documents())
-    assert len(asked) == len(KINDS) * EACH == 120
-    assert all(question.answers for question in asked)
-    assert questions(documents()) == asked
+    found = questions(documents())
+    assert len(found) == len(KINDS) * EACH == 120
+    assert all(question.answers for question in found)
+    assert questions(documents()) == found
 
 
 def test_text_search_finds_what_forty_documents_say() -> None:
     made = documents(40)
-    asked = questions(made)
+    questions_asked = questions(made)
     lines = [[Line(text, BOX, 0.9, 0.9) for text in document.lines] for document in made]
 
     async def search() -> list[list[int]]:
         async with temporary_database() as database:
             vectors = np.eye(len(made), 512, dtype=np.float32)
             await asyncio.to_thread(build, database.conninfo, entries(made, lines), [vectors], "any")
-            return await ranked(database, asked, Mode.OCR, {})
+            return await ranked(database, questions_asked, Mode.OCR, {})
 
-    score = scored(asyncio.run(search()), asked)
+    score = scored(asyncio.run(search()), questions_asked)
     assert score.recall_at_10 >= 0.99
     assert score.mrr >= 0.99
 
 
 def test_scores_are_what_they_are_called() -> None:
-    asked = [Question("word", "a", frozenset({1, 2})), Question("word", "b", frozenset({3}))]
-    score = scored([[5, 1], [4, 6]], asked)
+    two = [Question("word", "a", frozenset({1, 2})), Question("word", "b", frozenset({3}))]
+    score = scored([[5, 1], [4, 6]], two)
     assert score.recall_at_10 == pytest.approx((0.5 + 0) / 2)
     assert score.mrr == pytest.approx((0.5 + 0) / 2)
 
@@ -94,6 +98,34 @@ def test_speed_is_measured_and_printed(capsys: pytest.CaptureFixture[str]) -> No
     searches, building = json.loads(capsys.readouterr().out)["tables"]
     assert len(searches["rows"]) == 6
     assert building["rows"][0][0] == 300
+
+
+def test_there_are_260_questions_of_13_kinds_and_search_answers_them() -> None:
+    made = papers()
+    lines = [[Line(text, line_box(n, text), 0.9, 0.9) for n, text in enumerate(paper.lines)] for paper in made]
+    texts = ["\n".join(paper.lines) for paper in made]
+    questions_asked = [Question(one.kind, one.query, answers(one.printed, texts)) for one in asked(made)]
+    assert len(questions_asked) == 260
+    answerable = [question for question in questions_asked if question.answers]
+    assert len(answerable) > 240
+
+    async def search() -> list[list[int]]:
+        async with temporary_database() as database:
+            entries_of = [Entry(UUID(int=number), "", f"/{number}.jpg", one) for number, one in enumerate(lines)]
+            vectors = np.eye(len(made), 512, dtype=np.float32)
+            await asyncio.to_thread(build, database.conninfo, entries_of, [vectors], "any")
+            return await ranked(database, answerable, Mode.OCR, {})
+
+    score = scored(asyncio.run(search()), answerable)
+    assert score.recall_at_10 >= 0.97
+    assert score.mrr >= 0.9
+
+
+@pytest.mark.slow
+def test_slow_searches_are_measured_and_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search-slow", "--assets", "2000", "--queries", "8", "--json"]) == 0
+    (table,) = json.loads(capsys.readouterr().out)["tables"]
+    assert [row[1] for row in table["rows"]] == [8, 8]
 
 
 @pytest.mark.slow

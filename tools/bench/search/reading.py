@@ -22,6 +22,7 @@ from runners.engine import EnginePlan, Session, open_session
 from runners.ocr import load_ocr
 from search.store.records import Line
 from tools.bench.search.documents import Document
+from tools.bench.search.papers import Paper
 from tools.tiny.export import WEIGHTS
 
 CACHE = Path("~/.cache/immich-bento/search-quality").expanduser()
@@ -30,7 +31,7 @@ _OPTIONS = OcrOptions()
 """Immich's defaults."""
 
 
-def read(documents: Sequence[Document], cache: Path = CACHE) -> list[tuple[Line, ...]]:
+def read(documents: Sequence[Document | Paper], cache: Path = CACHE) -> list[tuple[Line, ...]]:
     """Read each document's picture by OCR, and return its lines."""
     model = None
     read_lines = []

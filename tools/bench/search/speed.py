@@ -29,6 +29,10 @@ from tools.bench.search.recall import recall
 
 MODEL = "cn-clip-tiny"
 _RECALL_QUERIES = 50
+COLUMNS = (
+    *("assets, kind", "queries", "per second", "p50, ms", "p95, ms", "p99, ms", "CPU per query, ms"),
+    "target, p95 in ms",
+)
 _TARGETS_MS = {"ocr": 50, "hybrid": 80}
 
 
@@ -58,16 +62,7 @@ def run(options: argparse.Namespace) -> list[Table]:
     return [
         Table(
             f"Searches, {options.callers} callers at once",
-            (
-                "assets, kind",
-                "queries",
-                "per second",
-                "p50, ms",
-                "p95, ms",
-                "p99, ms",
-                "CPU per query, ms",
-                "target, p95 in ms",
-            ),
+            COLUMNS,
             tuple(times),
             "Through search.query.find, with highlighted lines, without the text encoder. CPU: of the database's "
             "processes and this one.",
@@ -105,7 +100,7 @@ async def _measured(
                 picture.id,
                 picture.owner,
                 f"/photos/{picture.id}.jpg",
-                [Line(text, _box(n, text), 0.9, 0.9) for n, text in enumerate(picture.lines)],
+                [Line(text, line_box(n, text), 0.9, 0.9) for n, text in enumerate(picture.lines)],
             )
             for picture in library.pictures(assets, words)
         )
@@ -121,20 +116,21 @@ async def _measured(
                     for query, vector, owner in zip(queries, vectors, askers, strict=True)
                 ]
                 label = f"{assets:,} {mode.value}" + (", one owner's" if owners else "")
-                rows.append(await _timed(label, database, requests, options.callers, _TARGETS_MS.get(mode.value)))
+                rows.append(await timed(label, database, requests, options.callers, _TARGETS_MS.get(mode.value)))
         found = await asyncio.to_thread(recall, database.conninfo, vectors[:_RECALL_QUERIES], MODEL)
         return built, found, rows
 
 
-def _box(number: int, text: str) -> tuple[float, ...]:
+def line_box(number: int, text: str) -> tuple[float, ...]:
     """Return the corners of a line in a column of text: below the one before, as wide as its characters."""
     top, width = 0.02 * number, 0.02 * sum(0.55 if character.isascii() else 1.0 for character in text)
     return (0.1, top, 0.1 + width, top, 0.1 + width, top + 0.015, 0.1, top + 0.015)
 
 
-async def _timed(
+async def timed(
     label: str, database: Database, requests: list[tuple[SearchRequest, Vector]], callers: int, target: int | None
 ) -> tuple[Cell, ...]:
+    """Ask ``requests`` by ``callers`` at once and return a row of ``COLUMNS``. ``target``: of the p95, in ms."""
     config = Settings()
 
     async def ask(request: SearchRequest, vector: Vector) -> SearchAnswer:
