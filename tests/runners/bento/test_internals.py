@@ -5,6 +5,7 @@ A new version of BentoML, circus, uvicorn or Python that breaks one fails here, 
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import re
@@ -155,6 +156,7 @@ def handler(monkeypatch: pytest.MonkeyPatch) -> arbiter.SignalHandler:
     class Arbiting:
         watchers = (Watcher("service", "true", respawn=False),)
         _exclusive_running_command: str | None = "arbiter_start_watchers"
+        exit_stack = contextlib.ExitStack()
 
     class Controlling:
         arbiter = Arbiting()
@@ -182,6 +184,25 @@ def test_a_signal_is_kept_until_the_arbiter_is_free(handler: arbiter.SignalHandl
     assert sender is None
     assert b"quit" in message
     assert controller.loop.pending == []
+
+
+def test_what_bentoml_clears_away_as_it_begins_to_stop_is_kept_until_the_end(
+    handler: arbiter.SignalHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BentoML's arbiter closes its ``exit_stack`` first of all: it removes the folder of the sockets."""
+    at_the_end: list[Any] = []
+    monkeypatch.setattr("atexit.register", at_the_end.append)
+    controller = handler.controller
+    cleared: list[str] = []
+    controller.arbiter._exclusive_running_command = None
+    controller.arbiter.exit_stack.callback(cleared.append, "sockets")
+    handler.signal(signal.SIGTERM)
+    controller.loop.run()
+    controller.arbiter.exit_stack.close()
+    assert cleared == []
+    for clear in at_the_end:
+        clear()
+    assert cleared == ["sockets"]
 
 
 def test_an_arbiter_that_ends_is_told_nothing_more(handler: arbiter.SignalHandler) -> None:
