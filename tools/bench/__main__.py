@@ -14,6 +14,7 @@ from types import ModuleType
 
 from tools.bench import (
     against,
+    bar,
     batching,
     clip_models,
     compare,
@@ -51,6 +52,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "parts": parts,
     "clip-models": clip_models,
     "reading": reading_quality,
+    "bar": bar,
     "search-quality": search_quality,
     "search-kinds": search_kinds,
     "search-speed": search_speed,
