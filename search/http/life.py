@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from errors import ErrorCode, ServiceError
+from search.http.pace import SyncPace
 from settings import Settings
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class SearchLife:
         self._trouble: str | None = None
         self._task: asyncio.Task[None] | None = None
         self.sync: SyncStatus | None = None
+        self.pace = SyncPace()
 
     def start(self) -> None:
         """Begin to open the database; returns at once. Nothing at all happens unless ``SEARCH_ENABLED``, or while
@@ -81,7 +83,9 @@ class SearchLife:
             database = self._database
             log.info("Search is ready: pictures of %s, words cut by %s.", database.source.value, database.cutter)
             await self._tell_of_other_vectors(database)
-            await keep_in_sync(database, self._config.search_sync_seconds, self._config.search_source, self._tell)
+            await keep_in_sync(
+                database, self._config.search_sync_seconds, self._config.search_source, self._tell, self.pace.pause
+            )
             log.info("The database has another source now; it is opened anew.")
 
     async def _tell_of_other_vectors(self, database: Database) -> None:

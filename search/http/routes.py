@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
@@ -14,6 +15,8 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from search.http.state import SearchApi
+from serving.exchange import Fields, answered
+from serving.key import require_key
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -51,4 +54,27 @@ async def _describe(request: Request) -> Response:
 def routes(api: SearchApi) -> Sequence[BaseRoute]:
     """Return every route of search, and the description of them all, which needs no key."""
     operations = _Operations(api)
-    return [*(Route(path, operations) for path in PATHS), Route("/openapi.json", _describe, methods=["GET"])]
+    return [
+        *(Route(path, operations) for path in PATHS),
+        Route("/openapi.json", _describe, methods=["GET"]),
+        Route("/immich/new-asset", partial(_new_asset, api), methods=["POST", "PUT"]),
+    ]
+
+
+async def _new_asset(api: SearchApi, request: Request) -> Response:
+    """Answer Immich's webhook, by which it tells of a new picture: its texts are looked for soon. The body is not
+    read.
+    """
+
+    async def note(request: Request, fields: Fields) -> Response:
+        require_key(request.headers, api.settings.api_auth_key)
+        api.life.pace.look_soon()
+        return Response(status_code=202)
+
+    return await answered(
+        request,
+        note,
+        line=f"{request.method} /immich/new-asset",
+        timeout=api.settings.request_timeout,
+        task="search.new_asset",
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -27,14 +28,14 @@ from search.store.refresh import refresh
 from search.store.source import SYNC_LOCK, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
 log = logging.getLogger("service")
 
 _BATCH = 200
 """Pictures in one transaction: memory and lost work are bounded by it."""
 _THOROUGH_EVERY = 60
-"""Rounds of ``keep_in_sync`` between looks at every text, which cost a read of Immich's whole table."""
+"""Times ``every``: how often ``keep_in_sync`` looks at every text, which costs a read of Immich's whole table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,19 +101,29 @@ async def copy_document(connection: AsyncConnection[Any], asset_id: UUID, *, mod
         await add_words(connection, await _put(connection, row, model))
 
 
-async def keep_in_sync(db: Database, every: float, wanted: str, tell: Callable[[SyncStatus], None]) -> None:
+async def keep_in_sync(
+    db: Database,
+    every: float,
+    wanted: str,
+    tell: Callable[[SyncStatus], None],
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
     """Sync now and every ``every`` seconds; return when the database should be opened anew, for another source.
 
     What goes wrong is told to ``tell``, counted in a metric, logged (each new reason once), and tried again after
-    pauses that double up to ten times ``every``. ``wanted``: the value of SEARCH_SOURCE.
+    pauses that double up to ten times ``every``. ``wanted``: the value of SEARCH_SOURCE. ``pause``: waits for as many
+    seconds, or fewer where there is news.
     """
-    status, rounds = SyncStatus(), 0
+    status, rounds, thorough_from = SyncStatus(), 0, 0.0
     while True:
         try:
             with database_errors():
                 if await _has_another_source(db, wanted):
                     return
-                report = await sync(db, thorough=rounds % _THOROUGH_EVERY == 0)
+                thorough = time.monotonic() >= thorough_from
+                report = await sync(db, thorough=thorough)
+                if thorough:
+                    thorough_from = time.monotonic() + _THOROUGH_EVERY * every
                 if rounds == 0:
                     await refresh(db)
             if report != SyncReport():
@@ -124,7 +135,7 @@ async def keep_in_sync(db: Database, every: float, wanted: str, tell: Callable[[
         except Exception as error:  # noqa: BLE001 - the loop must outlive any; it is told and logged
             status = _failed(status, error)
         tell(status)
-        await asyncio.sleep(every * min(2 ** max(status.failures - 1, 0), 10))
+        await pause(every * min(2 ** max(status.failures - 1, 0), 10))
 
 
 def _failed(before: SyncStatus, error: Exception) -> SyncStatus:

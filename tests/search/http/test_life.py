@@ -10,7 +10,9 @@ import pytest
 
 from errors import ErrorCode, ServiceError
 from search.http import life as life_module
+from search.http import pace as pace_module
 from search.http.life import SearchLife
+from search.http.pace import SyncPace
 from search.immich import sync as sync_module
 from search.immich.settings import DEFAULT_OCR_OPTIONS
 from search.store import database as module
@@ -154,3 +156,24 @@ def test_vectors_of_another_model_are_told_at_the_start(
     asyncio.run(play())
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert warnings == ([f"Only searches for text are answered. {refusal.message}"] if refusal else [])
+
+
+def test_looks_follow_news_soon_and_each_other_never_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace_module, "_LEAST", 0.01)
+    monkeypatch.setattr(pace_module, "_SOON", 0.05)
+
+    async def play() -> list[float]:
+        pace, took = SyncPace(), []
+        loop = asyncio.get_running_loop()
+        for news in (False, True, False):
+            if news:
+                pace.look_soon()
+            began = loop.time()
+            await pace.pause(0.5)
+            took.append(loop.time() - began)
+        return took
+
+    quiet, told, after = asyncio.run(play())
+    assert quiet >= 0.49
+    assert 0.01 <= told < 0.4
+    assert 0.04 <= after < 0.4
