@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> list[Table]:
             f"Immich's search bar, {options.callers} callers at once, {options.assets:,} pictures",
             ("kind", "requests", "p50, ms", "p95, ms", "added to p50, ms", "added to p95, ms", "target"),
             tuple(rows),
-            f"Immich is faked: {options.delay:g} ms for a search, {options.delay_single:g} ms for a single asset. Added: "
+            f"Immich is faked: {options.delay:g} ms for a search, {options.delay_single:g} ms for one asset. Added: "
             "to the same requests at the fake itself.",
         )
     ]
