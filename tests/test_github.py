@@ -19,6 +19,13 @@ WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 FORMS = sorted(path for path in (ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml") if path.name != "config.yml")
 
 
+RIGHTS = {
+    "release.yml": {"images": {"contents": "read", "packages": "write"}, "notes": {"contents": "write"}},
+}
+"""Jobs that need more than to read, and what."""
+PUBLISHERS = ("actions", "docker")
+
+
 def read(path: Path) -> dict[Any, Any]:
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert isinstance(content, dict)
@@ -32,23 +39,25 @@ def steps(workflow: dict[Any, Any]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_a_workflow_has_few_rights_and_an_end(path: Path) -> None:
     workflow = read(path)
+    more = RIGHTS.get(path.name, {})
     assert workflow["permissions"] == {"contents": "read"}
     assert workflow["concurrency"]["cancel-in-progress"] is True
     assert True in workflow, "`on:` is read as the key True"
-    for job in workflow["jobs"].values():
+    for name, job in workflow["jobs"].items():
         assert 0 < job["timeout-minutes"] <= 60
-        assert "permissions" not in job
+        assert job.get("permissions") == more.get(name)
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_actions_are_githubs_own_and_pinned_by_major_version(path: Path) -> None:
+def test_actions_are_githubs_or_dockers_and_pinned_by_major_version(path: Path) -> None:
     used = [step["uses"] for step in steps(read(path)) if "uses" in step]
     assert used
-    assert [action for action in used if not re.fullmatch(r"actions/[a-z-]+@v\d+", action)] == []
+    publishers = "|".join(PUBLISHERS)
+    assert [action for action in used if not re.fullmatch(rf"({publishers})/[a-z-]+@v\d+", action)] == []
 
 
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_every_command_of_a_workflow_is_a_target_of_the_makefile(path: Path) -> None:
+def test_every_command_of_the_tests_is_a_target_of_the_makefile() -> None:
+    path = ROOT / ".github/workflows/test.yml"
     commands = [step["run"] for step in steps(read(path)) if "run" in step]
     assert commands
     for command in commands:
@@ -95,3 +104,17 @@ def test_there_are_forms_for_faults_answers_and_wishes() -> None:
     config = read(ROOT / ".github/ISSUE_TEMPLATE/config.yml")
     assert config["blank_issues_enabled"] is False
     assert all(link["url"].startswith("https://") and link["about"] for link in config["contact_links"])
+
+
+def test_a_release_builds_what_the_makefile_builds_on_a_base_with_a_digest() -> None:
+    workflow = read(ROOT / ".github/workflows/release.yml")
+    assert workflow[True] == {"push": {"tags": ["v*"]}}
+    images = workflow["jobs"]["images"]
+    targets = {one["target"]: one["platforms"] for one in images["strategy"]["matrix"]["include"]}
+    assert targets == {"image": "linux/amd64,linux/arm64", "image-cuda": "linux/amd64"}
+    (step,) = [step for step in images["steps"] if "run" in step]
+    options = step["env"]["OPTIONS"]
+    assert "docker-image://${{ vars.PYTHON_IMAGE }}" in options
+    for wanted in ("--opt push", "attest=type=sbom", "attest=type=provenance"):
+        assert wanted in options
+    assert "${{" not in step["run"], "what a tag is called must not become a command"

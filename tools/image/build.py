@@ -20,7 +20,7 @@ from settings.version import VERSION
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "immich-bento"
 BACKENDS = ("docker", "podman", "buildah")
-"""Programs that build images, in the order in which they are looked for."""
+"""Programs that build images, in the order in which they are looked for. Docker's ``buildx`` is taken by name alone."""
 LOCKS = {"cpu": "requirements.lock", "cuda": "requirements-cuda.lock"}
 """Variant -> what it installs."""
 
@@ -41,9 +41,9 @@ class Source:
     """When it was made, since 1970; the date of everything in the image."""
 
 
-def image_tag(variant: Variant) -> str:
+def image_tag(variant: Variant, name: str = NAME) -> str:
     """Return the image's name with its tag: the version, and the variant behind it."""
-    return f"{NAME}:{VERSION}{'' if variant == 'cpu' else f'-{variant}'}"
+    return f"{name}:{VERSION}{'' if variant == 'cpu' else f'-{variant}'}"
 
 
 def find_backend() -> str:
@@ -62,20 +62,28 @@ def read_source() -> Source:
     return Source(revision + ("-dirty" if _git("status", "--porcelain") else ""), int(seconds))
 
 
-def build(variant: Variant, backend: str, *, extra: Sequence[str] = ()) -> str:
-    """Build the image and return its tag. ``extra``: further options of ``bentoml containerize``.
+def build(variant: Variant, backend: str, *, name: str = NAME, extra: Sequence[str] = ()) -> str:
+    """Build the image ``name`` and return its tag. ``extra``: further options of ``bentoml containerize``.
 
     Raises ``NotBuilt``; the output of the programs goes to this process's own.
     """
-    source, tag = read_source(), image_tag(variant)
+    source, tag = read_source(), image_tag(variant, name)
     with tempfile.TemporaryDirectory(prefix="immich-bento-image-") as home:
-        environment = {**os.environ, "BENTOML_HOME": home, "BENTOML_DO_NOT_TRACK": "True"}
+        environment = {
+            **os.environ,
+            "BENTOML_HOME": home,
+            "BENTOML_DO_NOT_TRACK": "True",
+            "SOURCE_DATE_EPOCH": str(source.seconds),
+        }
         with _bentofile(variant) as bentofile:
             command = ["build", "--bentofile", bentofile, "--version", VERSION, "--output", "tag", str(ROOT)]
             _run(command, environment, ROOT)
         labels = [f"--label={name}={value}" for name, value in image_labels(variant, source).items()]
         options = ["--backend", backend, "--image-tag", tag, *(_as_option(text) for text in labels)]
-        if backend != "docker":  # the other format has no health check; layers of one date are equal for equal files
+        if backend in (
+            "podman",
+            "buildah",
+        ):  # the other format has no health check; layers of one date are equal for equal files
             options += ["--opt=format=docker", f"--opt=timestamp={source.seconds}"]
         # BentoML 1.4.39 refuses a Dockerfile template outside of the working directory, and unpacks ours below /tmp.
         _run(["containerize", f"{NAME}:{VERSION}", *options, *extra], environment, Path("/"))
