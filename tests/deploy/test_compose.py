@@ -228,7 +228,7 @@ def holding(tmp_path: Path) -> Iterator[tuple[str, int]]:
     content = content.replace("immich-server:2283", "127.0.0.1:9")
     content = content.replace("\n:2283 {", f"\n:{immich} {{").replace("\n:3003 {", f"\n:{jobs} {{")
     if caddy_version() < (2, 7):
-        content = content.replace("request_buffers 64KiB", "buffer_requests")
+        content = re.sub("request_buffers .*", "buffer_requests", content)
     (tmp_path / "Caddyfile").write_text(content)
     environment = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
     process = subprocess.Popen(
