@@ -11,10 +11,13 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --no-warn
 
 OTHER_BENTOML = $(if $(BENTOML),@$(PIP_INSTALL) bentoml==$(BENTOML))
 
+# What make fuzz needs besides, as in pyproject.toml's extra `fuzz`; nothing else does.
+FUZZERS = 'atheris>=2.3' 'schemathesis>=4'
+
 # BentoML reports usage home by default.
 export BENTOML_DO_NOT_TRACK = True
 
-.PHONY: serve demo demo-stop test test-slow test-page test-large train-tiny lint format lock bento image image-cuda test-image test-index bench bench-against clean
+.PHONY: serve demo demo-stop test test-slow test-page test-large soak fuzz train-tiny lint format lock bento image image-cuda test-image test-index bench bench-against clean
 
 serve: $(VENV)/.serve
 	@echo "Starting immich-bento; stop it with Ctrl+C. Settings: docs/settings.md"
@@ -46,6 +49,17 @@ test-page: $(VENV)/.page
 test-large: $(VENV)/.test
 	@echo "Converting the largest models: up to 13 GB of disk and 10 GB of memory."
 	@$(BIN)/python -m pytest -m large $(ARGS)
+
+# Good callers beside hostile clients, kills and restarts; 2 minutes of it: make soak SECONDS=120. The plot of docs/reliability.md:
+# make soak ARGS="--json docs/soak.json --plot docs/soak.svg"
+soak: $(VENV)/.test
+	@echo "Running the soak for $(or $(SECONDS),3600) seconds."
+	@$(BIN)/python -m tools.soak --seconds $(or $(SECONDS),3600) $(ARGS)
+
+# Made-up bytes and requests, ten minutes of each kind; one kind: make fuzz FUZZ=header. What is found is written to tests/seeds.
+FUZZ ?= form content_type entries query header api
+fuzz: $(VENV)/.fuzz
+	@for name in $(FUZZ); do echo "Fuzzing: $$name."; $(BIN)/python -m tools.fuzz $$name --seconds $(or $(SECONDS),600) || exit 1; done
 
 # Trains cn-clip-tiny anew, in two hours of two cores, on artwork that npm fetches.
 train-tiny: $(VENV)/.test
@@ -132,5 +146,10 @@ $(VENV)/.page: pyproject.toml $(VENV)/.test
 	@$(PIP_INSTALL) axe-playwright-python==0.1.8 playwright==1.65.2
 	@touch $@
 
+$(VENV)/.fuzz: $(VENV)/.test
+	@echo "Installing what fuzzing needs."
+	@$(PIP_INSTALL) --constraint requirements.lock --constraint requirements-test.lock $(FUZZERS)
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .venv-bentoml-* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-bentoml-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz

@@ -9,10 +9,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
 from aiohttp import web
+
+from tools.harness.server import ROOT, free_port
 
 _HOLD = 60.0
 _TRY_EVERY = 0.25
@@ -54,6 +61,28 @@ async def _passed_on(client: aiohttp.ClientSession, request: web.Request) -> web
             if asyncio.get_running_loop().time() > until:
                 return web.Response(status=502, text=f"Nobody answers behind the proxy: {error!r}.")
         await asyncio.sleep(_TRY_EVERY)
+
+
+@contextlib.contextmanager
+def held(url: str) -> Iterator[str]:
+    """Put the proxy, in a process of its own, before ``url``; return its own URL."""
+    port = free_port()
+    command = (sys.executable, "-m", "tools.harness.holding_proxy", str(port), url)
+    with subprocess.Popen(command, cwd=ROOT) as process:
+        try:
+            while not is_listened_on(port):
+                assert process.poll() is None, "the proxy did not start"
+                time.sleep(0.05)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def is_listened_on(port: int) -> bool:
+    """Return whether ``port`` of loopback takes connections."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
 
 
 def main() -> None:
