@@ -1,0 +1,1 @@
+"""``python -m tools.fuzz``: bytes that a fuzzer makes up, at whatever of ours reads them first."""
