@@ -80,7 +80,7 @@ def watcher_of(process: psutil.Process) -> psutil.Process | None:
     Raises ``psutil.Error``.
     """
     serving = [one for one in (process, *process.parents()) if _is_watcher(one)]
-    if serving and any(_is_ours(one) for one in (process, *serving[-1].children(recursive=True))):
+    if serving and any(is_gateway(one) for one in (process, *serving[-1].children(recursive=True))):
         return serving[-1]
     return None
 
@@ -91,7 +91,8 @@ def _is_watcher(process: psutil.Process) -> bool:
     return program.startswith(("python", "bentoml")) and {program, *arguments} >= _WATCHER_ARGUMENTS
 
 
-def _is_ours(process: psutil.Process) -> bool:
+def is_gateway(process: psutil.Process) -> bool:
+    """Return whether ``process`` is the worker that speaks HTTP. Raises ``psutil.Error``."""
     return process.name() == _OUR_NAME or _OUR_NAME in process.cmdline()
 
 

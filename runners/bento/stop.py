@@ -2,8 +2,9 @@
 
 BentoML sends SIGTERM to all of its processes at once. A runner that obeyed at once would stop listening while the
 gateway still has requests for it, and a gateway that waited for that runner would never end. So the gateway obeys at
-once, and a runner serves on until nobody has asked for anything for a while. Every process has the same last moment,
-after which it ends by force, with status 1.
+once, and a runner serves on until the gateways have ended and nobody has asked for anything for a while. Every process
+has the same last moment, after which it ends by force, with status 1. A request that the gateway has not answered by
+then is answered by nothing, and its connection breaks: a proxy may send it again, which it would not after a 500.
 
 SIGHUP retires a worker because another takes its place: it stops listening (connections wait in the socket, which is
 the arbiter's), answers every connection that it has, and ends.
@@ -31,6 +32,7 @@ from uvicorn.server import ServerState
 
 from runners.bento.arbiter import RETIRES
 from runners.bento.internals import Borrowed, first, lacking_parameters, missing, other_version
+from runners.bento.listen import is_gateway
 
 log = logging.getLogger("service")
 
@@ -69,7 +71,8 @@ def uvicorn_server() -> uvicorn.Server | None:
 
 
 def stop_promptly(timeout: float, *, keep_alive: int, longest_request: float) -> None:
-    """Finish running requests within ``timeout`` seconds of SIGTERM, and retire at SIGHUP. For the gateway.
+    """Finish running requests within ``timeout`` seconds of SIGTERM, cut the others off; retire at SIGHUP. For the
+    gateway.
 
     ``keep_alive``: seconds that an idle connection is kept. ``longest_request``: seconds that a request may take; a
     retired gateway waits that long for those it has.
@@ -78,13 +81,20 @@ def stop_promptly(timeout: float, *, keep_alive: int, longest_request: float) ->
     if server is None:
         return
     server.config.timeout_keep_alive = keep_alive
-    server.config.timeout_graceful_shutdown = int(timeout)
-    _on_signal(lambda sig, frame: server.handle_exit(sig, frame), timeout)
+    server.config.timeout_graceful_shutdown = None  # uvicorn would answer 500 then
+    loop = asyncio.get_running_loop()
+
+    def obey(sig: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(loop.call_later, timeout, _cut_off, server)
+        server.handle_exit(sig, frame)
+
+    _on_signal(obey, timeout)
     _on_hangup(lambda: _retire(server, longest_request, idle=_LAST_REQUEST))
 
 
 def stop_when_idle(timeout: float, *, longest_request: float) -> Callable[[], bool]:
-    """Go on after SIGTERM, in a runner, until no request was in flight for a second, at most ``timeout`` seconds.
+    """Go on after SIGTERM, in a runner, until the gateways have ended and no request was in flight for a second; at
+    most ``timeout`` seconds.
 
     At SIGHUP retire, within ``longest_request`` seconds. Returns a function that ends the process now if nobody is
     connected to it, and says whether it will. BentoML then starts another, and whoever asks meanwhile waits:
@@ -102,8 +112,8 @@ def stop_when_idle(timeout: float, *, longest_request: float) -> Callable[[], bo
         return True
 
     async def obey_when_quiet(sig: int, frame: FrameType | None) -> None:
-        deadline, quiet_since = loop.time() + timeout, loop.time()
-        while loop.time() < deadline and loop.time() - quiet_since < _QUIET_PERIOD:
+        deadline, quiet_since, gateways = loop.time() + timeout, loop.time(), _gateways()
+        while loop.time() < deadline and (loop.time() - quiet_since < _QUIET_PERIOD or any(map(_lives, gateways))):
             await asyncio.sleep(_TICK)
             if server.server_state.tasks:
                 quiet_since = loop.time()
@@ -118,6 +128,27 @@ def stop_when_idle(timeout: float, *, longest_request: float) -> Callable[[], bo
     _on_signal(lambda sig, frame: loop.call_soon_threadsafe(start, sig, frame), timeout)
     _on_hangup(lambda: _retire(server, longest_request, idle=0))
     return end_if_idle
+
+
+def _cut_off(server: uvicorn.Server) -> None:
+    """Break every connection that is left; the work for it ends as it does for any client who has gone."""
+    for connection in list(server.server_state.connections):
+        transport = getattr(connection, "transport", None)
+        if transport is not None:
+            transport.abort()
+
+
+def _gateways() -> list[psutil.Process]:
+    """Return the gateways of this service, which a runner's watcher watches too."""
+    with contextlib.suppress(psutil.Error):
+        return [process for process in psutil.Process(os.getppid()).children() if is_gateway(process)]
+    return []
+
+
+def _lives(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def retire_predecessors() -> None:

@@ -100,9 +100,10 @@ def test_work_that_does_not_finish_does_not_keep_the_service_from_ending(tmp_pat
             server.terminate()
             _, alive = psutil.wait_procs(processes, timeout=10)
             assert alive == []
-            for one in running:
-                error = one.exception()
-                assert error is not None or one.result().status_code in (200, 500, 503)
+            outcomes = [one.exception() or one.result().status_code for one in running]
+    # A proxy that holds requests sends those again whose connection broke; an answer, whatever it says, is passed on.
+    assert all(isinstance(outcome, httpx.TransportError) or outcome == 200 for outcome in outcomes), outcomes
+    assert any(isinstance(outcome, httpx.TransportError) for outcome in outcomes)
 
 
 def test_a_killed_runner_loses_no_request_and_is_back(own_server: Server) -> None:

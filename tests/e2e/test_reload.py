@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.e2e.losses import lost_while
 from tools.harness.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
 from tools.harness.rendered import mixed_pages
 from tools.harness.server import ROOT, Server
@@ -61,39 +60,9 @@ def reload(server: Server) -> None:
     raise AssertionError(f"The workers were not replaced:\n{server.log}")
 
 
-def lost_in(
-    server: Server, reloads: int, *, callers: int = 8, bodies: Sequence[bytes] = BODIES
-) -> tuple[int, list[str]]:
-    """Reload ``reloads`` times under ``callers``; return how many requests were made, and what failed."""
-    stop, failed, made = threading.Event(), [], 0
-    lock = threading.Lock()
-
-    def ask(number: int) -> None:
-        nonlocal made
-        with httpx.Client(base_url=server.url, timeout=120) as client:
-            turn = number
-            while not stop.is_set():
-                try:
-                    answer = client.post("/predict", content=bodies[turn % len(bodies)], headers=HEADERS)
-                    error = None if answer.status_code == 200 else f"{answer.status_code} {answer.text}"
-                except httpx.HTTPError as reason:
-                    error = repr(reason)
-                with lock:
-                    made += 1
-                    if error is not None:
-                        failed.append(error)
-                turn += 1
-
-    with concurrent.futures.ThreadPoolExecutor(callers) as pool:
-        asking = [pool.submit(ask, number) for number in range(callers)]
-        try:
-            for _ in range(reloads):
-                reload(server)
-        finally:
-            stop.set()
-        for one in asking:
-            one.result()
-    return made, failed
+def lost_in(server: Server, reloads: int, *, bodies: Sequence[bytes] = BODIES) -> tuple[int, list[str]]:
+    """Reload ``reloads`` times under eight callers; return how many requests were made, and what failed."""
+    return lost_while(server.url, lambda: [reload(server) for _ in range(reloads)], bodies=bodies)
 
 
 def test_two_reloads_lose_no_request_and_settings_are_read_again(server: Server, folder: Path) -> None:

@@ -260,7 +260,7 @@ async def main():
     await asyncio.gather(server.serve([sock]), end())
 asyncio.run(main())
 assert found == [server]
-assert (server.config.timeout_keep_alive, server.config.timeout_graceful_shutdown) == (77, 3)
+assert (server.config.timeout_keep_alive, server.config.timeout_graceful_shutdown) == (77, None)
 assert server.should_exit and stop.CloseWhenRetired.retired
 print("retired")
 """
