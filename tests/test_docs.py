@@ -40,7 +40,7 @@ PROGRAMS = (
     "pg_dump",
     "immich-bento",
 )
-OUR_MODULES = ("models", "search", "tools.bench", "tools.demo", "tools.quantize")
+OUR_MODULES = ("models", "search", "tools.bench", "tools.demo", "tools.fuzz", "tools.quantize", "tools.soak")
 """Packages with a ``__main__``; ``python -m`` of another name of ours is a module."""
 VARIABLES = {
     "$ID": "6f1c0c1e-7a0b-4d49-9d3e-0d8f6b6f0e57",
@@ -118,6 +118,8 @@ NOT_RUN = {
     "make lock": "it needs uv and the package index, and would change the locks",
     "make bench": "it takes 20 minutes of a quiet machine; the tests run its parts",
     "make bench-against": "it installs another commit; the tests run it against this one",
+    "make soak": "it takes an hour; a slow test runs two minutes of it",
+    "make fuzz": "it takes an hour and packages of its own; the tests replay what it found",
     "make train-tiny": "it takes two hours and npm; the tests train for seconds",
     "make bento": "bentoml build, which tests/e2e/test_bento.py runs",
     "make image": "there is no container engine where the tests run",

@@ -62,7 +62,12 @@ def reload(server: Server) -> None:
 
 def lost_in(server: Server, reloads: int, *, bodies: Sequence[bytes] = BODIES) -> tuple[int, list[str]]:
     """Reload ``reloads`` times under eight callers; return how many requests were made, and what failed."""
-    return lost_while(server.url, lambda: [reload(server) for _ in range(reloads)], bodies=bodies)
+
+    def reload_all() -> None:
+        for _ in range(reloads):
+            reload(server)
+
+    return lost_while(server.url, reload_all, bodies=bodies)
 
 
 def test_two_reloads_lose_no_request_and_settings_are_read_again(server: Server, folder: Path) -> None:

@@ -19,7 +19,7 @@ RUNNER = Event("runner killed", at=100.5, until=101.0)
 
 
 def seen() -> Record:
-    """A soak of 200 s: a gateway killed after 100, pings twice a second but for 3 s, one request lost then."""
+    """Return 200 s: a gateway killed after 100, pings twice a second but for 3 s, and one request lost then."""
     return Record(
         requests=[
             Request("ocr", 10.0, 0.5),
