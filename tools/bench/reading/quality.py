@@ -81,7 +81,9 @@ def tables(pictures: Sequence[Drawing], folder: Path) -> list[Table]:
     fonts = tuple((font.name, font.foundry, font.package, font.licence) for font in FONTS)
     return [
         by_kind("Character accuracy", "accuracy", "1 less edit distance by length, over all lines of a kind"),
-        by_kind("Box recall", "recall", "share of lines whose box overlaps what was found there by half (IoU)"),
+        by_kind(
+            "Box recall", "recall", "share of lines whose ink is covered by 0.8, and whose box overlaps by 0.25 (IoU)"
+        ),
         by_kind("Order", "order", "share of neighbouring lines, both read, that come in their order"),
         Table(f"False lines on {count} photos without text", ("reader", "lines per photo", "lines"), tuple(false)),
         Table("Fonts", ("font", "foundry", "Debian package", "licence"), fonts),

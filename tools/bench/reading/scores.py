@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from tools.bench.reading.drawings import Truth
 from tools.harness.rendered import edit_distance
 
-_FOUND = 0.5
-"""Least intersection over union of a line's box and what was found there."""
+_COVERED, _FOUND = 0.8, 0.25
+"""Least share of a line's ink that the boxes found there cover, and least intersection over union: detectors leave
+white around a line, which of low figures is more than the ink.
+"""
 
 Box = NDArray[np.float64]
 """(4,): left, top, right, bottom in pixels."""
@@ -56,7 +58,7 @@ def score(lines: Sequence[Truth], read: Sequence[tuple[str, Sequence[Sequence[fl
         got = "".join("".join(read[number][0] for number in numbers).split())
         characters += len(wanted)
         right += max(0, len(wanted) - edit_distance(got, wanted))
-        found += bool(numbers) and _overlap(truth, _around([boxes[number] for number in numbers])) >= _FOUND
+        found += bool(numbers) and _is_found(truth, _around([boxes[number] for number in numbers]))
     pairs = [(one, other) for one, other in pairwise(parts) if one and other]
     ordered = sum(max(one) < min(other) for one, other in pairs)
     return Score(characters, right, len(lines), found, len(pairs), ordered, false_lines)
@@ -82,6 +84,11 @@ def _around(boxes: Sequence[Box]) -> Box:
 def _holds(truth: Box, box: Box) -> bool:
     middle = (box[:2] + box[2:]) / 2
     return bool((middle >= truth[:2]).all() and (middle <= truth[2:]).all())
+
+
+def _is_found(truth: Box, box: Box) -> bool:
+    shared = np.prod((np.minimum(truth[2:], box[2:]) - np.maximum(truth[:2], box[:2])).clip(0))
+    return bool(shared >= _COVERED * np.prod(truth[2:] - truth[:2]) and _overlap(truth, box) >= _FOUND)
 
 
 def _overlap(one: Box, other: Box) -> float:
