@@ -76,6 +76,7 @@ RUN = {
     "search grants": "tests/search/store/test_grants.py::test_the_commands_print_them",
     "search check": "tests/search/store/test_grants.py::test_the_check_names_what_is_missing_with_the_statement",
     "search uninstall": "tests/search/store/test_grants.py::test_the_commands_print_them",
+    "tools.soak": "tests/tools/test_soak.py::test_it_is_drawn_anew_from_what_was_kept",
     "tools.quantize": "tests/tools/test_quantize.py::test_the_twin_lies_beside_the_graph_with_what_was_measured",
     "tools.tiny.train": "tests/tools/test_tiny_training.py::"
     "test_training_goes_on_where_it_was_stopped_and_ends_in_a_model_of_less_than_12_mb",
