@@ -50,7 +50,9 @@ def second_look(detector: Detector, picture: Pixels, min_score: float) -> Detect
     height, width = picture.shape[:2]
     if max(height, width) >= LONG * min(height, width):
         return _in_tiles(detector, picture, min_score)
-    views = [_view(picture, detector.size, turns, border=_BORDER * (turns == 0)) for turns in range(4)]
+    shrink = min(1.0, max(detector.size) / max(height, width))
+    small = cv2.resize(picture, (max(1, round(width * shrink)), max(1, round(height * shrink))))  # once for all views
+    views = [_view(small, detector.size, turns, border=_BORDER * (turns == 0)) for turns in range(4)]
     (hints,) = detector.detect([_mosaic([view.canvas for view in views], detector.size)], [min(_HINT, min_score)])
     for place in _likely(hints, detector.size):
         (found,) = detector.detect([views[place].canvas], [min_score])
