@@ -126,7 +126,8 @@ $(VENV)/.serve: requirements.lock | $(VENV)/.made
 	@echo "Installing what serving needs (about 600 MB on disk, once; half a minute and the download)."
 	@$(PIP_INSTALL) --no-deps -r requirements.lock
 	$(OTHER_BENTOML)
-	@$(PIP_INSTALL) --no-deps --only-binary :all: 'pillow-heif>=1.1' 'pillow-jxl-plugin>=1.3' || echo "No HEIC and JPEG XL for indexing: their packages have no wheel for this machine." >&2
+	@$(PIP_INSTALL) --no-deps --only-binary :all: pillow-heif==1.8.1 pillow-jxl-plugin==1.3.8 || echo "No HEIC and JPEG XL for indexing: their packages have no wheel for this machine." >&2
+	@printf '#!/bin/sh\nPYTHONPATH="%s" exec "%s" -m immich_bento "$$@"\n' "$(CURDIR)" "$(CURDIR)/$(BIN)/python" > $(BIN)/immich-bento && chmod 755 $(BIN)/immich-bento
 	@touch $@
 
 $(VENV)/.demo: requirements-test.lock $(VENV)/.serve

@@ -66,7 +66,7 @@ def outcome(data: bytes, name: str) -> str:
         jpeg = converted(data, foreign, max_pixels=10**7) if foreign else upright(data, max_pixels=10**7)
         pixels = decode(jpeg, max_pixels=10**7, upright=True).pixels
     except ServiceError as error:
-        return error.code.value
+        return str(error.code.value)
     assert pixels.ndim == 3
     assert pixels.size
     return "read"
