@@ -65,6 +65,7 @@ RUN = {
     "models convert": "tests/models/test_convert_checkpoints.py::"
     "test_a_model_of_the_users_catalog_is_converted_stored_and_found",
     "immich-bento serve": "tests/e2e/test_bento.py::",
+    "immich-bento doctor": "tests/immich_bento/test_doctor.py::",
     ".venv/bin/immich-bento doctor": "tests/immich_bento/test_doctor.py::",
     "search index": "tests/e2e/test_indexing.py::test_a_library_is_indexed_kept_up_to_date_and_found",
     "search find": "tests/search/command/test_main.py::test_migrate_stats_and_failed_work_without_a_service",
