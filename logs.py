@@ -27,7 +27,7 @@ _LEVELS = {
     "fatal": logging.CRITICAL,
     "critical": logging.CRITICAL,
 }
-OURS = ("compat", "models", "runners", "search", "service", "serving")
+OURS = ("compat", "models", "runners", "search", "service", "serving", "web")
 """Loggers of this service: its packages, and modules of its own."""
 _WORD = re.compile(r"""[^\s"'=\\]+""")
 """Values of fields that need no quotes."""

@@ -112,7 +112,7 @@ def test_a_broken_picture_is_tried_again_when_asked_and_when_it_was_mended(datab
 def test_a_touched_file_is_read_but_not_sent_and_a_changed_one_is(database: Database, library: Path) -> None:
     index(database, library)
     os.utime(library / "one.jpg", (1_700_000_000, 1_700_000_000))
-    (library / "two.jpg").write_bytes(picture(22))
+    (library / "two.heic").write_bytes(picture(22))
     service = FakeService()
     assert figures(index(database, library, service=service)) == {
         "unchanged": 1,
@@ -127,7 +127,7 @@ def test_a_touched_file_is_read_but_not_sent_and_a_changed_one_is(database: Data
 def test_a_deleted_file_is_removed_and_a_moved_one_is_not_sent_again(database: Database, library: Path) -> None:
     index(database, library)
     (library / "one.jpg").unlink()
-    (library / "two.jpg").rename(library / "sub" / "renamed.jpg")
+    (library / "two.heic").rename(library / "sub" / "renamed.jpg")
     service = FakeService()
     assert figures(index(database, library, service=service)) == {
         "unchanged": 1,
