@@ -49,7 +49,9 @@ def matching_lines(
     for levels in _levels(parsed):
         level = _finest(levels, lines, numbers)
         spans = [_spans(line, level, numbers) for line in lines]
-        if not any(spans):
+        if level != levels[0] and any(same := [_same_number(line.folded, levels[0][0]) for line in lines]):
+            spans = same
+        elif not any(spans):
             spans = [_almost(line.folded, levels[0][0], close_words) for line in lines]
         for line_marked, line_spans in zip(marked, spans, strict=True):
             line_marked.update(line_spans)
@@ -100,18 +102,22 @@ def _spans(line: _Line, needles: Sequence[str], numbers: dict[str, int]) -> set[
     return across | set(line.folded.occurrences(needles))
 
 
-def _almost(folded: Folded, needle: str, close_words: Collection[str]) -> set[tuple[int, int]]:
-    """Return where the same number, or what is almost ``needle``, stands in a folded line."""
+def _same_number(folded: Folded, needle: str) -> set[tuple[int, int]]:
+    """Return where a number or date stands in a folded line that is the typed one in another form."""
     typed = typed_forms(needle)
     wanted = {*typed.same, *typed.near}
-    spans = {(form.start, form.end) for form in forms(folded.text) if form.word in wanted} if wanted else set()
+    return {(form.start, form.end) for form in forms(folded.text) if form.word in wanted} if wanted else set()
+
+
+def _almost(folded: Folded, needle: str, close_words: Collection[str]) -> set[tuple[int, int]]:
+    """Return where what is almost ``needle`` stands in a folded line."""
     found = near(needle)
-    if found is not None and found.pattern is not None:
-        spans |= {match.span() for match in re.finditer(found.pattern, folded.text)}
-    elif found is not None:
-        spans |= {match.span() for match in _WORDS.finditer(folded.text) if match[0] in close_words}
-        spans |= set(folded.occurrences(word for word in close_words if not word.isascii()))
-    return spans
+    if found is None:
+        return set()
+    if found.pattern is not None:
+        return {match.span() for match in re.finditer(found.pattern, folded.text)}
+    spans = {match.span() for match in _WORDS.finditer(folded.text) if match[0] in close_words}
+    return spans | set(folded.occurrences(word for word in close_words if not word.isascii()))
 
 
 _WORDS = re.compile(r"[^\W\d_]+")

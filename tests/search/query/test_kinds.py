@@ -232,6 +232,7 @@ def test_numbers_are_marked_as_they_are_written(papers: Database) -> None:
         return [line.text[slice(*span)] for line in page.hits[0].lines for span in line.spans]
 
     assert marked(found(papers, "ocr:1280")) == ["1,280.00"]
+    assert marked(found(papers, "ocr:1280.00")) == ["1,280.00"]
     assert marked(found(papers, "ocr:13912348877")) == ["139 1234 8877"]
     assert marked(found(papers, "ocr:20240305")) == ["2024年03月05日"]
 
