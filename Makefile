@@ -123,7 +123,7 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.serve: requirements.lock | $(VENV)/.made
-	@echo "Installing what serving needs (about 600 MB on disk, once; half a minute and the download)."
+	@echo "Installing what serving needs (about 1 GB on disk, once; half a minute and the download)."
 	@$(PIP_INSTALL) --no-deps -r requirements.lock
 	$(OTHER_BENTOML)
 	@$(PIP_INSTALL) --no-deps --only-binary :all: pillow-heif==1.8.1 pillow-jxl-plugin==1.3.8 || echo "No HEIC and JPEG XL for indexing: their packages have no wheel for this machine." >&2
@@ -136,7 +136,7 @@ $(VENV)/.demo: requirements-test.lock $(VENV)/.serve
 	@touch $@
 
 $(VENV)/.test: requirements-test.lock $(VENV)/.serve
-	@echo "Installing what the tests need besides (PyTorch among it: about 1.5 GB on disk, once; a minute and the download)."
+	@echo "Installing what the tests need besides (PyTorch among it: about 1.2 GB on disk, once; a minute and the download)."
 	@$(PIP_INSTALL) --no-deps -r requirements-test.lock
 	@$(PIP_INSTALL) --constraint requirements-test.lock torch==2.13.0
 	$(OTHER_BENTOML)
