@@ -89,6 +89,34 @@ def open_intake(settings: Settings) -> Intake:
     )
 
 
+async def small_body(request: Request, *, largest: int, seconds: float) -> bytes:
+    """Read the whole body of ``request``, of at most ``largest`` bytes, for which no room is claimed.
+
+    ``seconds``: that it may take to come. Raises ``ServiceError``: BODY_TOO_LARGE, BODY_TIMEOUT.
+    """
+    body, is_whole = await read_start(request.stream(), largest=largest, seconds=seconds)
+    if not is_whole:
+        raise ServiceError(ErrorCode.BODY_TOO_LARGE, f"The body is larger than {largest:,} bytes.")
+    return body
+
+
+async def read_start(pieces: AsyncIterator[bytes], *, largest: int, seconds: float) -> tuple[bytes, bool]:
+    """Read the ``pieces`` of a body until there are more than ``largest`` bytes; return them, and whether they are all.
+
+    ``seconds``: that they may take to come. Raises ``ServiceError`` BODY_TIMEOUT.
+    """
+    start = bytearray()
+    try:
+        async with timeout(seconds):
+            async for piece in pieces:
+                start += piece
+                if len(start) > largest:
+                    return bytes(start), False
+    except asyncio.TimeoutError as error:
+        raise ServiceError(ErrorCode.BODY_TIMEOUT, f"The body did not come in {seconds:g} s (BODY_TIMEOUT).") from error
+    return bytes(start), True
+
+
 def announced_size(request: Request, limit: int) -> int:
     """Return how many bytes the body of ``request`` has by its header; ``limit`` where it does not say.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -12,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from errors import ErrorCode, ServiceError, forget_frames
-from serving.deadline import timeout
+from serving.body import small_body
 from serving.exchange import detail_and_code
 from serving.origin import refuse_other_sites
 from web.files import HEADERS
@@ -48,25 +47,12 @@ async def posted(request: Request, model: type[M], *, seconds: float) -> M:
         raise ServiceError(
             ErrorCode.FOREIGN_SITE, f"Only the page sends this: JSON, with the header `{_PAGE_HEADER}: page`."
         )
-    try:
-        async with timeout(seconds):
-            body = await _read(request)
-    except asyncio.TimeoutError as error:
-        raise ServiceError(ErrorCode.BODY_TIMEOUT, f"The body did not come in {seconds:g} s.") from error
+    body = await small_body(request, largest=_MAX_BODY, seconds=seconds)
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise ServiceError(ErrorCode.INVALID_REQUEST, "The body is no JSON.") from error
     return _valid(model, content)
-
-
-async def _read(request: Request) -> bytes:
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > _MAX_BODY:
-            raise ServiceError(ErrorCode.BODY_TOO_LARGE, f"The body is larger than {_MAX_BODY:,} bytes.")
-    return bytes(body)
 
 
 def _valid(model: type[M], content: Any) -> M:

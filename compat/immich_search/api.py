@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -21,7 +20,7 @@ from runners.cancellation import unless_gone
 from search.http.life import SearchLife
 from search.immich.exchange import HOP_HEADER, Headers, ImmichHttp, Reply, passed_on, with_headers, without
 from search.immich.visitor import Visitors, credentials_of
-from serving.deadline import timeout
+from serving.body import read_start
 from serving.exchange import Fields, answered
 from settings import Settings
 
@@ -66,7 +65,7 @@ async def _respond(bar: SearchBar, request: Request, fields: Fields) -> Response
     _check_way(bar.settings, request)
     headers = without(passed_on(request.headers.raw), ("host", "expect"))
     async with aclosing(request.stream()) as pieces:
-        head, is_whole = await _read_head(pieces, bar.settings.body_timeout)
+        head, is_whole = await read_start(pieces, largest=_LARGEST_WISH, seconds=bar.settings.body_timeout)
         if not is_whole:
             response = as_it_came(await _pass(bar, request, headers, _joined(head, pieces)), "passed")
             fields["done"] = "passed"
@@ -124,20 +123,6 @@ async def _pass(bar: SearchBar, request: Request, headers: Headers, body: bytes 
     query = request.scope["query_string"].decode("latin-1")
     target = f"{request.url.path}?{query}" if query else request.url.path
     return await bar.visitors.http.ask(request.method, target, headers, body=body, most=_LARGEST_ANSWER)
-
-
-async def _read_head(pieces: AsyncIterator[bytes], seconds: float) -> tuple[bytes, bool]:
-    """Return the beginning of a body, and whether that is all of it. Raises ``ServiceError`` BODY_TIMEOUT."""
-    head = bytearray()
-    try:
-        async with timeout(seconds):
-            async for piece in pieces:
-                head += piece
-                if len(head) > _LARGEST_WISH:
-                    return bytes(head), False
-    except asyncio.TimeoutError as error:
-        raise ServiceError(ErrorCode.BODY_TIMEOUT, f"The body did not come in {seconds:g} s (BODY_TIMEOUT).") from error
-    return bytes(head), True
 
 
 async def _joined(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -4,7 +4,6 @@ here tells them, around what FastAPI does.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from errors import ErrorCode, ServiceError
-from serving.deadline import timeout
+from serving.body import small_body
 from serving.exchange import Fields, answered
 from serving.key import require_key
 
@@ -74,29 +73,18 @@ class _BoundedRequest(Request):
         """Return the body. Raises ``_BodyRefused``."""
         if not hasattr(self, "_body"):
             try:
-                async with timeout(self._seconds):
-                    self._body = await self._read()
-            except asyncio.TimeoutError as error:
-                raise _BodyRefused(
-                    ErrorCode.BODY_TIMEOUT, f"The body did not come in {self._seconds:g} s (BODY_TIMEOUT)."
-                ) from error
+                self._body = await small_body(self, largest=_MAX_BODY, seconds=self._seconds)
+            except ServiceError as error:
+                raise _BodyRefused(error) from error
         return self._body
-
-    async def _read(self) -> bytes:
-        body = bytearray()
-        async for piece in self.stream():
-            body += piece
-            if len(body) > _MAX_BODY:
-                raise _BodyRefused(ErrorCode.BODY_TOO_LARGE, f"The body is larger than {_MAX_BODY:,} bytes.")
-        return bytes(body)
 
 
 class _BodyRefused(HTTPException):
     """A body that is not read to its end. FastAPI takes any other exception for one of the parser."""
 
-    def __init__(self, code: ErrorCode, message: str) -> None:
-        super().__init__(code.status, message)
-        self.error = ServiceError(code, message)
+    def __init__(self, error: ServiceError) -> None:
+        super().__init__(error.code.status, error.message)
+        self.error = error
 
 
 def _check_repetition(request: Request) -> None:

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from errors import ErrorCode, ServiceError
-from serving.body import BodyLimits, Intake, announced_size
+from serving.body import BodyLimits, Intake, announced_size, small_body
 from serving.budget import ByteBudget
 from serving.client_address import client_address
 from serving.exchange import Fields, answered
@@ -70,6 +70,19 @@ def test_a_sender_who_trickles_is_given_up_and_a_slow_one_is_not() -> None:
     assert error.value.code is ErrorCode.BODY_TIMEOUT
     assert "BODY_MIN_RATE" in error.value.message
     assert read([b"x" * 1000] * 20, intake(window=0.2, least_rate=1000), every=0.02) == b"x" * 20_000
+
+
+def test_a_small_body_comes_whole_or_is_refused() -> None:
+    def read_small(pieces: Sequence[bytes], **kwargs: Any) -> bytes:
+        return asyncio.run(small_body(request(pieces, **kwargs), largest=10, seconds=0.2))
+
+    assert read_small([b"12345", b"", b"67890"]) == b"1234567890"
+    with pytest.raises(ServiceError, match="larger than 10 bytes") as error:
+        read_small([b"12345", b"678901"])
+    assert error.value.code is ErrorCode.BODY_TOO_LARGE
+    with pytest.raises(ServiceError, match="BODY_TIMEOUT") as error:
+        read_small([b"123"], silent=True)
+    assert error.value.code is ErrorCode.BODY_TIMEOUT
 
 
 def test_waiting_for_room_does_not_count_as_slowness() -> None:
