@@ -14,10 +14,8 @@ from uuid import uuid4
 
 from PIL import Image
 
-from errors import ErrorCode, ServiceError
 from search.indexing import file_contents
 from search.indexing.orientation import upright_pixels
-from search.indexing.places import shown_uri
 from search.store.records import Asset
 from settings import Settings
 
@@ -108,15 +106,8 @@ class Thumbnails:
             return await asyncio.to_thread(self.kept.get, f"{known}.webp", lambda: self._make(asset, SIDES[size]))
 
     def _make(self, asset: Asset, side: int) -> bytes:
-        try:
+        with file_contents.refusals_of_the_place(asset.uri):
             data = file_contents.load(asset.uri, self.settings)
-        except ServiceError:
-            raise
-        except Exception as error:  # fsspec's places raise what their libraries do
-            raise ServiceError(
-                ErrorCode.UNREADABLE_PICTURE,
-                f"The file {shown_uri(asset.uri)} cannot be read: {type(error).__name__}: {error}",
-            ) from error
         return to_webp(upright_pixels(data, max_pixels=self.settings.max_picture_pixels, at_least=side), side)
 
 

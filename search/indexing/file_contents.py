@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
@@ -11,7 +13,7 @@ from search.indexing import video
 from search.indexing.conversion import converted, foreign_format
 from search.indexing.formats import Kind, kind_of
 from search.indexing.orientation import upright
-from search.indexing.places import open_file
+from search.indexing.places import open_file, shown_uri
 from settings import Settings
 
 _PIECE = 1 << 20
@@ -40,6 +42,21 @@ def read(uri: str, kind: Kind, size: int, config: Settings) -> Contents:
     if len(data) > config.max_body_bytes:
         raise ServiceError(ErrorCode.BODY_TOO_LARGE, too_large(len(data), config.max_body_bytes))
     return Contents(picture_hash(data), data)
+
+
+@contextmanager
+def refusals_of_the_place(uri: str) -> Iterator[None]:
+    """Raise what the place of the file ``uri`` says against reading it as ``ServiceError`` UNREADABLE_PICTURE. A
+    ``ServiceError`` passes as it is.
+    """
+    try:
+        yield
+    except ServiceError:
+        raise
+    except Exception as error:  # fsspec's places raise what their libraries do
+        raise ServiceError(
+            ErrorCode.UNREADABLE_PICTURE, f"The file {shown_uri(uri)} cannot be read: {type(error).__name__}: {error}"
+        ) from error
 
 
 def picture_hash(data: bytes) -> bytes:

@@ -26,7 +26,6 @@ from search.immich.client import immich_users
 from search.immich.sync import copy_document
 from search.indexing import file_contents
 from search.indexing.formats import Kind
-from search.indexing.places import shown_uri
 from search.indexing.recompute import Recompute
 from search.indexing.redo import Redone, RedoTask
 from search.store import index as store
@@ -179,16 +178,9 @@ def _read_file(asset: Asset, config: Settings) -> tuple[file_contents.Contents, 
 
     Raises ``ServiceError`` UNREADABLE_PICTURE if the file cannot be had, and what ``file_contents`` raises.
     """
-    try:
+    with file_contents.refusals_of_the_place(asset.uri):
         contents = file_contents.read(asset.uri, Kind(asset.kind), asset.size, config)
         return contents, file_contents.picture(asset.uri, contents, config)
-    except ServiceError:
-        raise
-    except Exception as error:  # fsspec's places raise what their libraries do
-        raise ServiceError(
-            ErrorCode.UNREADABLE_PICTURE,
-            f"The file {shown_uri(asset.uri)} cannot be read: {type(error).__name__}: {error}",
-        ) from error
 
 
 async def _from_immich(job: _Job) -> Redone:

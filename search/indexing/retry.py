@@ -48,19 +48,14 @@ def _read(uri: str, config: Settings) -> tuple[Entry, file_contents.Contents, by
 
     Raises ``ServiceError``.
     """
-    try:
-        entry = next(place(uri).walk(lambda folder, why: None), None)
+    with file_contents.refusals_of_the_place(uri):
+        try:
+            entry = next(place(uri).walk(lambda folder, why: None), None)
+        except PlaceError as error:
+            raise ServiceError(ErrorCode.UNREADABLE_PICTURE, str(error)) from error
         if entry is None or entry.uri != uri:
             raise ServiceError(
                 ErrorCode.UNREADABLE_PICTURE, f"The file {shown_uri(uri)} is not there, or not one that is indexed."
             )
         contents = file_contents.read(uri, entry.kind, entry.size, config)
         return entry, contents, file_contents.picture(uri, contents, config)
-    except ServiceError:
-        raise
-    except PlaceError as error:
-        raise ServiceError(ErrorCode.UNREADABLE_PICTURE, str(error)) from error
-    except Exception as error:  # fsspec's places raise what their libraries do
-        raise ServiceError(
-            ErrorCode.UNREADABLE_PICTURE, f"The file {shown_uri(uri)} cannot be read: {type(error).__name__}: {error}"
-        ) from error
