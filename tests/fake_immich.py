@@ -1,4 +1,4 @@
-"""A fake of Immich's HTTP API on loopback: previews and the job for faces, as search/immich_api.py asks for them."""
+"""A fake of Immich's HTTP API on loopback: previews and the job for faces, as search/immich/client.py asks for them."""
 
 from __future__ import annotations
 

@@ -16,7 +16,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 Answer = tuple[int, bytes]
-_FLAGS = ("isFavorite",)
 
 
 @dataclass
@@ -244,6 +243,6 @@ def _handler(immich: FakeSearchImmich) -> type[BaseHTTPRequestHandler]:
         do_GET = do_POST = do_PUT = do_DELETE = _answer
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Not on the console."""
+            """Print nothing on the console."""
 
     return Handler

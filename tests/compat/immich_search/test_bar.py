@@ -301,7 +301,7 @@ def test_credentials_are_neither_logged_nor_kept(home: Home, anna: User, caplog:
     caplog.set_level(logging.DEBUG)
 
     async def search(visit: Visit) -> str:
-        await visit.ask("smart", smart("x"), anna)
+        await visit.ask("smart", smart("invoice"), anna)
         await visit.ask("smart", smart("y"), None, headers={"x-api-key": anna.token})
         return repr(visit.bar.listings._kept) + repr(visit.bar.visitors._known)
 
