@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+from tests.loopback import LoopbackServer
 
-class FakeImmich:
+
+class FakeImmich(LoopbackServer):
     """A context manager. ``previews``: bytes by asset id; other assets are answered 400, as Immich does. ``status``:
     answers everything.
     """
 
     def __init__(self, key: str = "immich-key") -> None:
+        super().__init__(_handler(self))
         self.key = key
         self.previews: dict[str, bytes] = {}
         self.edited: dict[str, bytes] = {}
@@ -23,21 +25,6 @@ class FakeImmich:
         self.requests: list[str] = []
         """``METHOD path?query`` of all requests but those for the version."""
         self.jobs: list[Any] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> FakeImmich:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
     def answer(self, request: str, key: str | None, body: bytes) -> tuple[int, bytes]:
         """Return status and body."""

@@ -7,13 +7,14 @@ alternatives (``filter.or``) besides, from what is known of it.
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from uuid import UUID, uuid4
+
+from tests.loopback import LoopbackServer
 
 Answer = tuple[int, bytes]
 
@@ -75,10 +76,11 @@ class Seen:
         return json.loads(self.body) if self.body else None
 
 
-class FakeSearchImmich:
+class FakeSearchImmich(LoopbackServer):
     """A context manager. ``pictures``: in the order by which any query's meaning finds them."""
 
     def __init__(self, *users: User, version: tuple[int, int, int] = (3, 1, 0)) -> None:
+        super().__init__(_handler(self))
         self.users = list(users)
         self.pictures: list[Picture] = []
         self.albums: dict[UUID, Sequence[User]] = {}
@@ -87,22 +89,6 @@ class FakeSearchImmich:
         self.override: Callable[[Seen], Answer | None] = lambda seen: None
         """Answers in place of Immich where it returns something."""
         self.seen: list[Seen] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> FakeSearchImmich:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
     def searches(self, path: str) -> list[Seen]:
         return [one for one in self.seen if one.target.partition("?")[0] == f"/api/search/{path}"]
