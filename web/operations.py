@@ -134,6 +134,7 @@ async def picture(page: Page, guest: Guest, request: Request, fields: Fields) ->
             async with database.connection() as connection:
                 file = await get_asset(connection, asset)
     if database.source is Source.STANDALONE:
+        await page.guests.require_seen(guest, asset)  # Immich refuses its own pictures itself, and these nobody else
         content, kind = await page.thumbnails().get(file, size), MEDIA_TYPE
     else:
         content, kind = await page.immich.picture(guest, owner, asset, size)
@@ -162,7 +163,6 @@ async def redo(page: Page, guest: Guest, request: Request, fields: Fields) -> Re
 async def _redone(page: Page, asset: UUID, tasks: list[RedoTask], fields: Fields) -> RedonePhoto:
     fields["tasks"] = "+".join(task.value for task in tasks)
     with_vector = RedoTask.CLIP in tasks
-    before = after = None
     async with page.search.database() as database:
         model = (await page.search.models_in_use(database)).clip
         before = await stored_vector(database, asset, model) if with_vector else None

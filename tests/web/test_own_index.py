@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from search.store.database import Database
+from tests.fake_immich_search import FakeSearchImmich, User
 from tests.search.indexing.redoing import picture, rows
 from tests.search.indexing.test_reprocess import index
-from tests.web.pages import Pages, cache_in, code
+from tests.web.pages import Pages, cache_in, code, session_of
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -91,6 +92,18 @@ def test_small_pictures_are_made_once_upright_and_kept(database: Database, tmp_p
     assert len(kept) == 2
     (tmp_path / "a.jpg").unlink()
     assert pages.ask("GET", f"/ai/api/assets/{asset}/picture").status_code == 200
+
+
+def test_a_user_of_immich_sees_no_file_of_our_own_index(database: Database, tmp_path: Path) -> None:
+    asset = index(database, tmp_path / "a.jpg")
+    ann = User("ann")
+    with FakeSearchImmich() as immich:
+        immich.users.append(ann)
+        pages = Pages(database, immich, **cache_in(tmp_path))
+        for path in ("", "/picture"):
+            response = pages.ask("GET", f"/ai/api/assets/{asset}{path}", session_of(ann))
+            assert code(response) == (404, "unknown_asset"), path
+        assert pages.ask("GET", f"/ai/api/assets/{asset}/picture").status_code == 200
 
 
 def test_a_file_that_is_no_picture_is_told_so(database: Database, tmp_path: Path) -> None:
