@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit, urlunsplit
 
+from pydantic import SecretStr
+
 _FRAMING_HEADERS = {
     "connection",
     "content-length",
@@ -55,12 +57,15 @@ def split_header(text: str) -> tuple[str, str]:
     return name, value
 
 
-def shown_url(url: str) -> str:
-    """Return ``url`` as messages and logs may show it: without user name and password, query and fragment."""
+def shown_url(url: str, key: SecretStr | None = None) -> str:
+    """Return ``url`` as messages and logs may show it: without user name and password, query and fragment, and without
+    ``key``, a step of its path.
+    """
     scheme, _, rest = url.rpartition("://")
     try:
         # A password with a slash in it would end the host too early: everything before the last @ goes.
         parts = urlsplit(f"{scheme}://{rest.rpartition('@')[2]}")
     except ValueError:
         return "the address"
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+    path = parts.path if key is None else f"{parts.path}/".replace(f"/{key.get_secret_value()}/", "/").rstrip("/")
+    return urlunsplit((parts.scheme, parts.netloc, path, "", ""))

@@ -18,6 +18,7 @@ from models.catalog import Catalog, ModelKind
 from models.places import places
 from runners.tasks import BUILT_IN, CLIP_TEXT, Task
 from settings import Settings
+from settings.addresses import shown_url
 
 _PICTURE = (1440, 1080)
 """Width and height of the picture that is sent, as of Immich's previews."""
@@ -29,9 +30,9 @@ def check_answers(catalog: Catalog, config: Settings, url: str | None, wait: flo
 
     Each task is asked twice, as the first request loads its model. ``wait``: seconds for one answer.
     """
-    address = (url or f"http://127.0.0.1:{config.listen_port}").rstrip("/")
+    address = (url or config.own_url).rstrip("/")
     with httpx.Client(base_url=address, headers=_key(config), timeout=wait, trust_env=False) as client:
-        finding = _ping(client, address)
+        finding = _ping(client, shown_url(address, config.url_key))
         yield finding
         if finding.level.value != "good":
             return

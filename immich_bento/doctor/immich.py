@@ -76,7 +76,7 @@ def _settings(client: httpx.Client, catalog: Catalog, config: Settings) -> Itera
     if not chosen.get("enabled", True):
         yield wrong("Immich's machine learning", "it is switched off", "Switch it on: Administration, Settings.")
     urls = chosen.get("urls") or [chosen.get("url")]
-    yield good("Immich's machine learning", f"asks {', '.join(shown_url(str(url)) for url in urls)}")
+    yield good("Immich's machine learning", f"asks {', '.join(shown_url(str(url), config.url_key) for url in urls)}")
     for key, about in (("clip", "smart search"), ("facialRecognition", "faces"), ("ocr", "OCR")):
         part = chosen.get(key)
         if part is not None:

@@ -13,6 +13,7 @@ from search.indexing.predictor import CannotGoOn
 from search.store.database import Database
 from search.store.models_in_use import ModelsInUse, models_in_use
 from settings import Settings
+from settings.addresses import shown_url
 
 TASKS = ("ocr", "clip")
 
@@ -23,31 +24,31 @@ async def running_service(url: str | None, config: Settings, *, connections: int
 
     Raises ``CannotGoOn`` if none answers.
     """
-    address = (url or f"http://127.0.0.1:{config.listen_port}").rstrip("/")
-    url_key = f"/{config.url_key.get_secret_value()}" if config.url_key is not None and not url else ""  # a secret
+    address = (url or config.own_url).rstrip("/")
+    shown = shown_url(address, config.url_key)
     key = config.api_auth_key.get_secret_value().strip() if config.api_auth_key else ""
     try:
         client = httpx.AsyncClient(
-            base_url=address + url_key,
+            base_url=address,
             headers={"api-key": key} if key else {},
             timeout=httpx.Timeout(config.request_timeout + 30, connect=10),
             limits=httpx.Limits(max_connections=connections + 2),
             trust_env=False,  # a proxy is for the world outside
         )
     except httpx.InvalidURL as error:
-        raise CannotGoOn(f"{address} is no address: {error}.") from error
+        raise CannotGoOn(f"{shown} is no address: {error}.") from error
     async with client:
         try:
             answer = await client.get("/ping")
         except (httpx.TransportError, httpx.UnsupportedProtocol) as error:
             why = (
-                f"No service answers at {address} ({type(error).__name__}). Start it first (`make serve`), or name it "
+                f"No service answers at {shown} ({type(error).__name__}). Start it first (`make serve`), or name it "
                 "with --url."
             )
             raise CannotGoOn(why) from error
         if answer.text.strip() != "pong":
             raise CannotGoOn(
-                f"What answers at {address} is another server than immich-bento's ({answer.status_code} for /ping)."
+                f"What answers at {shown} is another server than immich-bento's ({answer.status_code} for /ping)."
             )
         yield client
 

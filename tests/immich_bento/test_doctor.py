@@ -144,6 +144,15 @@ def test_each_task_is_asked_and_an_error_is_shown_as_it_came(tmp_path: Any) -> N
     assert "no room" in found[-1].detail
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_behind_a_key_in_the_path_the_service_is_found_and_the_key_is_not_told(named: bool) -> None:
+    with Fake({f"GET /{SECRET}/ping": (200, "pong"), "GET /readyz": (200, "")}) as fake:
+        config = Settings(url_key=SecretStr(SECRET), http_port=fake.server_address[1])
+        found = list(check_answers(CATALOG, config, f"{fake.url}/{SECRET}" if named else None, 10))
+    assert found[0].level is Level.GOOD
+    assert SECRET not in str([finding.as_dict() for finding in found])
+
+
 def test_another_server_at_the_address_is_told() -> None:
     with Fake({"GET /ping": (200, "hello")}) as fake:
         (finding,) = check_answers(CATALOG, Settings(), fake.url, 10)
@@ -158,7 +167,7 @@ IMMICH: dict[str, tuple[int, Any]] = {
         {
             "machineLearning": {
                 "enabled": True,
-                "urls": [f"http://user:{SECRET}@immich-machine-learning:3003"],
+                "urls": [f"http://user:{SECRET}@immich-machine-learning:3003", f"http://immich-bento:3003/{SECRET}"],
                 "clip": {"enabled": True, "modelName": "ViT-B-32__openai"},
                 "facialRecognition": {"enabled": False, "modelName": "buffalo_l"},
                 "ocr": {"enabled": True, "modelName": "PP-OCRv5_mobile"},
@@ -171,8 +180,10 @@ IMMICH: dict[str, tuple[int, Any]] = {
 def test_immichs_models_are_held_against_ours() -> None:
     with Fake(IMMICH) as fake:
         key = SecretStr(SECRET)
-        fitting = list(check_immich(CATALOG, Settings(immich_url=fake.url, immich_api_key=key, clip_model="tiny")))
-        another = list(check_immich(CATALOG, Settings(immich_url=fake.url, immich_api_key=key, clip_model="ViT-L-14")))
+        fitting, another = (
+            list(check_immich(CATALOG, Settings(immich_url=fake.url, immich_api_key=key, url_key=key, clip_model=name)))
+            for name in ("tiny", "ViT-L-14")
+        )
     assert {finding.subject: finding.level for finding in fitting} == {
         "Immich": Level.GOOD,
         "Immich's key": Level.GOOD,
