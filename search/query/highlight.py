@@ -5,33 +5,39 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from search.query.answers import FoundLine
 from search.query.folding import Folded, fold, fold_with_origins
-from search.query.forms import forms, typed_forms
+from search.query.forms import Form, forms, typed_forms
 from search.query.nearness import near
 from search.query.parse import ParsedQuery
 from search.query.words import words_with_parts
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Line:
     """A line as the database gives it: n, text, box, box_score, text_score, across."""
 
     row: Sequence[Any]
     folded: Folded
 
-    @property
+    @cached_property
     def across(self) -> list[tuple[int, int, int]]:
         """Number of a needle (from 1), and where its part of this line starts and ends in the folded line."""
         given = self.row[5] if len(self.row) > 5 and self.row[5] else ()
         return [(given[at], given[at + 1], given[at + 2]) for at in range(0, len(given), 3)]
 
+    @cached_property
+    def forms(self) -> tuple[Form, ...]:
+        """The numbers and dates in the folded line."""
+        return tuple(forms(self.folded.text))
+
 
 def needles_of(parsed: ParsedQuery) -> tuple[str, ...]:
     """Return everything, folded, that may be marked in a hit of this query."""
-    return tuple(dict.fromkeys(needle for levels in _levels(parsed) for level in levels for needle in level))
+    return _all_needles(_levels(parsed))
 
 
 def matching_lines(
@@ -44,15 +50,16 @@ def matching_lines(
     else the same number in another form, or what is almost it (``close_words``: words of texts that are).
     """
     lines = [_Line(row, fold_with_origins(row[1])) for row in rows]
-    numbers = {needle: number for number, needle in enumerate(needles_of(parsed), start=1)}
+    wanted = _levels(parsed)
+    numbers = {needle: number for number, needle in enumerate(_all_needles(wanted), start=1)}
     marked: list[set[tuple[int, int]]] = [set() for _ in lines]
-    for levels in _levels(parsed):
+    for levels in wanted:
         level = _finest(levels, lines, numbers)
         spans = [_spans(line, level, numbers) for line in lines]
-        if level != levels[0] and any(same := [_same_number(line.folded, levels[0][0]) for line in lines]):
+        if level != levels[0] and any(same := _same_number(lines, levels[0][0])):
             spans = same
         elif not any(spans):
-            spans = [_almost(line.folded, levels[0][0], close_words) for line in lines]
+            spans = _almost(lines, levels[0][0], close_words)
         for line_marked, line_spans in zip(marked, spans, strict=True):
             line_marked.update(line_spans)
     found = []
@@ -70,6 +77,11 @@ def explains(lines: Sequence[FoundLine], parsed: ParsedQuery) -> bool:
     """Return whether ``lines`` have everything that was typed, letter by letter."""
     text = "\n".join(fold(line.text) for line in lines)
     return any(all(needle in text for needle in alternative.wanted) for alternative in parsed.alternatives)
+
+
+def _all_needles(wanted: Iterable[tuple[tuple[str, ...], ...]]) -> tuple[str, ...]:
+    """Return the needles of all levels, each once."""
+    return tuple(dict.fromkeys(needle for levels in wanted for level in levels for needle in level))
 
 
 def _levels(parsed: ParsedQuery) -> list[tuple[tuple[str, ...], ...]]:
@@ -102,22 +114,28 @@ def _spans(line: _Line, needles: Sequence[str], numbers: dict[str, int]) -> set[
     return across | set(line.folded.occurrences(needles))
 
 
-def _same_number(folded: Folded, needle: str) -> set[tuple[int, int]]:
-    """Return where a number or date stands in a folded line that is the typed one in another form."""
+def _same_number(lines: Sequence[_Line], needle: str) -> list[set[tuple[int, int]]]:
+    """Return where in each folded line a number or date stands that is the typed one in another form."""
     typed = typed_forms(needle)
-    wanted = {*typed.same, *typed.near}
-    return {(form.start, form.end) for form in forms(folded.text) if form.word in wanted} if wanted else set()
+    words = {*typed.same, *typed.near}
+    if not words:
+        return []
+    return [{(form.start, form.end) for form in line.forms if form.word in words} for line in lines]
 
 
-def _almost(folded: Folded, needle: str, close_words: Collection[str]) -> set[tuple[int, int]]:
-    """Return where what is almost ``needle`` stands in a folded line."""
+def _almost(lines: Sequence[_Line], needle: str, close_words: Collection[str]) -> list[set[tuple[int, int]]]:
+    """Return where in each folded line what is almost ``needle`` stands."""
     found = near(needle)
     if found is None:
-        return set()
+        return [set() for _ in lines]
     if found.pattern is not None:
-        return {match.span() for match in re.finditer(found.pattern, folded.text)}
-    spans = {match.span() for match in _WORDS.finditer(folded.text) if match[0] in close_words}
-    return spans | set(folded.occurrences(word for word in close_words if not word.isascii()))
+        return [{match.span() for match in re.finditer(found.pattern, line.folded.text)} for line in lines]
+    chinese = [word for word in close_words if not word.isascii()]
+    return [
+        {match.span() for match in _WORDS.finditer(line.folded.text) if match[0] in close_words}
+        | set(line.folded.occurrences(chinese))
+        for line in lines
+    ]
 
 
 _WORDS = re.compile(r"[^\W\d_]+")
