@@ -25,6 +25,6 @@ class Problem(Answer):
     """The answer in place of every error."""
 
     detail: str
-    """What happened, and what to do."""
+    """A sentence that says what happened, and what to do."""
     code: str
     """A stable name of what happened."""

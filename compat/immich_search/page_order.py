@@ -37,7 +37,7 @@ class Listing:
     pages: int
     """Immich's own pages that are in it."""
     more: bool
-    """Whether Immich has more of its own."""
+    """True: Immich has more of its own."""
     skeleton: dict[str, Any]
     """An answer of Immich without its pictures."""
     shown: list[UUID] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Listing:
 
     @property
     def held(self) -> int:
-        """How many ids are kept."""
+        """Number of ids that are kept."""
         return len(self.order) + len(self.shown) + len(self.own)
 
     async def page(self, number: int, size: int, visible: Visible, next_page: NextPage) -> tuple[list[UUID], bool]:

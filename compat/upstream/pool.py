@@ -79,7 +79,7 @@ class UpstreamPool:
 
     @property
     def any_up(self) -> bool:
-        """Whether any upstream is asked at all."""
+        """True: some upstream is up and asked."""
         return any(upstream.up for upstream in self._upstreams)
 
     def state(self, *, with_urls: bool) -> dict[str, Any]:

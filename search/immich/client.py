@@ -36,7 +36,7 @@ class ImmichClient:
     url: str
     key: str = field(repr=False)
     max_bytes: int
-    """Of a preview."""
+    """Bytes of a preview, at most."""
 
     async def preview(self, asset_id: UUID) -> bytes:
         """Fetch the encoded preview, which is what Immich computes on: upright, no EXIF; where a picture was edited in

@@ -75,7 +75,7 @@ class ImmichHttp:
     """Connections to the Immich at one address. Belongs to the event loop that it is first used in."""
 
     def __init__(self, url: str, *, connections: int = 100) -> None:
-        """``url``: IMMICH_URL, without a slash at its end. ``connections``: the most that are open at once."""
+        """Do not connect yet. ``url``: IMMICH_URL, without a slash at its end; ``connections``: at once, at most."""
         self._url = url
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None

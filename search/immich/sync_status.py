@@ -11,8 +11,8 @@ class SyncStatus(Answer):
     """How well the searched texts follow Immich's."""
 
     synced_at: datetime | None = None
-    """When they were last brought up to date; null: not since the service started."""
+    """Time at which they were last brought up to date; null: not since the service started."""
     failures: int = 0
-    """How often in a row it has failed since."""
+    """Failures in a row since then."""
     trouble: str | None = None
-    """Why it fails; null: it does not."""
+    """Reason for which it fails; null: it does not."""

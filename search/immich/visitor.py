@@ -56,7 +56,7 @@ class Credentials:
     query: str = field(repr=False)
     """The query of the request, in which Immich takes keys too; as it came, ``""`` if it has none."""
     given: bool
-    """Whether there is anything in them that Immich would look at."""
+    """True: there is something in them that Immich would look at."""
     digest: bytes = field(repr=False)
     """Tells these credentials from others within this process; they cannot be had back from it. 32 bytes."""
 

@@ -13,7 +13,7 @@ from search.answers import Answer
 
 
 class RedoTask(str, Enum):
-    """What can be done again."""
+    """A task that can be done again."""
 
     OCR = "ocr"
     CLIP = "clip"
@@ -26,7 +26,7 @@ class RedoRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     tasks: Annotated[Sequence[RedoTask], Field(min_length=1, max_length=3)]
-    """What to do again."""
+    """Tasks to do again."""
 
 
 class Redone(Answer):
@@ -38,4 +38,4 @@ class Redone(Answer):
     models: Mapping[str, str]
     """The model that did each task here."""
     lines: int | None
-    """How many lines of text were read; null if OCR was not asked for."""
+    """Lines of text that were read; null if OCR was not asked for."""

@@ -24,7 +24,7 @@ class RetryingDatabase:
     """
 
     def __init__(self, database: Database, *, give_up_after: float = 600.0) -> None:
-        """``give_up_after``: seconds after which this gives up."""
+        """Use ``database``. ``give_up_after``: seconds after which this gives up."""
         self._database = database
         self._give_up_after = give_up_after
 

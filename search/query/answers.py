@@ -37,7 +37,7 @@ class SearchRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     q: str
-    """What to look for, as a person types it. ``ocr:`` before it asks for text alone. docs/search.md has the rest."""
+    """The query, as a person types it. ``ocr:`` before it asks for text alone. docs/search.md has the rest."""
     mode: Mode = Mode.AUTO
     """``ocr``: the text in pictures; ``clip``: their meaning; ``hybrid``: both; ``auto``: hybrid, or ocr if q says
     ``ocr:``.
@@ -58,7 +58,7 @@ class OcrPart(Answer):
     score: float
     """0 to 1; 0.5 and more for exact hits."""
     exact: bool
-    """Whether the text holds the query as it was typed, once both are folded."""
+    """True: the text holds the query as it was typed, once both are folded."""
 
 
 class ClipPart(Answer):
@@ -115,10 +115,10 @@ class SearchAnswer(Answer):
     """The answer of ``GET /search``: one page of hits."""
 
     mode: Literal[Mode.OCR, Mode.CLIP, Mode.HYBRID]
-    """What answered: ocr where hybrid had to do without CLIP."""
+    """The mode that answered: ocr where hybrid had to do without CLIP."""
     hits: Sequence[Hit]
     """Best first."""
     notes: Sequence[Note]
-    """What was missing, for instance that hybrid had to do without CLIP."""
+    """Things that were missing, for instance that hybrid had to do without CLIP."""
     next_cursor: str | None
     """For the next page; null on the last one."""

@@ -31,8 +31,8 @@ from settings import Settings
 _OCR_HITS = 500
 _CLIP_HITS = 200
 _CLIP_HITS_IN_HYBRID = 60
-"""How far pages go. In hybrid search, each vector costs time and adds less: at rank 60 it is worth half of the
-first.
+"""Most hits of all pages together. In hybrid search, each vector costs time and adds less: at rank 60 it is worth half
+of the first.
 """
 
 Embed: TypeAlias = Callable[[str], Awaitable[Vector]]

@@ -167,8 +167,8 @@ def _characters(text: str) -> str:
 
 
 def _clusters(line: str) -> Iterable[tuple[int, int]]:
-    """Start and end of the pieces of ``line`` that fold on their own: a character and the marks that combine with
-    it.
+    """Yield start and end of the pieces of ``line`` that fold on their own: a character and the marks that combine
+    with it.
     """
     start = 0
     for at in range(1, len(line) + 1):

@@ -60,7 +60,9 @@ class ParsedQuery:
     """A query as it is searched for."""
 
     meaning: str
-    """What CLIP embeds: as typed, without the prefix, quotation marks and what is not wanted. Valid UTF-8, no NUL."""
+    """The text that CLIP embeds: as typed, without the prefix, quotation marks and what is not wanted. Valid UTF-8,
+    no NUL.
+    """
     alternatives: tuple[Alternative, ...]
     """A text matches if it matches one of these. At least one."""
     text_only: bool

@@ -23,7 +23,7 @@ class RankedText:
 
     id: UUID
     exact: bool
-    """Whether the text holds the query as it was typed, once both are folded."""
+    """True: the text holds the query as it was typed, once both are folded."""
 
 
 async def rank_texts(

@@ -25,7 +25,7 @@ class AssetText(Answer):
     """false: not read yet. true without lines: read, and there was no text."""
     read_at: datetime | None
     model: str | None
-    """What read it, where that is known."""
+    """The model that read it, where that is known."""
     text: str
     """The lines, joined by newlines."""
     lines: Sequence[TextLine]

@@ -31,7 +31,7 @@ _NEAREST, _FARTHEST = 0.55, 2.0
 _SMALLEST, _LARGEST = 0.65, 1.5
 """Height of the next line's box, in heights of this one's."""
 _INDENT, _OUTDENT = 4.5, 1.5
-"""How far the first line of a paragraph begins inside of the next, or outside, in characters."""
+"""Distance at which the first line of a paragraph may begin inside of the next, or outside, in characters."""
 _SHORT_CELL = 9.0
 """Characters of a line that may be a cell of a table."""
 _ROOM = 1.0
@@ -39,7 +39,7 @@ _ROOM = 1.0
 _LOOK_AHEAD = 160
 """Lines, sorted downwards, among which the next one is looked for: a row of a large table has as many cells."""
 _VERTICAL = 1.5
-"""How much higher than wide the box of a vertical line is, in fractions of the picture."""
+"""Height of the box of a vertical line over its width, in fractions of the picture, at least."""
 
 _WORD = re.compile(rf"{CJK}|(?:(?!{CJK})\S)+")
 _WIDE = re.compile(CJK)

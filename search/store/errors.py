@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import psycopg
 
 STATEMENT_SECONDS = 5
-"""How long one query of a search may take."""
+"""Seconds that one query of a search may take."""
 
 
 class SearchUnavailable(ServiceError):

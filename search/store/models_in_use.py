@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _OCR_ALIAS = "ocr"
 """The catalog's name for OCR by whoever names no model; the fork of Immich 1.134 sends it."""
 _FORK_OCR_OPTIONS = OcrOptions(min_recognition_score=0.5)
-"""What the fork's requests, which have no options, are answered with (compat/immich/entries.py)."""
+"""Options by which the fork's requests, which have none, are answered (compat/immich/entries.py)."""
 
 
 class StoredVectors(Answer):
@@ -35,7 +35,7 @@ class StoredVectors(Answer):
     size: int | None
     """Numbers in a vector."""
     vectors: int
-    """How many there are."""
+    """Number of vectors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class ModelsInUse:
     clip: str | None
     """None: there is no CLIP_MODEL and no vector, or the name is unknown."""
     clip_refusal: ServiceError | None
-    """Why ``clip`` is unknown, or cannot be compared with what is stored."""
+    """Reason for which ``clip`` is unknown, or cannot be compared with what is stored."""
     ocr: str | None
     """None: Immich is set to a model that the catalog does not know; ``ocr_refusal`` says so."""
     ocr_refusal: ServiceError | None

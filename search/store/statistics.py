@@ -40,7 +40,7 @@ class Statistics(Answer):
 
     source: Literal["standalone", "immich", "immich-1.134"]
     cutter: Literal["jieba", "zhparser"]
-    """What cuts Chinese text to words."""
+    """The cutter of Chinese text to words."""
     assets: int
     """Pictures and videos that can be found."""
     read: int
@@ -59,7 +59,7 @@ class Statistics(Answer):
     models: ModelNames
     stored_models: Sequence[StoredVectors]
     notes: Sequence[Note]
-    """What is wrong with the models in use."""
+    """Faults of the models in use."""
     thinned: Thinned
     sync: SyncStatus | None = None
     """null where the service does not follow Immich."""
