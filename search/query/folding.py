@@ -108,13 +108,7 @@ class Folded:
         """Return where the folded ``needles`` occur: (start, end) in characters of the original line, in order, none
         overlapping.
         """
-        return self.spans_of(self.occurrences(needles))
-
-    def occurrences(self, needles: Iterable[str]) -> Iterator[tuple[int, int]]:
-        """Yield where the folded ``needles`` occur: (start, end) in characters of ``text``."""
-        for needle in set(needles):
-            for at in _occurrences(self.text, needle) if needle else ():
-                yield at, at + len(needle)
+        return self.spans_of(occurrences(self.text, needles))
 
     def spans_of(self, places: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
         """Return ``places``, (start, end) in characters of ``text``, as characters of the original line: in order, none
@@ -184,11 +178,13 @@ def _joins(before: str, character: str) -> bool:
     return unicodedata.combining(character) != 0 or unicodedata.normalize("NFKC", before + character) != apart
 
 
-def _occurrences(text: str, needle: str) -> Iterable[int]:
-    at = text.find(needle)
-    while at >= 0:
-        yield at
-        at = text.find(needle, at + 1)
+def occurrences(folded: str, needles: Iterable[str]) -> Iterator[tuple[int, int]]:
+    """Yield where the folded ``needles`` occur: (start, end) in characters of ``folded``."""
+    for needle in filter(None, set(needles)):
+        at = folded.find(needle)
+        while at >= 0:
+            yield at, at + len(needle)
+            at = folded.find(needle, at + 1)
 
 
 def _without_marks(character: str) -> str:

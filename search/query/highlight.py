@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from search.query.answers import FoundLine
-from search.query.folding import Folded, fold, fold_with_origins
+from search.query.folding import fold, fold_with_origins, occurrences
 from search.query.forms import Form, forms, typed_forms
 from search.query.nearness import near
 from search.query.parse import ParsedQuery
@@ -21,7 +21,7 @@ class _Line:
     """A line as the database gives it: n, text, box, box_score, text_score, across."""
 
     row: Sequence[Any]
-    folded: Folded
+    folded: str
 
     @cached_property
     def across(self) -> list[tuple[int, int, int]]:
@@ -32,7 +32,7 @@ class _Line:
     @cached_property
     def forms(self) -> tuple[Form, ...]:
         """The numbers and dates in the folded line."""
-        return tuple(forms(self.folded.text))
+        return tuple(forms(self.folded))
 
 
 def needles_of(parsed: ParsedQuery) -> tuple[str, ...]:
@@ -49,7 +49,7 @@ def matching_lines(
     thing looked for, the whole is marked where it stands anywhere in these lines; else its words; else their parts;
     else the same number in another form, or what is almost it (``close_words``: words of texts that are).
     """
-    lines = [_Line(row, fold_with_origins(row[1])) for row in rows]
+    lines = [_Line(row, fold(row[1])) for row in rows]
     wanted = _levels(parsed)
     numbers = {needle: number for number, needle in enumerate(_all_needles(wanted), start=1)}
     marked: list[set[tuple[int, int]]] = [set() for _ in lines]
@@ -64,7 +64,9 @@ def matching_lines(
             line_marked.update(line_spans)
     found = []
     for line, line_marked in zip(lines, marked, strict=True):
-        if spans_here := line.folded.spans_of(line_marked):
+        if not line_marked:
+            continue  # where its characters come from need not be worked out
+        if spans_here := fold_with_origins(line.row[1]).spans_of(line_marked):
             n, text, box, box_score, text_score = line.row[:5]
             shown = None if None in box else box
             found.append(
@@ -101,7 +103,7 @@ def _finest(levels: tuple[tuple[str, ...], ...], lines: Sequence[_Line], numbers
         (
             level
             for level in levels
-            if any(numbers[needle] in across or any(needle in line.folded.text for line in lines) for needle in level)
+            if any(numbers[needle] in across or any(needle in line.folded for line in lines) for needle in level)
         ),
         (),
     )
@@ -111,7 +113,7 @@ def _spans(line: _Line, needles: Sequence[str], numbers: dict[str, int]) -> set[
     """Return where ``needles`` stand in a folded line, and their parts that go over its end."""
     wanted = {numbers[needle] for needle in needles}
     across = {(start, end) for number, start, end in line.across if number in wanted}
-    return across | set(line.folded.occurrences(needles))
+    return across | set(occurrences(line.folded, needles))
 
 
 def _same_number(lines: Sequence[_Line], needle: str) -> list[set[tuple[int, int]]]:
@@ -129,11 +131,11 @@ def _almost(lines: Sequence[_Line], needle: str, close_words: Collection[str]) -
     if found is None:
         return [set() for _ in lines]
     if found.pattern is not None:
-        return [{match.span() for match in re.finditer(found.pattern, line.folded.text)} for line in lines]
+        return [{match.span() for match in re.finditer(found.pattern, line.folded)} for line in lines]
     chinese = [word for word in close_words if not word.isascii()]
     return [
-        {match.span() for match in _WORDS.finditer(line.folded.text) if match[0] in close_words}
-        | set(line.folded.occurrences(chinese))
+        {match.span() for match in _WORDS.finditer(line.folded) if match[0] in close_words}
+        | set(occurrences(line.folded, chinese))
         for line in lines
     ]
 
