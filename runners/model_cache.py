@@ -100,6 +100,12 @@ class ModelCache(Generic[M]):
         with self._guard:
             return tuple(name for name, slot in self._slots.items() if slot.held is not None)
 
+    def holds(self, name: str) -> bool:
+        """Return whether the model ``name`` is in memory."""
+        with self._guard:
+            slot = self._slots.get(name)
+            return slot is not None and slot.held is not None
+
     def _enter(self, name: str) -> _Slot[M]:
         with self._guard:
             slot = self._slots.setdefault(name, _Slot())

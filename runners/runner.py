@@ -105,9 +105,13 @@ class Runner(Generic[J, R]):
                 "details.",
             )
 
+    def is_ready(self, model: str) -> bool:
+        """Return whether jobs of ``model`` need no look for its files: it is in memory, or ``load`` gets them."""
+        return self.arrivals is None or self._cache.holds(model)
+
     async def lack(self, model: str) -> Failure | None:
         """Return None if jobs of ``model`` can be run as far as its files go, else why not (``Arrivals.lack``)."""
-        if self.arrivals is None or model in self._cache.loaded():
+        if self.arrivals is None or self.is_ready(model):
             return None
         return await self.arrivals.lack(model)
 
@@ -213,10 +217,11 @@ async def run_picture(runners: Mapping[str, Runner[ImageJob, Any]], job: Picture
     those are returned. Cancelled, it runs no task whose batch has not begun.
     """
     asked = [runners[ask.task] for ask in job.asks]
-    lacks = await gather_first_error([runner.lack(ask.model) for runner, ask in zip(asked, job.asks, strict=True)])
+    away = [(runner, ask.model) for runner, ask in zip(asked, job.asks, strict=True) if not runner.is_ready(ask.model)]
+    lacks = await gather_first_error([runner.lack(model) for runner, model in away])
     missing = {
         runner.name: lack
-        for runner, lack in zip(asked, lacks, strict=True)
+        for (runner, _), lack in zip(away, lacks, strict=True)
         if lack is not None and lack.code is ErrorCode.MODEL_ON_ITS_WAY
     }
     if missing:

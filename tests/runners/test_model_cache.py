@@ -24,6 +24,7 @@ def test_a_model_is_loaded_on_first_use_and_kept(depot: Depot) -> None:
     assert use(cache, "a") is use(cache, "a")
     assert depot.tried == ["a"]
     assert cache.loaded() == ("a",)
+    assert (cache.holds("a"), cache.holds("b")) == (True, False)
 
 
 def test_an_idle_model_is_unloaded_after_its_time_and_loaded_again(depot: Depot) -> None:
