@@ -110,6 +110,8 @@ class ImageJob:
         """
         from runners.pictures.decode import decode, may_be_transparent
 
+        if self.shared is not None and self.shared.is_opaque:
+            return None
         if not may_be_transparent(self.data, max_pixels=max_pixels):
             return None
         picture = decode(self.data, max_pixels=max_pixels, upright=self.upright, other_ground=True)

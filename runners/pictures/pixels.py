@@ -58,6 +58,8 @@ class SharedPixels:
         self._kept: NDArray[np.uint8] | None = None
         self._last: ref[NDArray[np.uint8]] | None = None
         self._failure: tuple[ErrorCode, str] | None = None
+        self.is_opaque = False
+        """True once decoding has shown that the picture was laid on no ground."""
 
     def take(self, *, max_pixels: int) -> NDArray[np.uint8]:
         """Return the pixels, (h, w, 3) uint8 RGB, which cannot be written to. To be called once by each task.
@@ -85,10 +87,12 @@ class SharedPixels:
         if self._failure is not None:
             raise ServiceError(*self._failure)
         try:
-            pixels = decode(self._data, max_pixels=max_pixels, upright=self._upright).pixels
+            picture = decode(self._data, max_pixels=max_pixels, upright=self._upright)
         except ServiceError as error:
             self._failure = error.code, error.message
             raise
+        self.is_opaque = not picture.transparent
+        pixels = picture.pixels
         pixels.flags.writeable = False
         self._last = ref(pixels)
         return pixels

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
 
 from runners.contract import ImageJob
+from runners.pictures import decode as decode_module
 from runners.pictures.decode import Picture, decode, may_be_transparent
+from runners.pictures.pixels import shared_pixels
 from tests.runners.pictures.makers import MANY, encoded, gradient
 
 WHITE, BLACK = [255, 255, 255], [0, 0, 0]
@@ -91,3 +94,15 @@ def test_only_a_transparent_picture_has_another_ground() -> None:
     for image, kind in ((opaque, "PNG"), (gradient(), "PNG"), (gradient(), "JPEG")):
         assert ImageJob(encoded(image, kind), "m").pixels_on_other_ground(max_pixels=MANY) is None
     assert not may_be_transparent(encoded(gradient(), "JPEG"), max_pixels=MANY)
+
+
+def test_a_picture_that_was_decoded_as_opaque_is_not_decoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    for image, decodes in ((Image.new("RGBA", (8, 4), (1, 2, 3, 255)), 0), (half_clear((20, 20, 20)), 1)):
+        data = encoded(image, "PNG")
+        with shared_pixels(data, upright=False, readers=1) as shared, monkeypatch.context() as patch:
+            job = ImageJob(data, "m", shared=shared)
+            job.pixels(max_pixels=MANY)
+            counted = Mock(wraps=decode)
+            patch.setattr(decode_module, "decode", counted)
+            assert (job.pixels_on_other_ground(max_pixels=MANY) is not None) == bool(decodes)
+        assert counted.call_count == decodes
