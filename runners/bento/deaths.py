@@ -6,7 +6,7 @@ import logging
 import signal
 from typing import Any
 
-from runners.bento.memory_kills import count_memory_kills
+from runners.bento.memory_kills import MemoryKills
 
 log = logging.getLogger("service")
 
@@ -15,20 +15,19 @@ class Deaths:
     """Tells of workers that died. Remembers how many the kernel had killed for lack of memory."""
 
     def __init__(self) -> None:
-        self._memory_kills = count_memory_kills()
+        self._memory_kills = MemoryKills()
 
     def tell(self, *, watcher: Any, process_pid: int, exit_code: int | None, **_: Any) -> bool:
         """Log the death of a worker that was not told to end: circus's hook ``after_reap``, whose result it ignores."""
         if watcher.is_stopping() or watcher.is_stopped():
             return True
-        name = str(watcher.name).removeprefix("service_")
-        before, self._memory_kills = self._memory_kills, count_memory_kills()
+        name = "The gateway" if watcher.name == "service" else str(watcher.name).removeprefix("service_")
+        counted = self._memory_kills.rose()  # at every death, so that each kill explains one
         if exit_code == -signal.SIGKILL:
-            counted = before is not None and self._memory_kills is not None and self._memory_kills > before
             log.error(
                 "%s (process %d) %s; a fresh one is started. Give the container more memory, or choose smaller models "
                 "(docs/models.md).",
-                "The gateway" if name == "service" else name,
+                name,
                 process_pid,
                 "was killed by the kernel: out of memory"
                 if counted
@@ -37,7 +36,7 @@ class Deaths:
         elif exit_code and exit_code != -signal.SIGHUP:  # which retires a worker
             log.error(
                 "%s (process %d) ended %s; a fresh one is started.",
-                "The gateway" if name == "service" else name,
+                name,
                 process_pid,
                 f"by signal {-exit_code}" if exit_code < 0 else f"with status {exit_code}",
             )

@@ -25,10 +25,14 @@ class MemoryKills:
 
         Reads two small files.
         """
-        before, self._count = self._count, count_memory_kills()
-        if before is not None and self._count is not None and self._count > before:
+        if self.rose():
             self._noticed = time.monotonic()
         return time.monotonic() - self._noticed < _LATELY
+
+    def rose(self) -> bool:
+        """Return whether the count rose since the last look, of ``lately`` too. False where nobody counts."""
+        before, self._count = self._count, count_memory_kills()
+        return before is not None and self._count is not None and self._count > before
 
 
 def count_memory_kills(mounts: Path = MOUNTS, membership: Path = MEMBERSHIP) -> int | None:

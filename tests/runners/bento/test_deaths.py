@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from runners.bento import deaths
+from runners.bento import memory_kills
 from runners.bento.deaths import Deaths
 
 
@@ -19,7 +19,7 @@ def a_watcher(name: str, *, stopping: bool = False) -> SimpleNamespace:
 def kills(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     """Return what the kernel counts, at each look."""
     counts: list[int | None] = []
-    monkeypatch.setattr(deaths, "count_memory_kills", lambda: counts.pop(0))
+    monkeypatch.setattr(memory_kills, "count_memory_kills", lambda: counts.pop(0))
     return counts
 
 
