@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,16 @@ class ProcessTree:
 
     def pss(self) -> float:
         """Return MB of proportional set size, summed: pages that n processes share count 1/n in each."""
-        total = 0.0
-        for process in self.processes():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                total += process_pss(process)
-        return total
+        return sum_of_pss(self.processes())
+
+
+def sum_of_pss(processes: Iterable[psutil.Process]) -> float:
+    """Return MB of ``processes`` together, without those that have ended."""
+    total = 0.0
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += process_pss(process)
+    return total
 
 
 def process_pss(process: psutil.Process) -> float:

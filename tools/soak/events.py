@@ -13,10 +13,9 @@ from pathlib import Path
 import httpx
 import psutil
 
+from tools.bench.processes import ProcessTree, sum_of_pss
 from tools.harness.server import Server
 from tools.soak.record import Event
-
-_MB = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +36,10 @@ class Service:
     def memory(self) -> tuple[float, float]:
         """Return MB of PSS of the service, and of its database."""
         postmaster = self.postmaster()
-        database = _family(postmaster) if postmaster is not None else []
+        database = ProcessTree(postmaster.pid).processes() if postmaster is not None else []
         others = {process.pid for process in database}
         own = [process for process in self.server.processes() if process.pid not in others]
-        return sum(map(_pss, own)), sum(map(_pss, database))
-
-
-def _family(process: psutil.Process) -> list[psutil.Process]:
-    with contextlib.suppress(psutil.Error):
-        return [process, *process.children(recursive=True)]
-    return []
-
-
-def _pss(process: psutil.Process) -> float:
-    """Return MB. Reads the kernel's own sum, which takes the service less time than all of its mappings would."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024 / _MB
-    return 0.0
+        return sum_of_pss(own), sum_of_pss(database)
 
 
 def kill_runner(service: Service) -> None:
