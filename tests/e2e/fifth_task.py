@@ -26,7 +26,7 @@ class ColourOptions:
     """Options of one job."""
 
     scale: float
-    """What 255 becomes."""
+    """Value that 255 becomes."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ KEY = "a key of the tests"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a service under test keeps its files, and how it is set."""
+    """Folder and settings of a service under test."""
 
     folder: Path
     environment: Mapping[str, str]

@@ -23,7 +23,7 @@ from tools.harness.server import Server
 
 PICTURES = 1000
 KILLED = (("service",), ("database",), ("service", "database"), ("database",), ("service", "database", "command"))
-"""What is killed each time, as soon as another sixth of the pictures is stored."""
+"""Processes that are killed in each round, as soon as another sixth of the pictures is stored."""
 
 
 def _pictures(folder: Path) -> None:

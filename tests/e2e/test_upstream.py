@@ -153,7 +153,7 @@ STATUS = {
     "415": 415,
     "422": 422,
 }
-"""What the gateway answers to each way in which a fake behaves."""
+"""Answer of the gateway to each way in which a fake behaves."""
 OFTEN = {"good": 60, "close": 20, "slow": 6, "hang": 0.7}
 SECRET = "hush-hush"
 

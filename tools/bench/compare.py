@@ -50,7 +50,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """How every task is loaded: by how many callers or at which rate, and for how long."""
+    """Load of every task: callers or rate, and seconds."""
 
     extent: Extent
     callers: int = 1

@@ -39,7 +39,7 @@ class Weights:
 
     environment: Mapping[str, str]
     note: str
-    """Which CLIP it is, for the report."""
+    """Name of the CLIP, for the report."""
 
 
 def weights(folder: Path | None = None) -> Weights:

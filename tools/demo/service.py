@@ -46,7 +46,7 @@ class Running:
 
     pid: int
     started: float
-    """When its process was created, so that another process of the same number is not taken for it."""
+    """Time at which its process was created, so that another process of the same number is not taken for it."""
     port: int
     key: str
 

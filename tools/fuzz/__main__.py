@@ -23,7 +23,7 @@ WATCHED = {
 }
 """Target -> the packages whose code is watched: bytes that make it take another way are kept and built on."""
 _CORPUS = ROOT / ".fuzz"
-"""What is kept and built on, from one run to the next."""
+"""Inputs that are kept and built on, from one run to the next."""
 
 
 def fuzz(name: str, seconds: int) -> None:

@@ -128,7 +128,7 @@ TARGETS: Mapping[str, Target] = {
 def checked(target: Target, data: bytes) -> None:
     """Run ``target`` on ``data``. Raises what it raises, and ``TooSlow``.
 
-    What seemed slow is tried twice more: the first call of anything may load what it needs.
+    What seemed slow is tried three times more: the first call of anything may load what it needs.
     """
     taken = min(_seconds(target, data) for _ in range(3)) if _seconds(target, data) > LONGEST else 0.0
     if taken > LONGEST:

@@ -19,11 +19,11 @@ class Pings:
     every: float = 0.01
     """Seconds from an answer to the next ping."""
     address: str = "127.0.0.2"
-    """Where the pings come from."""
+    """Address that the pings come from."""
     answered: list[tuple[float, float]] = field(default_factory=list)
-    """When each was asked (``time.monotonic``), and the seconds until its answer."""
+    """Time at which each was asked (``time.monotonic``), and the seconds until its answer."""
     failed: list[float] = field(default_factory=list)
-    """When each was asked that had no answer."""
+    """Time at which each was asked that had no answer."""
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Pings:
@@ -59,10 +59,10 @@ class Pings:
 
     @property
     def worst(self) -> float:
-        """Seconds."""
+        """Return the longest time until an answer, in seconds."""
         return max(seconds for _, seconds in self.answered)
 
     @property
     def p99(self) -> float:
-        """Seconds."""
+        """Return the 99th percentile of the times, in seconds."""
         return sorted(seconds for _, seconds in self.answered)[int(len(self.answered) * 0.99)]

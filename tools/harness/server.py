@@ -43,7 +43,7 @@ class Server:
     command: tuple[str, ...] = (sys.executable, "-m", "bentoml", "serve")
     working_dir: Path = ROOT
     ready_path: str = "/readyz"
-    """What answers 200 once the service is there."""
+    """Path that answers 200 once the service is there."""
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
 

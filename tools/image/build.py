@@ -38,7 +38,7 @@ class Source:
     revision: str
     """Its hash, ``-dirty`` behind it where files differ from it; ``unknown`` outside of a repository."""
     seconds: int
-    """When it was made, since 1970; the date of everything in the image."""
+    """Time of the commit, in seconds since 1970; the date of everything in the image."""
 
 
 def image_tag(variant: Variant, name: str = NAME) -> str:

@@ -108,7 +108,7 @@ async def _weigh(service: Service, record: Record, now: Callable[[], float], unt
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return 1 if a request was lost for no reason, or all are lost."""
+    """Run the command line; return 1 if a request was lost while nothing was done to the service."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

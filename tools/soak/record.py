@@ -26,11 +26,11 @@ class Request:
     began: float
     seconds: float
     error: str = ""
-    """Why it was lost; empty where it was answered 200."""
+    """Reason of the loss; empty where it was answered 200."""
 
     @property
     def ended(self) -> float:
-        """When it was answered or lost."""
+        """Return the time at which it was answered or lost."""
         return self.began + self.seconds
 
 
@@ -41,7 +41,7 @@ class Event:
     what: str
     at: float
     until: float
-    """When everything answered again."""
+    """Time at which everything answered again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,9 @@ class Record:
     events: list[Event] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
     pings: list[tuple[float, float]] = field(default_factory=list)
-    """When each was asked, and seconds until its answer."""
+    """Time at which each was asked, and seconds until its answer."""
     memory: list[tuple[float, float, float]] = field(default_factory=list)
-    """When; MB of PSS of the service; of the database."""
+    """Time; MB of PSS of the service; of the database."""
 
 
 def why_lost(request: Request, events: Iterable[Event]) -> str:
@@ -77,7 +77,7 @@ def why_lost(request: Request, events: Iterable[Event]) -> str:
 
 
 def summary(record: Record, proxy: str) -> dict[str, Any]:
-    """Return what ``record`` comes to. ``proxy``: what stood before the service."""
+    """Return what ``record`` comes to. ``proxy``: the one before the service, in words."""
     lost = [request for request in record.requests if request.error]
     end = max(stage.ends for stage in record.stages)
     calm = [seconds for at, seconds in record.pings if not _in_outage(at, record.events)]

@@ -38,7 +38,7 @@ class IconSet:
     name: str
     version: str
     colour: bool = True
-    """Whether shapes have colours of their own; black ones are only drawn once."""
+    """True where shapes have colours of their own; black ones are only drawn once."""
 
 
 SETS = (

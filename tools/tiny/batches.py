@@ -20,7 +20,7 @@ from tools.tiny.texts import LabelledText
 IMAGES_PER_STEP = 128
 TEXTS_PER_STEP = 96
 UNKNOWN_CHANCE = 0.03
-"""How often a word piece is replaced by [UNK], so that unknown pieces do no harm."""
+"""Share of word pieces that are replaced by [UNK], so that unknown pieces do no harm."""
 
 
 @dataclass(frozen=True, slots=True)

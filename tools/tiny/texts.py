@@ -38,7 +38,7 @@ class LabelledText:
 
     text: str
     share: float
-    """How often it is shown, against the others."""
+    """Weight against the other texts: it is shown as often."""
     emoji: tuple[int, ...]
     weights: tuple[float, ...]
     """One per emoji, adding up to 1."""

@@ -21,7 +21,7 @@ COMMAND = (sys.executable, "-m", "tests.tools.bench.fake_server")
 
 @dataclass
 class FakeServer:
-    """What it does, and what it was asked."""
+    """Its behaviour, and the requests that came to it."""
 
     delay: Callable[[int], float] = lambda number: 0.0
     """Seconds that the n-th request (from 0) waits."""

@@ -25,12 +25,12 @@ class Font:
     index: int = 0
     """Of the face in a collection."""
     traditional: bool = True
-    """Whether it has traditional characters."""
+    """True where it has traditional characters."""
     simplified: bool = True
 
     @property
     def path(self) -> Path:
-        """Return where the file is."""
+        """Return the path of the file."""
         return FOLDER / self.file
 
 
