@@ -95,8 +95,9 @@ def test_a_made_up_library_is_the_same_on_every_run_and_a_part_of_a_larger_one()
 @pytest.mark.slow
 def test_speed_is_measured_and_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search-speed", "--assets", "300", "--queries", "16", "--json"]) == 0
-    searches, building = json.loads(capsys.readouterr().out)["tables"]
+    searches, recall, building = json.loads(capsys.readouterr().out)["tables"]
     assert len(searches["rows"]) == 6
+    assert recall["rows"][0][:2] == [300, 1]
     assert building["rows"][0][0] == 300
 
 
