@@ -24,6 +24,7 @@ TINY = {
     "tasks": "--callers 2 --seconds 0.5 --ttl 1 --pictures 1",
     "parts": "--tiny --pictures 1 --rounds 1",
     "clip-models": "--names RN50 --seconds 0.5 --rest 0",
+    "bar": "--assets 200 --queries 8 --delay 10",
 }
 
 
@@ -31,7 +32,7 @@ TINY = {
     "name",
     [
         pytest.param(
-            name, marks=[pytest.mark.slow] * (name in ("clip-models", "ping", "routing", "tasks", "transport"))
+            name, marks=[pytest.mark.slow] * (name in ("bar", "clip-models", "ping", "routing", "tasks", "transport"))
         )
         for name in TINY
     ],
