@@ -11,8 +11,9 @@ import argparse
 import asyncio
 import multiprocessing
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
@@ -29,11 +30,11 @@ from search.http.life import SearchLife
 from search.immich.exchange import ImmichHttp
 from search.immich.visitor import Visitors
 from search.store.database import Database
-from search.store.records import Line
 from settings import Settings
 from tools.bench.report import Cell, Table, milliseconds
 from tools.bench.search import library
 from tools.bench.search.index import Entry, build, temporary_database
+from tools.bench.search.speed import entry_of
 from tools.harness.server import free_port
 
 OWNER = UUID(int=1)
@@ -92,14 +93,13 @@ def _row(label: str, own: Sequence[float], ours: Sequence[float], target: int | 
 
 
 def _fill(database: Database, assets: int, words: list[str]) -> list[UUID]:
-    box = (0.1, 0.1, 0.5, 0.1, 0.5, 0.2, 0.1, 0.2)
+    """Put ``assets`` pictures of ``OWNER`` into the database, and return their ids."""
     ids: list[UUID] = []
 
-    def entries() -> Any:
+    def entries() -> Iterator[Entry]:
         for picture in library.pictures(assets, words):
             ids.append(picture.id)
-            lines = [Line(text, box, 0.9, 0.9) for text in picture.lines]
-            yield Entry(picture.id, str(OWNER), f"/photos/{picture.id}.jpg", lines)
+            yield entry_of(replace(picture, owner=str(OWNER)))
 
     vectors = np.random.default_rng(1).standard_normal((assets, 4)).astype(np.float32)
     build(database.conninfo, entries(), [vectors], "none")

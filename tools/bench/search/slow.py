@@ -11,11 +11,11 @@ from dataclasses import replace
 
 from search.query.answers import Mode, SearchRequest
 from search.query.parse import MOST_ALTERNATIVES
-from search.store.records import Line, Vector
+from search.store.records import Vector
 from tools.bench.report import Cell, Table
 from tools.bench.search import library
-from tools.bench.search.index import Entry, build, temporary_database
-from tools.bench.search.speed import COLUMNS, MODEL, line_box, timed
+from tools.bench.search.index import build, temporary_database
+from tools.bench.search.speed import COLUMNS, MODEL, entry_of, timed
 
 _TARGET_MS = 200
 _COMMON = 20
@@ -35,18 +35,9 @@ def run(options: argparse.Namespace) -> list[Table]:
 
 async def _measured(options: argparse.Namespace) -> list[tuple[Cell, ...]]:
     words = library.vocabulary()
-    pictures = (
-        replace(picture, owner="eve") if number % 1000 == 0 else picture
-        for number, picture in enumerate(library.pictures(options.assets, words))
-    )
     entries = (
-        Entry(
-            picture.id,
-            picture.owner,
-            f"/photos/{picture.id}.jpg",
-            [Line(text, line_box(n, text), 0.9, 0.9) for n, text in enumerate(picture.lines)],
-        )
-        for picture in pictures
+        entry_of(replace(picture, owner="eve") if number % 1000 == 0 else picture)
+        for number, picture in enumerate(library.pictures(options.assets, words))
     )
     vector = Vector(MODEL, library.query_vectors(1)[0])
     kinds = {

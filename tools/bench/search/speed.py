@@ -95,15 +95,7 @@ async def _measured(
     assets: int, words: list[str], options: argparse.Namespace
 ) -> tuple[Built, dict[str, float], list[tuple[Cell, ...]]]:
     async with temporary_database() as database:
-        entries = (
-            Entry(
-                picture.id,
-                picture.owner,
-                f"/photos/{picture.id}.jpg",
-                [Line(text, line_box(n, text), 0.9, 0.9) for n, text in enumerate(picture.lines)],
-            )
-            for picture in library.pictures(assets, words)
-        )
+        entries = map(entry_of, library.pictures(assets, words))
         built = await asyncio.to_thread(build, database.conninfo, entries, library.vectors(assets), MODEL)
         queries = library.queries(options.queries, words)
         vectors = library.query_vectors(options.queries)
@@ -119,6 +111,12 @@ async def _measured(
                 rows.append(await timed(label, database, requests, options.callers, _TARGETS_MS.get(mode.value)))
         found = await asyncio.to_thread(recall, database.conninfo, vectors[:_RECALL_QUERIES], MODEL)
         return built, found, rows
+
+
+def entry_of(picture: library.Picture) -> Entry:
+    """Return the entry of ``picture``: its lines stand in a column, with scores of 0.9."""
+    lines = [Line(text, line_box(number, text), 0.9, 0.9) for number, text in enumerate(picture.lines)]
+    return Entry(picture.id, picture.owner, f"/photos/{picture.id}.jpg", lines)
 
 
 def line_box(number: int, text: str) -> tuple[float, ...]:
