@@ -62,11 +62,21 @@ class _Canvas:
         pen = ImageDraw.Draw(self.image)
         pen.text(at, text, font=face(self.font, size), fill=ink)
         left, top, right, bottom = pen.textbbox(at, text, font=face(self.font, size))
-        self.lines.append(Truth(text, np.array([[left, top], [right, top], [right, bottom], [left, bottom]], float)))
+        self.lines.append(Truth(text, _quad(left, top, right, bottom)))
+
+    def fitted(self, text: str, size: int, width: int) -> str:
+        """Return the beginning of ``text`` that is no wider than ``width`` pixels."""
+        while self.width(text, size) > width:
+            text = text[:-1].rstrip()
+        return text
 
     def width(self, text: str, size: int) -> int:
         """Return how wide a line would be, in pixels."""
         return round(face(self.font, size).getlength(text))
+
+
+def _quad(left: float, top: float, right: float, bottom: float) -> Quad:
+    return np.array([[left, top], [right, top], [right, bottom], [left, bottom]], float)
 
 
 def drawings() -> list[Drawing]:
@@ -117,10 +127,7 @@ def _page(
         top = 40 + round(row * height * 1.75)
         if top + 1.5 * height > size[1]:
             break
-        text = texts.line(random)
-        while canvas.width(text, height) > size[0] - 90:
-            text = text[:-1].rstrip()
-        canvas.write(text, (45, top), height, ink)
+        canvas.write(canvas.fitted(texts.line(random), height, size[0] - 90), (45, top), height, ink)
     return canvas
 
 
@@ -140,9 +147,7 @@ def _vertical(random: Random, font: Font) -> _Canvas:
         for row, character in enumerate(text):
             pen.text((left, size + row * round(size * 1.12)), character, font=face(font, size), fill=ink)
         bottom = size + rows * round(size * 1.12)
-        canvas.lines.append(
-            Truth(text, np.array([[left, size], [left + size, size], [left + size, bottom], [left, bottom]], float))
-        )
+        canvas.lines.append(Truth(text, _quad(left, size, left + size, bottom)))
     return canvas
 
 
@@ -173,9 +178,7 @@ def _transparent(random: Random, font: Font) -> _Canvas:
     light, size = random.random() < 0.5, random.randint(26, 46)
     ink = (random.randint(225, 255), random.randint(225, 255), random.randint(190, 255)) if light else _dark(random)
     for row in range(4):
-        text = texts.line(random)
-        while canvas.width(text, size) > 770:
-            text = text[:-1].rstrip()
+        text = canvas.fitted(texts.line(random), size, 770)
         canvas.write(text, (45, 40 + round(row * size * 1.8)), size, (*ink, 255))
     return canvas
 
@@ -236,9 +239,8 @@ def _photo(random: Random, font: Font) -> _Canvas:
     image = image.crop((left, top, left + width, top + height)).rotate(90 * random.randint(0, 3), expand=True)
     scale = random.uniform(600, 900) / min(image.size)
     image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
-    return _Canvas(
-        random, font, image.point([min(255, round(v * random.uniform(0.9, 1.1))) for v in range(256)] * 3), []
-    )
+    image = image.point([min(255, round(v * random.uniform(0.9, 1.1))) for v in range(256)] * 3)
+    return _Canvas(random, font, image, [])
 
 
 def _photographed(

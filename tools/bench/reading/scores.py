@@ -87,10 +87,18 @@ def _holds(truth: Box, box: Box) -> bool:
 
 
 def _is_found(truth: Box, box: Box) -> bool:
-    shared = np.prod((np.minimum(truth[2:], box[2:]) - np.maximum(truth[:2], box[:2])).clip(0))
-    return bool(shared >= _COVERED * np.prod(truth[2:] - truth[:2]) and _overlap(truth, box) >= _FOUND)
+    return bool(_shared(truth, box) >= _COVERED * _area(truth) and _overlap(truth, box) >= _FOUND)
 
 
 def _overlap(one: Box, other: Box) -> float:
-    shared = np.prod((np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])).clip(0))
-    return float(shared / (np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2]) - shared))
+    """Return the intersection over union."""
+    shared = _shared(one, other)
+    return shared / (_area(one) + _area(other) - shared)
+
+
+def _shared(one: Box, other: Box) -> float:
+    return float(np.prod((np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])).clip(0)))
+
+
+def _area(box: Box) -> float:
+    return float(np.prod(box[2:] - box[:2]))
