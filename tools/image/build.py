@@ -78,12 +78,10 @@ def build(variant: Variant, backend: str, *, name: str = NAME, extra: Sequence[s
         with _bentofile(variant) as bentofile:
             command = ["build", "--bentofile", bentofile, "--version", VERSION, "--output", "tag", str(ROOT)]
             _run(command, environment, ROOT)
-        labels = [f"--label={name}={value}" for name, value in image_labels(variant, source).items()]
-        options = ["--backend", backend, "--image-tag", tag, *(_as_option(text) for text in labels)]
-        if backend in (
-            "podman",
-            "buildah",
-        ):  # the other format has no health check; layers of one date are equal for equal files
+        labels = [f"--opt=label={label}={value}" for label, value in image_labels(variant, source).items()]
+        options = ["--backend", backend, "--image-tag", tag, *labels]
+        if backend in ("podman", "buildah"):
+            # The other format has no health check; layers of one date are equal for equal files.
             options += ["--opt=format=docker", f"--opt=timestamp={source.seconds}"]
         # BentoML 1.4.39 refuses a Dockerfile template outside of the working directory, and unpacks ours below /tmp.
         _run(["containerize", f"{NAME}:{VERSION}", *options, *extra], environment, Path("/"))
@@ -104,10 +102,6 @@ def how_to_run(tag: str, backend: str) -> str:
     """Return what to type next."""
     program = "podman" if backend == "buildah" else backend
     return f"Built {tag}. Run it:\n    {program} run -d -p 3003:3003 -v immich-models:/cache --restart always {tag}"
-
-
-def _as_option(text: str) -> str:
-    return "--opt=" + text.removeprefix("--")
 
 
 @contextmanager
