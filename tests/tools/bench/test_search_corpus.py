@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from uuid import UUID
 
 import numpy as np
 import pytest
@@ -14,8 +13,8 @@ from search.store.records import Line
 from tools.bench.__main__ import main
 from tools.bench.search import library
 from tools.bench.search.documents import COUNT, documents
-from tools.bench.search.index import Entry, build, temporary_database
-from tools.bench.search.kinds import answers, asked
+from tools.bench.search.index import build, temporary_database
+from tools.bench.search.kinds import questions_of, rankings_of
 from tools.bench.search.papers import papers
 from tools.bench.search.peers import by_ilike, by_strict_word_similarity, strict_word_similarity
 from tools.bench.search.quality import entries, ranked, scored
@@ -104,20 +103,11 @@ def test_speed_is_measured_and_printed(capsys: pytest.CaptureFixture[str]) -> No
 def test_there_are_260_questions_of_13_kinds_and_search_answers_them() -> None:
     made = papers()
     lines = [[Line(text, line_box(n, text), 0.9, 0.9) for n, text in enumerate(paper.lines)] for paper in made]
-    texts = ["\n".join(paper.lines) for paper in made]
-    questions_asked = [Question(one.kind, one.query, answers(one.printed, texts)) for one in asked(made)]
+    questions_asked = questions_of(made, lines)
     assert len(questions_asked) == 260
     answerable = [question for question in questions_asked if question.answers]
     assert len(answerable) > 240
-
-    async def search() -> list[list[int]]:
-        async with temporary_database() as database:
-            entries_of = [Entry(UUID(int=number), "", f"/{number}.jpg", one) for number, one in enumerate(lines)]
-            vectors = np.eye(len(made), 512, dtype=np.float32)
-            await asyncio.to_thread(build, database.conninfo, entries_of, [vectors], "any")
-            return await ranked(database, answerable, Mode.OCR, {})
-
-    score = scored(asyncio.run(search()), answerable)
+    score = scored(asyncio.run(rankings_of(answerable, lines)), answerable)
     assert score.recall_at_10 >= 0.97
     assert score.mrr >= 0.9
 

@@ -69,19 +69,27 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> list[Table]:
     made = papers()
-    lines = read(made, options.cache)
-    return [asyncio.run(_table(made, lines))]
+    return [_table(made, read(made, options.cache))]
 
 
-async def _table(made: Sequence[Paper], lines: Sequence[Sequence[Line]]) -> Table:
+def questions_of(made: Sequence[Paper], lines: Sequence[Sequence[Line]]) -> list[Question]:
+    """Return the questions with their answers: the numbers of the papers whose ``lines`` have what is asked about."""
     texts = ["\n".join(line.text for line in one) for one in lines]
-    all_asked = asked(made)
-    questions = [Question(one.kind, one.query, answers(one.printed, texts)) for one in all_asked]
-    answerable = [question for question in questions if question.answers]
+    return [Question(one.kind, one.query, answers(one.printed, texts)) for one in asked(made)]
+
+
+async def rankings_of(questions: Sequence[Question], lines: Sequence[Sequence[Line]]) -> list[list[int]]:
+    """Return the numbers of the first hundred papers of each question, by the text of their ``lines`` alone."""
     entries = (Entry(UUID(int=number), "", f"/{number}.jpg", one) for number, one in enumerate(lines))
     async with temporary_database() as database:
-        await asyncio.to_thread(build, database.conninfo, entries, [np.eye(len(made), 512, dtype=np.float32)], "any")
-        rankings = await ranked(database, answerable, Mode.OCR, {})
+        await asyncio.to_thread(build, database.conninfo, entries, [np.eye(len(lines), 512, dtype=np.float32)], "any")
+        return await ranked(database, questions, Mode.OCR, {})
+
+
+def _table(made: Sequence[Paper], lines: Sequence[Sequence[Line]]) -> Table:
+    questions = questions_of(made, lines)
+    answerable = [question for question in questions if question.answers]
+    rankings = asyncio.run(rankings_of(answerable, lines))
     rows: list[tuple[Cell, ...]] = []
     for kind in (*_MAKERS, "all"):
         of_kind = [at for at, question in enumerate(answerable) if kind in (question.kind, "all")]
@@ -106,21 +114,26 @@ def _facts(made: Sequence[Paper], name: str) -> Iterator[tuple[Paper, str]]:
             yield paper, fact
 
 
+def _shuffled(random: Random) -> list[tuple[str, str]]:
+    """Return the messages, each in Chinese and English, in random order."""
+    return random.sample(phrases.MESSAGES, len(phrases.MESSAGES))
+
+
 def _words(random: Random, made: Sequence[Paper]) -> Iterator[tuple[str, str]]:
-    for chinese, english in random.sample(phrases.MESSAGES, len(phrases.MESSAGES)):
+    for chinese, english in _shuffled(random):
         for word in (chinese[:2], max(english.split(), key=len)):
             yield word, word
 
 
 def _parts(random: Random, made: Sequence[Paper]) -> Iterator[tuple[str, str]]:
-    for chinese, english in random.sample(phrases.MESSAGES, len(phrases.MESSAGES)):
+    for chinese, english in _shuffled(random):
         word = max(english.split(), key=len)
         for part in (chinese[1:5], word[1:5]):
             yield part, part
 
 
 def _characters(random: Random, made: Sequence[Paper]) -> Iterator[tuple[str, str]]:
-    for chinese, _ in random.sample(phrases.MESSAGES, len(phrases.MESSAGES)):
+    for chinese, _ in _shuffled(random):
         for character in chinese[::3]:
             yield character, character
 
@@ -173,7 +186,7 @@ def _over_line_ends(random: Random, made: Sequence[Paper]) -> Iterator[tuple[str
 
 def _other_script(random: Random, made: Sequence[Paper]) -> Iterator[tuple[str, str]]:
     to_traditional = opencc.OpenCC("s2t")
-    for chinese, _ in random.sample(phrases.MESSAGES, len(phrases.MESSAGES)):
+    for chinese, _ in _shuffled(random):
         for part in (chinese[:4], chinese[-4:]):
             if (other := to_traditional.convert(part)) != part:
                 yield other, part
@@ -195,7 +208,7 @@ def _stems(random: Random, made: Sequence[Paper]) -> Iterator[tuple[str, str]]:
 
 
 def _one_wrong(random: Random, made: Sequence[Paper]) -> Iterator[tuple[str, str]]:
-    for chinese, english in random.sample(phrases.MESSAGES, len(phrases.MESSAGES)):
+    for chinese, english in _shuffled(random):
         word = max(english.split(), key=len)
         at = random.randrange(1, len(word) - 1)
         if word.isalpha() and len(word) >= 5:
