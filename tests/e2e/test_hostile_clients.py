@@ -16,9 +16,10 @@ import httpx
 import psutil
 import pytest
 
+from tools.bench.processes import process_pss
 from tools.harness.hostile import attacked, repeat
 from tools.harness.hostile_parts import GOOD_CLIENT, MB, client_at, connect, head_of
-from tools.harness.hostile_requests import refused_requests
+from tools.harness.hostile_requests import any_kind, refused_requests
 from tools.harness.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
 from tools.harness.pings import Pings
 from tools.harness.rendered import Look, jpeg, page
@@ -136,12 +137,10 @@ def test_memory_is_as_before_after_many_hostile_requests(server: Server) -> None
     chance = random.Random(11)
     clients = [client_at(f"127.0.0.{number}", server.url) for number in (7, 8, 9)]
     kinds = refused_requests(server.url, clients, chance)
-    names = list(kinds)
-    weights = [0.05 if name == "large and no picture" else 1.0 for name in names]
     sent: Counter[str] = Counter()
 
     def one() -> None:
-        (kind,) = chance.choices(names, weights)
+        kind = any_kind(kinds, chance)
         sent[kind] += 1
         kinds[kind]()
 
@@ -156,10 +155,8 @@ def test_memory_is_as_before_after_many_hostile_requests(server: Server) -> None
         time.sleep(3)
 
     def memory() -> dict[str, float]:
-        """MB of each process."""
-        return {
-            f"{process.name()} {process.pid}": process.memory_full_info().pss / MB for process in server.processes()
-        }
+        """Return MB of each process."""
+        return {f"{process.name()} {process.pid}": process_pss(process) for process in server.processes()}
 
     for kind in kinds.values():
         kind()

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import httpx
 
 from tools.harness.hostile_parts import ADDRESS, MB, big_tiff, client_at, connect, head_of, long_lines, strip
-from tools.harness.hostile_requests import refused_requests
+from tools.harness.hostile_requests import any_kind, refused_requests
 from tools.harness.immich_client import HEADERS, clip_visual, faces, multipart, ocr
 from tools.harness.rendered import Look, jpeg, page
 from tools.harness.server import ROOT
@@ -78,9 +78,7 @@ def _slow_senders(url: str) -> Callable[[], object]:
 def _all_refused(url: str) -> Callable[[], object]:
     chance = random.Random(11)
     kinds = refused_requests(url, [client_at(f"127.0.0.{number}", url) for number in (7, 8, 9)], chance)
-    names = list(kinds)
-    weights = [0.05 if name == "large and no picture" else 1.0 for name in names]
-    return lambda: kinds[chance.choices(names, weights)[0]]()
+    return lambda: kinds[any_kind(kinds, chance)]()
 
 
 HOSTILE: Mapping[str, Hostile] = {

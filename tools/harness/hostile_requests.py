@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import httpx
 
 from tools.harness.hostile_parts import MB, big_tiff, connect, head_of
 from tools.harness.immich_client import BOUNDARY, HEADERS, clip_visual, faces, multipart, ocr
+
+_SHARES = {"large and no picture": 0.05}
+"""Kind -> its share of what is sent, where those of the others are 1: its body has 90 MB."""
+
+
+def any_kind(kinds: Iterable[str], chance: random.Random) -> str:
+    """Return one of ``kinds``, by chance."""
+    names = list(kinds)
+    return chance.choices(names, [_SHARES.get(name, 1.0) for name in names])[0]
 
 
 def refused_requests(url: str, clients: Sequence[httpx.Client], chance: random.Random) -> dict[str, Callable[[], None]]:
