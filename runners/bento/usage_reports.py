@@ -10,7 +10,7 @@ from runners.bento.internals import Borrowed, missing
 
 USAGE_REPORTS = Borrowed(
     name="usage reports",
-    gain="a plain `bentoml serve` sends nothing home: pytest tests/e2e/test_lifecycle.py -k nothing_is_sent_home",
+    gain="a plain `bentoml serve` sends nothing home: pytest tests/e2e/test_start.py -k nothing_is_sent_home",
     depends_on="bentoml/_internal/utils/analytics/usage_stats.py: do_not_track is an lru_cache over the environment",
     otherwise="BentoML reports usage unless BENTOML_DO_NOT_TRACK=True is set before the start, as `make serve` does",
     misfit=lambda: missing(usage_stats, "do_not_track.cache_clear"),

@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.e2e.test_lifecycle import PAGE
+from tests.e2e.calls import PAGE
 from tools.harness.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
 from tools.harness.server import Server
 from tools.harness.tiny_clip import tiny_clip_folder
