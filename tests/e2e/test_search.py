@@ -8,13 +8,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
+from tests.e2e.calls import wait_for
 from tests.open_folder import open_folder
 from tools.harness.rendered import jpeg, page
 from tools.harness.server import ROOT, Server
@@ -187,8 +188,8 @@ def test_several_gateways_share_one_database_and_outlive_one_another() -> None:
         first, second = server.workers("immich_bento")
         for victim in (first, second):
             victim.kill()
-            _wait_until(lambda: len(server.workers("immich_bento")) == 2)
-        _wait_until(lambda: [_stats_status(server) for _ in range(10)] == [200] * 10)
+            wait_for(lambda: len(server.workers("immich_bento")) == 2, 60)
+        wait_for(lambda: [_stats_status(server) for _ in range(10)] == [200] * 10, 60)
         database = postmaster(server)
         server.terminate()
         _, alive = psutil.wait_procs([database], timeout=15)
@@ -200,10 +201,3 @@ def _stats_status(server: Server) -> int:
         return httpx.get(server.url + "/stats", headers=KEY, timeout=10).status_code
     except httpx.TransportError:  # a gateway that was just killed
         return 0
-
-
-def _wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)

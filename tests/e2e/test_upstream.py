@@ -17,6 +17,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from tests.e2e.calls import wait_for
 from tests.fake_upstream import FakeUpstream, Received, expected_vector
 from tools.harness.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
 from tools.harness.rendered import Look, jpeg, page
@@ -90,13 +91,6 @@ def figure(server: Server, line: str) -> str | None:
         if text.startswith(line)
     ]
     return found[0] if found else None
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 # --- a second instance of this service
