@@ -33,7 +33,8 @@ function why(hit) {
     ...found,
     more > 0 && h("p", { class: "faint" }, t("hit.more", { n: more })),
     h("p", { class: "badges" },
-      hit.ocr && h("span", { class: hit.ocr.exact ? "badge strong" : "badge" }, t(hit.ocr.exact ? "hit.exact" : "hit.text")),
+      hit.ocr && h("span", { class: hit.ocr.exact ? "badge strong" : "badge" },
+        t(hit.ocr.exact ? "hit.exact" : "hit.text")),
       hit.clip && h("span", { class: "badge" }, t("hit.similarity", { share: percent(hit.clip.similarity) })),
       h("span", { class: "name" }, hit.name)),
   ];

@@ -26,7 +26,8 @@ export function chart({ title, series, names, unit, span }) {
   const shown = latest.map((value, at) => `${names[at]} ${value === null ? "–" : `${number(value, 2)} ${unit}`}`);
   const cursor = s("line", { class: "cursor away", y1: 0, y2: HEIGHT, x1: 0, x2: 0 });
   const value = h("span", { class: "chart-value" }, shown.join(" · "));
-  const plot = s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", class: "chart-plot", role: "img", "aria-label": `${title}: ${shown.join(", ")}` },
+  const plot = s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", class: "chart-plot",
+    role: "img", "aria-label": `${title}: ${shown.join(", ")}` },
     [0.5, 1].map((part) => s("line", { class: "rule", x1: 0, x2: WIDTH, y1: y(top * part), y2: y(top * part) })),
     s("line", { class: "rule base", x1: 0, x2: WIDTH, y1: HEIGHT, y2: HEIGHT }),
     series.map((values, at) => pathsOf(values, x, y).map(([line, area]) => [
@@ -42,7 +43,8 @@ export function chart({ title, series, names, unit, span }) {
     cursor.setAttribute("x1", x(at));
     cursor.setAttribute("x2", x(at));
     const ago = t("chart.ago", { n: number(((count - 1 - at) * span) / 60) });
-    value.textContent = `${ago}: ${series.map((values, i) => `${names[i]} ${values[at] === null ? "–" : number(values[at], 2)}`).join(" · ")} ${unit}`;
+    value.textContent = `${ago}: ${series.map((values, i) =>
+      `${names[i]} ${values[at] === null ? "–" : number(values[at], 2)}`).join(" · ")} ${unit}`;
   });
   plot.addEventListener("pointerleave", () => {
     cursor.classList.add("away");
@@ -50,8 +52,10 @@ export function chart({ title, series, names, unit, span }) {
   });
   return h("figure", { class: "chart" },
     h("figcaption", {}, h("span", {}, title), value),
-    h("div", { class: "chart-box" }, h("span", { class: "chart-top", "aria-hidden": "true" }, `${number(top, 3)} ${unit}`), plot),
-    h("div", { class: "chart-axis", "aria-hidden": "true" }, h("span", {}, t("chart.ago", { n: number(((count - 1) * span) / 60) })), h("span", {}, t("chart.now"))));
+    h("div", { class: "chart-box" },
+      h("span", { class: "chart-top", "aria-hidden": "true" }, `${number(top, 3)} ${unit}`), plot),
+    h("div", { class: "chart-axis", "aria-hidden": "true" },
+      h("span", {}, t("chart.ago", { n: number(((count - 1) * span) / 60) })), h("span", {}, t("chart.now"))));
 }
 
 /** Return the lines, and the areas below them, of each run of numbers without a gap. */
@@ -69,6 +73,7 @@ function pathsOf(values, x, y) {
   if (run.length) runs.push(run);
   return runs.map((points) => {
     const line = `M${points.map(([px, py]) => `${px.toFixed(1)} ${py.toFixed(1)}`).join("L")}`;
-    return [points.length > 1 ? line : `${line}h1`, `${line}L${points.at(-1)[0].toFixed(1)} ${HEIGHT}L${points[0][0].toFixed(1)} ${HEIGHT}Z`];
+    return [points.length > 1 ? line : `${line}h1`,
+      `${line}L${points.at(-1)[0].toFixed(1)} ${HEIGHT}L${points[0][0].toFixed(1)} ${HEIGHT}Z`];
   });
 }

@@ -7,13 +7,14 @@
     : { open: "Text & recognition", close: "Close text & recognition", panel: "The text in this photo" };
   const STYLE = `
     :host { all: initial; }
-    button { position: fixed; right: 16px; bottom: max(16px, env(safe-area-inset-bottom)); z-index: 2147483646; min-height: 44px; padding: 0 18px;
-      font: 600 14px/1 system-ui, "PingFang SC", "Microsoft YaHei", sans-serif; color: #fff; background: #4456d6; border: 0; border-radius: 22px;
+    button { position: fixed; right: 16px; bottom: max(16px, env(safe-area-inset-bottom)); z-index: 2147483646;
+      min-height: 44px; padding: 0 18px; font: 600 14px/1 system-ui, "PingFang SC", "Microsoft YaHei", sans-serif;
+      color: #fff; background: #4456d6; border: 0; border-radius: 22px;
       box-shadow: 0 2px 12px #0006; cursor: pointer; }
     button:hover { background: #3747bd; }
     button:focus-visible { outline: 3px solid #fff; outline-offset: 2px; }
-    iframe { position: fixed; inset: 0 0 0 auto; z-index: 2147483647; width: min(460px, 100vw); height: 100dvh; border: 0;
-      box-shadow: 0 0 32px #0008; background: Canvas; color-scheme: light dark; }
+    iframe { position: fixed; inset: 0 0 0 auto; z-index: 2147483647; width: min(460px, 100vw); height: 100dvh;
+      border: 0; box-shadow: 0 0 32px #0008; background: Canvas; color-scheme: light dark; }
     [hidden] { display: none; }`;
 
   const host = document.createElement("div");
@@ -63,7 +64,8 @@
 
   button.addEventListener("click", () => (frame ? close() : open()));
   window.addEventListener("message", (event) => {
-    if (event.origin === location.origin && event.source === frame?.contentWindow && event.data?.immichBento === "close") close();
+    if (event.origin === location.origin && event.source === frame?.contentWindow
+      && event.data?.immichBento === "close") close();
   });
   window.addEventListener("popstate", look);
   setInterval(look, 500); // Immich changes the address without loading a page, and tells nobody

@@ -37,12 +37,14 @@ export function libraryView() {
 function summary(facts) {
   const sum = Math.max(1, PARTS.reduce((all, part) => all + facts[part], 0));
   return [
-    ...facts.notes.map((note) => h("div", { class: "notice", role: "alert" }, icon("warning"), h("p", {}, note.message))),
+    ...facts.notes.map((note) =>
+      h("div", { class: "notice", role: "alert" }, icon("warning"), h("p", {}, note.message))),
     h("div", { class: "facts" },
       fact("library.assets", facts.assets),
       fact("library.embedded", facts.embedded, facts.assets ? percent(facts.embedded / facts.assets) : ""),
       ...PARTS.map((part) => fact(`library.${part}`, facts[part], "", part))),
-    h("div", { class: "meter", role: "img", "aria-label": PARTS.map((part) => `${t(`library.${part}`)} ${number(facts[part])}`).join(", ") },
+    h("div", { class: "meter", role: "img",
+      "aria-label": PARTS.map((part) => `${t(`library.${part}`)} ${number(facts[part])}`).join(", ") },
       PARTS.map((part) => h("span", { class: part, style: { flexGrow: String(facts[part] / sum) } }))),
     h("p", { class: "pace" }, pace(facts)),
     facts.sync && h("p", { class: "faint" }, facts.sync.trouble ? t("library.sync.trouble", { why: facts.sync.trouble })
@@ -51,7 +53,8 @@ function summary(facts) {
 }
 
 function fact(key, value, beside = "", part = null) {
-  return h("div", { class: "fact" }, h("span", { class: "fact-name" }, part && h("i", { class: `dot ${part}` }), t(key)),
+  return h("div", { class: "fact" },
+    h("span", { class: "fact-name" }, part && h("i", { class: `dot ${part}` }), t(key)),
     h("strong", {}, number(value)), beside && h("span", { class: "faint" }, beside));
 }
 
@@ -78,15 +81,18 @@ class PictureList {
     this.cursor = null;
     this.rows = h("ul", { class: "rows" });
     this.more = h("button", { type: "button", class: "button", hidden: true, onclick: () => this.load() }, t("more"));
-    this.all = h("button", { type: "button", class: "button", onclick: () => this.retryAll() }, icon("again"), t("retry.all"));
+    this.all = h("button", { type: "button", class: "button", onclick: () => this.retryAll() }, icon("again"),
+      t("retry.all"));
     this.told = h("p", { class: "faint", role: "status" });
     this.element = h("section", { class: "picture-list", hidden: true, data: { list: path } },
-      h("div", { class: "text-head" }, h("h2", {}, t(title)), this.all), h("p", { class: "faint" }, t(hint)), this.told, this.rows, this.more);
+      h("div", { class: "text-head" }, h("h2", {}, t(title)), this.all), h("p", { class: "faint" }, t(hint)),
+      this.told, this.rows, this.more);
   }
 
   async load() {
     try {
-      const answer = await get(`${this.path}${this.cursor ? `?cursor=${encodeURIComponent(this.cursor)}` : ""}`, this.gone.signal);
+      const answer = await get(`${this.path}${this.cursor ? `?cursor=${encodeURIComponent(this.cursor)}` : ""}`,
+        this.gone.signal);
       this.cursor = answer.next_cursor;
       this.rows.append(...answer.pictures.map((one) => this.row(one)));
       this.more.hidden = !this.cursor;
@@ -100,7 +106,8 @@ class PictureList {
 
   row(one) {
     const told = h("span", { class: "row-told", role: "status" });
-    const button = h("button", { type: "button", class: "button retry", onclick: () => retry() }, icon("again"), t("retry"));
+    const button = h("button", { type: "button", class: "button retry", onclick: () => retry() }, icon("again"),
+      t("retry"));
     const reasons = one.problems.map((problem) =>
       h("span", { class: "reason" }, h("b", {}, t(`failed.${problem.task}`)), " ", problem.message, " ",
         h("span", { class: "faint" }, t("failed.times", { n: problem.attempts, when: when(problem.failed_at) }))));
@@ -133,7 +140,8 @@ class PictureList {
       this.told.textContent = t("retry.going", { n: at + 1, all: rows.length });
       await row.retry();
     }
-    this.told.textContent = t("retry.ended", { done: rows.filter((row) => row.classList.contains("done")).length, all: rows.length });
+    this.told.textContent = t("retry.ended",
+      { done: rows.filter((row) => row.classList.contains("done")).length, all: rows.length });
     this.all.disabled = false;
   }
 }

@@ -6,7 +6,8 @@ import { t } from "./words.js";
 
 /** Return the form. `then` is called once the key was right. */
 export function loginView(me, then) {
-  const input = h("input", { id: "key", type: "password", autocomplete: "current-password", required: true, name: "key" });
+  const input = h("input", { id: "key", type: "password", autocomplete: "current-password", required: true,
+    name: "key" });
   const problem = h("p", { class: "problem", role: "alert" });
   const button = h("button", { class: "primary", type: "submit" }, t("login.button"));
   async function submit(event) {

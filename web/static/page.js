@@ -51,14 +51,17 @@ function bar() {
   const links = VIEWS.filter((view) => view.path && (view.name !== "system" || visitor().admin)).map((view) =>
     h("a", { href: view.path, data: { view: view.name } }, icon(view.name), h("span", {}, t(`title.${view.name}`))));
   return h("header", { class: "bar" },
-    h("a", { class: "brand", href: "/ai", "aria-label": t("home") }, h("img", { src: "/ai/static/icon.svg", alt: "", width: 28, height: 28 }),
+    h("a", { class: "brand", href: "/ai", "aria-label": t("home") },
+      h("img", { src: "/ai/static/icon.svg", alt: "", width: 28, height: 28 }),
       h("span", {}, "immich-bento")),
     h("nav", { "aria-label": t("views") }, links),
     h("div", { class: "account" },
       h("button", { class: "quiet", type: "button", lang: otherLanguage() === "zh" ? "zh-CN" : "en",
         onclick: () => chooseLanguage(otherLanguage()) }, otherLanguage() === "zh" ? "中文" : "English"),
-      h("span", { class: "who", title: t(`who.${visitor().kind}`) }, visitor().kind === "key" ? t("who.key") : visitor().name),
-      visitor().kind === "key" && visitor().cookie && h("button", { class: "quiet icon-only", type: "button", title: t("log.out"),
+      h("span", { class: "who", title: t(`who.${visitor().kind}`) },
+        visitor().kind === "key" ? t("who.key") : visitor().name),
+      visitor().kind === "key" && visitor().cookie
+        && h("button", { class: "quiet icon-only", type: "button", title: t("log.out"),
         "aria-label": t("log.out"), onclick: logOut }, icon("leave"))));
 }
 

@@ -22,7 +22,8 @@ class Photo {
     this.inPanel = inPanel;
     this.found = { faces: [] };
     this.gone = new AbortController();
-    this.image = h("img", { class: "whole", src: pictureUrl(id, "preview"), alt: "", onload: () => this.stage.classList.add("there"),
+    this.image = h("img", { class: "whole", src: pictureUrl(id, "preview"), alt: "",
+      onload: () => this.stage.classList.add("there"),
       onerror: () => this.stage.classList.add("broken") });
     this.layer = h("div", { class: "stage-layer" }, this.image);
     this.stage = h("div", { class: "stage" }, this.layer, h("p", { class: "broken-text" }, t("photo.broken")));
@@ -34,7 +35,8 @@ class Photo {
     document.addEventListener("keydown", (event) => this.key(event), { signal: this.gone.signal });
     this.swipes();
     this.load();
-    return { element: h("article", { class: "photo" }, this.stage, this.side, this.like), leave: () => this.gone.abort() };
+    return { element: h("article", { class: "photo" }, this.stage, this.side, this.like),
+      leave: () => this.gone.abort() };
   }
 
   async load() {
@@ -63,23 +65,30 @@ class Photo {
     for (const type of ["pointerover", "click"]) this.boxes.addEventListener(type, (event) => this.point(event, type));
     this.boxes.addEventListener("pointerout", () => this.light(null));
     this.lines = h("ol", { class: "lines" }, photo.lines.map((line, at) => h("li", {
-      tabindex: at ? -1 : 0, data: { n: line.n }, onpointerenter: () => this.light(line.n), onpointerleave: () => this.light(null),
+      tabindex: at ? -1 : 0, data: { n: line.n }, onpointerenter: () => this.light(line.n),
+      onpointerleave: () => this.light(null),
       onfocus: () => this.light(line.n), onblur: () => this.light(null), onkeydown: (event) => this.step(event),
     }, line.text)));
     this.told = h("div", { class: "told", role: "status" }, changes);
     this.side.replaceChildren(...[
       h("div", { class: "side-head" }, h("h1", {}, photo.name),
-        this.inPanel && h("button", { type: "button", class: "quiet icon-only", title: t("close"), "aria-label": t("close"), onclick: closePanel }, icon("close"))),
-      h("p", { class: "faint" }, photo.taken_at ? when(photo.taken_at) : "", photo.place ? h("span", { class: "place" }, photo.place) : ""),
-      outside && h("p", {}, h("a", { href: outside, target: this.inPanel ? "_top" : "_blank", rel: "noopener", class: "out" }, icon("out"), t("open.immich"))),
-      photo.failures.map((one) => h("p", { class: "notice" }, icon("warning"), t(`failed.${one.task}`), ": ", one.message)),
+        this.inPanel && h("button", { type: "button", class: "quiet icon-only", title: t("close"),
+          "aria-label": t("close"), onclick: closePanel }, icon("close"))),
+      h("p", { class: "faint" }, photo.taken_at ? when(photo.taken_at) : "",
+        photo.place ? h("span", { class: "place" }, photo.place) : ""),
+      outside && h("p", {}, h("a", { href: outside, target: this.inPanel ? "_top" : "_blank", rel: "noopener",
+        class: "out" }, icon("out"), t("open.immich"))),
+      photo.failures.map((one) =>
+        h("p", { class: "notice" }, icon("warning"), t(`failed.${one.task}`), ": ", one.message)),
       h("div", { class: "actions" }, photo.tasks.map((task) =>
-        h("button", { type: "button", class: "button", data: { task }, onclick: (event) => this.again(task, event.currentTarget) }, icon("again"), t(`again.${task}`)))),
+        h("button", { type: "button", class: "button", data: { task },
+          onclick: (event) => this.again(task, event.currentTarget) }, icon("again"), t(`again.${task}`)))),
       this.told,
       h("div", { class: "text-head" }, h("h2", {}, t("photo.text")),
         photo.lines.length > 0 && copyButton(() => this.photo.text, t("copy.all"))),
       h("p", { class: "faint" }, this.readBy()),
-      photo.lines.length ? this.lines : h("p", { class: "nothing" }, t(photo.read ? "photo.no.text" : "photo.not.read")),
+      photo.lines.length ? this.lines
+        : h("p", { class: "nothing" }, t(photo.read ? "photo.no.text" : "photo.not.read")),
       this.toggles(),
     ].flat().filter(Boolean));
     this.side.removeAttribute("aria-busy");
@@ -143,8 +152,9 @@ class Photo {
   drawFaces() {
     this.layer.querySelector(".faces")?.remove();
     if (!this.found.faces.length) return;
-    this.layer.append(s("svg", { class: "faces", viewBox: "0 0 1 1", preserveAspectRatio: "none", role: "img", "aria-label": t("show.faces", { n: this.found.faces.length }) },
-      this.found.faces.map((face) => s("rect", { x: face.x1, y: face.y1, width: face.x2 - face.x1, height: face.y2 - face.y1 },
+    this.layer.append(s("svg", { class: "faces", viewBox: "0 0 1 1", preserveAspectRatio: "none", role: "img",
+      "aria-label": t("show.faces", { n: this.found.faces.length }) }, this.found.faces.map((face) => s("rect",
+        { x: face.x1, y: face.y1, width: face.x2 - face.x1, height: face.y2 - face.y1 },
         face.name ? s("title", {}, face.name) : null))));
   }
 
@@ -172,14 +182,16 @@ class Photo {
 
   async changes(task, done, before, tell) {
     if (task === "clip") {
-      const moved = done.similarity === null ? t("diff.clip.first") : t("diff.clip", { share: percent(done.similarity) });
+      const moved = done.similarity === null ? t("diff.clip.first")
+        : t("diff.clip", { share: percent(done.similarity) });
       return [h("p", {}, t("diff.clip.by", { model: done.models.clip }), " ", moved)];
     }
     if (task === "faces") {
       this.found = await facesAfter(this.id, before.found, tell);
       const [was, is] = [before.found.faces, this.found.faces];
       const same = JSON.stringify(was) === JSON.stringify(is);
-      return [h("p", {}, same ? t("diff.faces.same", { n: is.length }) : t("diff.faces", { before: was.length, after: is.length }))];
+      return [h("p", {}, same ? t("diff.faces.same", { n: is.length })
+        : t("diff.faces", { before: was.length, after: is.length }))];
     }
     return [];
   }
@@ -191,8 +203,8 @@ class Photo {
     this.around = around;
     for (const [name, id] of [["previous", around.previous], ["next", around.next]]) {
       if (id) {
-        this.stage.append(h("a", { class: `step ${name}`, href: photoPath(id) + location.search, "aria-label": t(name), title: t(name) },
-          icon(name === "previous" ? "left" : "right")));
+        this.stage.append(h("a", { class: `step ${name}`, href: photoPath(id) + location.search, "aria-label": t(name),
+          title: t(name) }, icon(name === "previous" ? "left" : "right")));
       }
     }
   }
@@ -203,7 +215,8 @@ class Photo {
   }
 
   key(event) {
-    if (event.target.closest?.("input, textarea, [role=radiogroup]") || event.altKey || event.ctrlKey || event.metaKey) return;
+    if (event.target.closest?.("input, textarea, [role=radiogroup]") || event.altKey || event.ctrlKey
+      || event.metaKey) return;
     if (event.key === "ArrowLeft") this.move("previous");
     if (event.key === "ArrowRight") this.move("next");
     if (event.key === "Escape" && this.inPanel) closePanel();
@@ -211,7 +224,8 @@ class Photo {
 
   swipes() {
     let from = null;
-    this.stage.addEventListener("touchstart", (event) => { from = event.touches.length === 1 ? event.touches[0] : null; }, { passive: true });
+    this.stage.addEventListener("touchstart",
+      (event) => { from = event.touches.length === 1 ? event.touches[0] : null; }, { passive: true });
     this.stage.addEventListener("touchend", (event) => {
       const to = event.changedTouches[0];
       const x = from ? to.clientX - from.clientX : 0;

@@ -14,7 +14,8 @@ const pause = (milliseconds) => new Promise((done) => { setTimeout(done, millise
 /** Do one task of a picture again; `tell(text)` hears how it goes. Waits for a model that is on its way. */
 export async function redo(id, task, tell) {
   const began = Date.now();
-  const clock = setInterval(() => tell(t("redo.working", { n: number(Math.round((Date.now() - began) / 1000)) })), 1000);
+  const clock = setInterval(() => tell(t("redo.working", { n: number(Math.round((Date.now() - began) / 1000)) })),
+    1000);
   tell(t("redo.working", { n: 0 }));
   try {
     for (;;) {
@@ -54,6 +55,7 @@ export function textDifference(before, after, model) {
     count("gone") + count("new") ? t("diff.changes", { new: count("new"), gone: count("gone") }) : t("diff.none"));
   if (!(count("gone") + count("new"))) return [head];
   return [head, h("ol", { class: "diff" }, changes.filter((change) => change.kind !== "same").map((change) =>
-    h("li", { class: change.kind }, h("span", { class: "sign", "aria-label": t(`diff.${change.kind}`) }, change.kind === "new" ? "+" : "−"),
+    h("li", { class: change.kind },
+      h("span", { class: "sign", "aria-label": t(`diff.${change.kind}`) }, change.kind === "new" ? "+" : "−"),
       h(change.kind === "new" ? "ins" : "del", {}, change.text))))];
 }

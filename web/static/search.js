@@ -36,7 +36,8 @@ class Search {
       placeholder: t("search.placeholder"), "aria-label": t("search.label"), oninput: () => this.later(),
     });
     this.box.value = asked.get("q") ?? "";
-    this.modes = h("div", { class: "segments", role: "radiogroup", "aria-label": t("mode.label"), onkeydown: (event) => this.turn(event) },
+    this.modes = h("div", { class: "segments", role: "radiogroup", "aria-label": t("mode.label"),
+      onkeydown: (event) => this.turn(event) },
       MODES.map((mode) => h("button", {
         type: "button", role: "radio", data: { mode }, title: t(`mode.${mode}.hint`), onclick: () => this.choose(mode),
       }, t(`mode.${mode}`))));
@@ -45,7 +46,8 @@ class Search {
     this.grid = h("ul", { class: "grid" });
     this.end = h("div", { class: "end", "aria-hidden": "true" });
     this.empty = h("div", { class: "welcome" });
-    this.watcher = new IntersectionObserver((seen) => seen.some((one) => one.isIntersecting) && this.more(), { rootMargin: "800px" });
+    this.watcher = new IntersectionObserver((seen) => seen.some((one) => one.isIntersecting) && this.more(),
+      { rootMargin: "800px" });
   }
 
   view() {
@@ -149,11 +151,13 @@ class Search {
     this.cursor = answer.next_cursor;
     this.ids.push(...answer.hits.map((hit) => hit.id));
     this.grid.append(...answer.hits.map((hit) => card(hit, () => remember(this.ids))));
-    this.notes.replaceChildren(...answer.notes.map((note) => h("p", { class: "notice" }, icon("warning"), note.message)));
+    this.notes.replaceChildren(...answer.notes.map((note) =>
+      h("p", { class: "notice" }, icon("warning"), note.message)));
     const count = this.cursor ? t("search.first", { n: this.ids.length }) : t("search.count", { n: this.ids.length });
     this.status.textContent = this.ids.length ? `${count} · ${t(`answered.${answer.mode}`)}` : "";
     if (!this.ids.length) {
-      this.empty.replaceChildren(h("p", { class: "nothing" }, t("search.nothing", { mode: t(`answered.${answer.mode}`) })));
+      this.empty.replaceChildren(h("p", { class: "nothing" },
+        t("search.nothing", { mode: t(`answered.${answer.mode}`) })));
     }
   }
 
