@@ -15,8 +15,6 @@ from search.indexing.orientation import to_jpeg
 
 _MOST_PREVIEWS = 64
 """Places in a raw file at which a JPEG may begin that are looked at."""
-_TURNS = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_270, 8: Image.Transpose.ROTATE_90}
-"""By EXIF orientation."""
 _ORIENTATION = 0x0112
 
 
@@ -51,7 +49,8 @@ def upright(image: Image.Image, *, max_pixels: int) -> Image.Image:
 
 
 def _preview(data: bytes) -> Image.Image:
-    """Return the largest JPEG inside of a raw file, turned as the raw file says where it says nothing itself.
+    """Return the largest JPEG inside of a raw file, not yet decoded, with the raw file's orientation where it has none
+    itself.
 
     All cameras' raw files hold one, uncut; the sensor's own data may be JPEG too, of a kind that is not decoded.
     """
@@ -65,12 +64,11 @@ def _preview(data: bytes) -> Image.Image:
             largest = image
     if largest is None:
         raise NotAPicture("there is no preview in it")
-    if _ORIENTATION in largest.getexif() or data[:4] not in (b"II*\0", b"MM\0*"):
-        return largest
-    exif = Image.Exif()
-    exif.load(b"Exif\0\0" + data[: 1 << 20])
-    turn = _TURNS.get(exif.get(_ORIENTATION, 1))
-    return largest.transpose(turn) if turn is not None else largest
+    if _ORIENTATION not in largest.getexif() and data[:4] in (b"II*\0", b"MM\0*"):
+        exif = Image.Exif()
+        exif.load(b"Exif\0\0" + data[: 1 << 20])
+        largest.getexif()[_ORIENTATION] = exif.get(_ORIENTATION, 1)
+    return largest
 
 
 def _starts(data: bytes) -> Iterator[int]:

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
 
 from errors import ErrorCode, ServiceError
 from search.indexing.conversion import Foreign, converted, foreign_format
+from search.indexing.conversion_process import NotAPicture, opened, upright
 from search.indexing.file_contents import Contents, picture, picture_hash
 from search.indexing.formats import Kind, kind_of
 from settings import Settings
@@ -104,6 +106,20 @@ def test_of_a_raw_file_the_largest_preview_is_taken_and_turned(orientation: int,
     assert foreign_format(data, "shot.NEF") == "RAW"
     assert foreign_format(data, "scan.tif") is None
     assert sent(data, "shot.NEF").size == size
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_preview_of_a_raw_file_is_turned_as_a_jpeg_of_that_orientation(orientation: int) -> None:
+    turned = upright(opened(raw(orientation), "RAW"), max_pixels=10**8)
+    jpeg = Image.open(io.BytesIO(encoded("JPEG", quality=95, exif=exif(orientation))))
+    assert np.array_equal(np.asarray(turned), np.asarray(ImageOps.exif_transpose(jpeg)))
+
+
+def test_a_preview_that_is_too_large_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = raw(6)
+    monkeypatch.setattr(JpegImageFile, "load", lambda self: pytest.fail("it was decoded"))
+    with pytest.raises(NotAPicture, match="more than the 100"):
+        upright(opened(data, "RAW"), max_pixels=100)
 
 
 def test_a_raw_file_without_a_preview_is_refused() -> None:
