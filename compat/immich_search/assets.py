@@ -16,6 +16,7 @@ import orjson
 from compat.immich_search.filters import as_filter
 from compat.immich_search.wish import METADATA, Wish
 from runners.cancellation import gather_first_error
+from search.immich.version import Version
 from search.immich.visitor import Credentials, Visitors
 
 _AT_ONCE = 8
@@ -31,7 +32,6 @@ _FLAGS = ("withExif", "withPeople", "withStacked")
 """What an answer is to have in it."""
 
 Item = dict[str, Any]
-Version = tuple[int, int]
 OR_SINCE: Version = (3, 2)
 """The first Immich whose ``/search/metadata`` takes alternatives, and so many ids in one call."""
 

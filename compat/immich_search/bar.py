@@ -21,7 +21,7 @@ from uuid import UUID
 import orjson
 from starlette.responses import Response
 
-from compat.immich_search.assets import Assets, UnexpectedAnswer, Version, items_of, read_answer
+from compat.immich_search.assets import Assets, UnexpectedAnswer, items_of, read_answer
 from compat.immich_search.fusion import fuse
 from compat.immich_search.page_order import Listing, Listings, PassedOn
 from compat.immich_search.replies import EMPTY, as_it_came, page_of, skeleton_of
@@ -29,6 +29,7 @@ from compat.immich_search.wish import Wish
 from errors import ServiceError, forget_frames
 from search.http.life import SearchLife
 from search.immich.exchange import Reply
+from search.immich.version import VERSION_PATH, Version, version_of
 from search.immich.visitor import Credentials, Visitors
 from serving.deadline import timeout
 from serving.exchange import Fields
@@ -104,10 +105,11 @@ class SearchBar:
         """Return Immich's version, major and minor; (0, 0) where it cannot be found out."""
         if self._version is None or time.monotonic() > self._version[0]:
             try:
-                reply = await self.visitors.http.ask("GET", "/api/server/version", (), most=_LARGEST, seconds=5)
-                told = orjson.loads(reply.body)
-                found = int(told["major"]), int(told["minor"])
-            except (ServiceError, ValueError, KeyError, TypeError):
+                reply = await self.visitors.http.ask("GET", VERSION_PATH, (), most=_LARGEST, seconds=5)
+            except ServiceError:
+                return 0, 0
+            found = version_of(reply.body)
+            if found is None:
                 return 0, 0
             self._version = time.monotonic() + _VERSION_KEPT, found
         return self._version[1]

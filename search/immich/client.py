@@ -9,15 +9,15 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import httpx
-import orjson
 
 from errors import ErrorCode, ServiceError
+from search.immich.version import VERSION_PATH, Version, version_of
 from settings import Settings, names
 from settings.addresses import shown_url
 
 T = TypeVar("T")
 
-_EDITS_SINCE = (3, 2)
+_EDITS_SINCE: Version = (3, 2)
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 """Seconds: for the connection, and for each further silence."""
 
@@ -69,12 +69,9 @@ class ImmichClient:
         """Return whether this Immich reads, and finds faces in, what an edit has left of a picture: 3.2 and newer do.
         Written from what is known of it; not run.
         """
-        async with self._ask("GET", "/api/server/version") as response:
-            try:
-                told = orjson.loads(await response.aread())
-                return (int(told["major"]), int(told["minor"])) >= _EDITS_SINCE
-            except (ValueError, KeyError, TypeError):
-                return False
+        async with self._ask("GET", VERSION_PATH) as response:
+            found = version_of(await response.aread())
+        return found is not None and found >= _EDITS_SINCE
 
     async def refresh_faces(self, asset_id: UUID) -> None:
         """Have Immich look for the faces of the asset again, in a job of its own: this returns when the job waits in
