@@ -15,8 +15,6 @@ import orjson
 from errors import ServiceError
 from search.query.parse import ParsedQuery, parse
 
-SearchBar = Literal["hybrid", "prefix", "off"]
-
 SMART, METADATA = "/api/search/smart", "/api/search/metadata"
 _DEFAULT_SIZE = {SMART: 100, METADATA: 250}
 """Results of a page where the request does not say, in Immich 2.5 to 3.1."""
@@ -40,8 +38,6 @@ class Wish:
 
     path: str
     """``SMART`` or ``METADATA``."""
-    text: str
-    """As it was typed."""
     parsed: ParsedQuery
     by_text_alone: bool
     page: int
@@ -70,8 +66,8 @@ class Wish:
         return orjson.dumps({**self.body, "page": page})
 
 
-def read_wish(path: str, body: bytes, bar: SearchBar) -> Wish | None:
-    """Return what ``body`` asks for at ``path``, or None where the request is to be passed on."""
+def read_wish(path: str, body: bytes, bar: Literal["hybrid", "prefix", "off"]) -> Wish | None:
+    """Return what ``body`` asks for at ``path``, or None where the request is to be passed on. ``bar``: SEARCH_BAR."""
     if bar == "off" or not body:
         return None
     try:
@@ -93,7 +89,7 @@ def read_wish(path: str, body: bytes, bar: SearchBar) -> Wish | None:
     by_text_alone = path == METADATA or parsed.text_only
     if bar == "prefix" and not by_text_alone:
         return None
-    return Wish(path, text, parsed, by_text_alone, page, size, asked)
+    return Wish(path, parsed, by_text_alone, page, size, asked)
 
 
 def _is_within_reach(asked: Mapping[str, Any]) -> bool:
