@@ -27,13 +27,12 @@ from search.embedded.server import EmbeddedServer
 from search.embedded.setup import closed_to, server_user
 from settings import Settings
 from settings.variables import setting_names
+from tools.harness.server import BUNDLED_MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("DEMO_FOLDER", ROOT / ".demo")).absolute()
 _STATE = FOLDER / "running.json"
 _READY_SECONDS = 180.0
-_MODELS = {"CLIP_MODEL": "cn-clip-tiny", "OCR_MODEL": "PP-OCRv6_small", "RECOGNITION_MODEL": "buffalo_s"}
-"""Those that packages and the project itself bring, so that nothing is downloaded."""
 
 
 class DemoFailed(Exception):
@@ -68,7 +67,7 @@ class Running:
         kept = {name: value for name, value in os.environ.items() if name.split("__")[0].upper() not in names}
         return {
             **kept,
-            **_MODELS,
+            **BUNDLED_MODELS,
             "IMMICH_HOST": "127.0.0.1",
             "IMMICH_PORT": str(self.port),
             "API_AUTH_KEY": self.key,

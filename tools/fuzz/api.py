@@ -10,11 +10,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tools.harness.server import ROOT, Server, free_port
+from tools.harness.server import BUNDLED_MODELS, ROOT, Server, free_port
 
 SEARCH = ROOT / "docs" / "openapi.json"
-_MODELS = {"CLIP_MODEL": "cn-clip-tiny", "OCR_MODEL": "PP-OCRv6_small", "RECOGNITION_MODEL": "buffalo_s"}
-"""Those that need no download."""
 _EXAMPLES = 10_000
 """Of each operation, far more than there is time for."""
 
@@ -60,7 +58,7 @@ def fuzz_api(seconds: int) -> int:
         clients = folder / "clients.json"
         clients.write_text(json.dumps(protocols()))
         environment = {
-            **_MODELS,
+            **BUNDLED_MODELS,
             "API_AUTH_KEY": key,
             "SEARCH_ENABLED": "true",
             "SEARCH_FOLDER": str(folder / "search"),

@@ -19,6 +19,8 @@ import httpx
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
+BUNDLED_MODELS = {"CLIP_MODEL": "cn-clip-tiny", "OCR_MODEL": "PP-OCRv6_small", "RECOGNITION_MODEL": "buffalo_s"}
+"""Settings for models that packages and the project itself bring, so that nothing is downloaded."""
 
 
 def free_port() -> int:

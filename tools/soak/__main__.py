@@ -26,15 +26,13 @@ from tools.harness.holding_proxy import held
 from tools.harness.hostile import HOSTILE, attacked
 from tools.harness.pings import Pings
 from tools.harness.rendered import mixed_pages
-from tools.harness.server import ROOT, Server, free_port
+from tools.harness.server import BUNDLED_MODELS, ROOT, Server, free_port
 from tools.soak.chart import plot
 from tools.soak.events import Service, carry_out
 from tools.soak.record import Record, Stage, summary
 from tools.soak.traffic import callers
 
 NOBODY = "nobody"
-_MODELS = {"CLIP_MODEL": "cn-clip-tiny", "OCR_MODEL": "PP-OCRv6_small", "RECOGNITION_MODEL": "buffalo_s"}
-"""Those that need no download."""
 _MEMORY_EVERY = 5.0
 """Seconds."""
 
@@ -47,7 +45,7 @@ def started(key: str) -> Iterator[Service]:
         folder.chmod(0o755)  # where we are root, PostgreSQL runs as somebody else
         port = free_port()
         environment = {
-            **_MODELS,
+            **BUNDLED_MODELS,
             "IMMICH_PORT": str(port),
             "API_AUTH_KEY": key,
             "SEARCH_ENABLED": "true",
