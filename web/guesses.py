@@ -19,7 +19,7 @@ _MOST_ADDRESSES = 10_000
 
 
 class Guesses:
-    """How often each address was wrong, and until when it has to wait."""
+    """The wrong keys of each address, and the time that it has to wait for."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

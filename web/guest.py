@@ -39,18 +39,18 @@ class Guest:
     user: Visitor | None
     """Of Immich; None: whoever has the service's key."""
     credentials: tuple[Credentials, ...]
-    """What Immich is asked with for this guest: their own, or the keys of its users."""
+    """Credentials to ask Immich with for this guest: their own, or the keys of its users."""
     by_cookie: bool = False
-    """Whether the key came in the page's cookie, which can be given back."""
+    """True where the key came in the page's cookie, which can be given back."""
 
     @property
     def may_see_system(self) -> bool:
-        """Whether this is an administrator of Immich, or has the key."""
+        """True for an administrator of Immich, and for whoever has the key."""
         return self.user is None or self.user.is_admin
 
     @property
     def owners(self) -> tuple[str, ...] | None:
-        """Whose pictures are the guest's own: the user's; None: everybody's."""
+        """Owners of the pictures that are the guest's own: the user; None: everybody."""
         return None if self.user is None else (str(self.user.id),)
 
 

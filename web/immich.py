@@ -1,4 +1,4 @@
-"""What the page shows of Immich's own: pictures and faces, with the rights of whoever looks."""
+"""Immich's own, as the page shows it: pictures and faces, with the rights of whoever looks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class FacesAnswer(Answer):
 
     faces: Sequence[Face]
     found_at: datetime | None = None
-    """When Immich last looked for them; null where it does not tell."""
+    """Time of Immich's last look for them; null where it does not tell."""
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class ImmichPictures:
     max_bytes: int
     """Of a picture."""
     _key_of_owner: dict[str, bytes] = field(default_factory=dict)
-    """By the digest of which credentials an owner's pictures could be had."""
+    """Owner -> digest of the credentials by which their pictures could be had."""
 
     async def picture(self, guest: Guest, owner: str, asset: UUID, size: str) -> tuple[bytes, str]:
         """Return the encoded thumbnail (``size`` is ``thumbnail``) or preview, and its content type.

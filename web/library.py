@@ -47,12 +47,12 @@ class Library(Answer):
     """Pictures read in a second, over the window."""
     window_seconds: int
     notes: Sequence[Note]
-    """Where stored vectors or models do not fit, with what to do."""
+    """Stored vectors and models that do not fit, with what to do."""
     sync: SyncStatus | None
 
 
 class RetryRequest(Answer):
-    """What to try again: an asset with its tasks, or a file that never became an asset."""
+    """Something to try again: an asset with its tasks, or a file that never became an asset."""
 
     id: UUID | None = None
     tasks: Sequence[RedoTask] = ()
@@ -68,7 +68,7 @@ class ListedPicture(Answer):
     name: str
     problems: Sequence[Trouble]
     retry: RetryRequest
-    """What to send to try it again."""
+    """Body of the request that tries it again."""
 
 
 class PictureList(Answer):

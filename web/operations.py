@@ -54,7 +54,7 @@ class PageSearch(BaseModel):
 
 
 class PictureQuery(BaseModel):
-    """Which picture of an asset is wanted."""
+    """The query that names a picture of an asset."""
 
     size: Literal["thumbnail", "preview"] = "thumbnail"
     v: int = 0
@@ -62,7 +62,7 @@ class PictureQuery(BaseModel):
 
 
 class ListQuery(BaseModel):
-    """Which page of a list is wanted."""
+    """The query that names a page of a list."""
 
     model_config = ConfigDict(extra="forbid")
     cursor: str | None = None
@@ -265,4 +265,4 @@ OPERATIONS: Mapping[str, Operation] = {
     "retry": retry,
     "system": tell_system,
 }
-"""By the names that ``web.routes`` has for them."""
+"""Name in ``web.routes`` -> operation."""

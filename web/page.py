@@ -1,4 +1,4 @@
-"""What the page's operations work with, from the start of the service to its end."""
+"""The parts that the page's operations work with, from the start of the service to its end."""
 
 from __future__ import annotations
 

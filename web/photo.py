@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Trouble(Answer):
-    """Why something could not be done with a picture."""
+    """A failure with a picture that is remembered."""
 
     task: str
     """read, ocr, clip or faces."""
@@ -40,17 +40,17 @@ class Photo(Answer):
     owner: str
     taken_at: datetime | None
     place: str | None
-    """Where the file lies; null for Immich's, which are told of there."""
+    """Address of the file; null for Immich's, which are told of there."""
     read: bool
     read_at: datetime | None
     model: str | None
     text: str
     lines: Sequence[TextLine]
     embedded: bool
-    """Whether there is a vector of it."""
+    """True where there is a vector of it."""
     failures: Sequence[Trouble]
     tasks: Sequence[RedoTask]
-    """What can be done again."""
+    """Tasks that can be done again."""
     previous: UUID | None
     """The owner's next newer picture."""
     next: UUID | None
@@ -58,7 +58,7 @@ class Photo(Answer):
 
 
 class RedonePhoto(Redone):
-    """What came of doing a photo again."""
+    """The result of doing a photo again."""
 
     similarity: float | None
     """Cosine of the new vector and the one before; null where there is no such pair."""

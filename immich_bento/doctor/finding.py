@@ -1,4 +1,4 @@
-"""What a check found."""
+"""Findings of checks: the lines of the report."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Level(str, Enum):
-    """How a finding is to be taken."""
+    """The weight of a finding."""
 
     GOOD = "good"
     SKIPPED = "skipped"
@@ -23,11 +23,11 @@ class Finding:
 
     level: Level
     subject: str
-    """What was looked at: ``disk``, ``model ViT-B-16``."""
+    """The thing that was looked at: ``disk``, ``model ViT-B-16``."""
     detail: str
-    """What was found, as a sentence or a list of facts."""
+    """The finding itself, as a sentence or a list of facts."""
     todo: str = ""
-    """What to do, as a sentence or a command; empty where nothing is to be done."""
+    """The remedy, as a sentence or a command; empty where nothing is to be done."""
 
     def as_dict(self) -> dict[str, str]:
         """Return it for JSON."""

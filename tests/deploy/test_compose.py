@@ -28,7 +28,7 @@ DEPLOY = ROOT / "deploy"
 FILES = sorted(path.name for path in DEPLOY.glob("compose*.yaml"))
 VARIABLE = re.compile(r"\$\{([A-Z_]+)(?:(:[-?])([^}]*))?\}")
 REQUIRED = {"DB_PASSWORD": "password", "API_AUTH_KEY": "key"}
-"""What the reader must set."""
+"""Variables that the reader must set."""
 OURS = ("immich-bento", "immich-bento-cuda")
 each_file = pytest.mark.parametrize("name", FILES)
 

@@ -34,7 +34,7 @@ INSTALL = (
     "python -m venv --without-pip /app/.venv && python -m pip --python /app/.venv/bin/python install --no-deps "
     "--no-compile --no-cache-dir --disable-pip-version-check --requirement /build/requirements.txt"
 )
-"""Where the image keeps the Bento."""
+"""Folder of the Bento in the image."""
 OF_A_SLIM_IMAGE = {
     *("ld-linux-x86-64", "ld-linux-aarch64", "libc", "libdl", "libm", "libmvec", "libpthread", "libresolv", "librt"),
     *("libgcc_s", "libstdc++", "libz"),
@@ -125,7 +125,7 @@ class Dockerfile:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What ENV sets, with the defaults of ARG put in."""
+        """Variables that ENV sets, with the defaults of ARG put in."""
         arguments = dict(text.split("=", 1) for text in self.all("ARG"))
         pairs = (word.split("=", 1) for text in self.all("ENV") for word in shlex.split(text))
         return {

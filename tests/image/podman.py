@@ -22,7 +22,7 @@ from tools.harness.server import ROOT, free_port
 from tools.image.build import image_tag
 
 BASE = "docker.io/library/python:3.11-slim"
-"""What the Dockerfile begins with."""
+"""Image that the Dockerfile begins with."""
 _DEBIAN = ("python3.11", "python3-pip", "python3-venv", "python-is-python3", "ca-certificates")
 """Debian 12's own packages of the same, for machines that reach no registry."""
 

@@ -14,7 +14,7 @@ from web.files import STATIC
 SCRIPTS = sorted(STATIC.glob("*.js"))
 WORDS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(STATIC.glob("words/*.json"))}
 MADE_OF_PARTS = ("title.", "again.", "answered.", "mode.", "failed.", "library.", "models.", "who.", "diff.")
-"""What keys begin with that scripts put together."""
+"""Beginnings of keys that scripts put together."""
 
 
 @pytest.mark.parametrize("path", ["/ai", "/ai/", "/ai/library", "/ai/system", "/ai/assets/0", "/ai/static/page.js"])
