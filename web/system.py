@@ -1,4 +1,4 @@
-"""The service, as the page tells of it: models in memory, queue, load, upstreams, versions; a report without secrets."""
+"""The service as the page tells of it: models in memory, queue, load, upstreams, versions; a report without secrets."""
 
 from __future__ import annotations
 
