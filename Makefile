@@ -17,13 +17,15 @@ FUZZERS = 'atheris>=2.3' 'schemathesis>=4'
 # BentoML reports usage home by default.
 export BENTOML_DO_NOT_TRACK = True
 
-.PHONY: serve demo demo-stop test test-slow test-page test-large soak fuzz train-tiny lint format lock bento image image-cuda test-image test-index bench bench-against clean
+.PHONY: serve demo demo-stop test test-slow test-page test-large soak fuzz train-tiny lint format lock \
+	bento image image-cuda test-image test-index bench bench-against clean
 
 serve: $(VENV)/.serve
 	@echo "Starting immich-bento; stop it with Ctrl+C. Settings: docs/settings.md"
 	@exec $(BIN)/bentoml serve
 
-# The whole of search on sample pictures: starts a service of its own (or finds the one it started), indexes, searches, leaves it running.
+# The whole of search on sample pictures: starts a service of its own (or finds the one it started), indexes, searches,
+# leaves it running.
 demo: $(VENV)/.demo
 	@exec $(BIN)/python -m tools.demo
 
@@ -50,13 +52,15 @@ test-large: $(VENV)/.test
 	@echo "Converting the largest models: up to 13 GB of disk and 10 GB of memory."
 	@$(BIN)/python -m pytest -m large $(ARGS)
 
-# Good callers beside hostile clients, kills and restarts; 2 minutes of it: make soak SECONDS=120. The plot of docs/reliability.md:
+# Good callers beside hostile clients, kills and restarts; 2 minutes of it: make soak SECONDS=120. The plot of
+# docs/reliability.md:
 # make soak ARGS="--json docs/soak.json --plot docs/soak.svg"
 soak: $(VENV)/.test
 	@echo "Running the soak for $(or $(SECONDS),3600) seconds."
 	@$(BIN)/python -m tools.soak --seconds $(or $(SECONDS),3600) $(ARGS)
 
-# Made-up bytes and requests, ten minutes of each kind; one kind: make fuzz FUZZ=header. What is found is written to tests/seeds.
+# Made-up bytes and requests, ten minutes of each kind; one kind: make fuzz FUZZ=header. What is found is written to
+# tests/seeds.
 FUZZ ?= form content_type entries query header api
 fuzz: $(VENV)/.fuzz
 	@for name in $(FUZZ); do echo "Fuzzing: $$name."; $(BIN)/python -m tools.fuzz $$name --seconds $(or $(SECONDS),600) || exit 1; done
@@ -73,7 +77,8 @@ lint: $(VENV)/.test
 format: $(VENV)/.test
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-# All promises about speed and memory against tools/bench/reference.py, in 20 to 25 minutes; one benchmark: make bench ARGS=NAME.
+# All promises about speed and memory against tools/bench/reference.py, in 20 to 25 minutes; one benchmark: make bench
+# ARGS=NAME.
 bench: $(VENV)/.test
 	@$(BIN)/python -m tools.bench $(or $(ARGS),all)
 
@@ -87,8 +92,8 @@ bento: $(VENV)/.serve
 	@$(BIN)/bentoml build --output tag
 	@echo "Serve it: bentoml serve immich-bento:latest. A container image of it: make image."
 
-# A container image of the Bento, by docker, podman or buildah, whichever is found first: make image ARGS="--backend podman". What follows goes to
-# `bentoml containerize`: ARGS="--opt network=host".
+# A container image of the Bento, by docker, podman or buildah, whichever is found first: make image ARGS="--backend
+# podman". What follows goes to `bentoml containerize`: ARGS="--opt network=host".
 image: $(VENV)/.serve
 	@$(BIN)/python -m tools.image $(ARGS)
 
@@ -96,7 +101,8 @@ image: $(VENV)/.serve
 image-cuda: $(VENV)/.serve
 	@$(BIN)/python -m tools.image --variant cuda $(ARGS)
 
-# Builds the image and runs it: all tasks, search, killed processes, read-only, an upgrade. Needs podman, and says "skipped" without it.
+# Builds the image and runs it: all tasks, search, killed processes, read-only, an upgrade. Needs podman, and says
+# "skipped" without it.
 test-image: $(VENV)/.test
 	@$(BIN)/python -m pytest -m image -rs tests/image $(ARGS)
 
@@ -104,8 +110,9 @@ test-image: $(VENV)/.test
 test-index: $(VENV)/.test
 	@$(BIN)/python -m pytest -m index -rs tests/deploy/test_wheels.py $(ARGS)
 
-# Pin every package anew, for all supported Pythons at once. Pins that still fit are kept: delete a lock first to renew it. Needs uv (pip install uv).
-# requirements-test.lock has no torch: which libraries it needs besides depends on its build (CPU or CUDA), so pip resolves those.
+# Pin every package anew, for all supported Pythons at once. Pins that still fit are kept: delete a lock first to renew
+# it. Needs uv (pip install uv). requirements-test.lock has no torch: which libraries it needs besides depends on its
+# build (CPU or CUDA), so pip resolves those.
 lock:
 	uv pip compile --universal --python-version 3.10 --no-header --no-annotate --quiet pyproject.toml --output-file requirements.lock
 	uv pip compile --universal --python-version 3.10 --no-header --no-annotate --quiet pyproject.toml --extra test \
