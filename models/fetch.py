@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def fetch_repository(part: str | None, repo: str, lookup: Lookup, destination: D
         write_manifest(destination.folder, manifest)
         names = names_of(manifest.files, files, part)
         wanted = [name for name in names if not _is_right(name, manifest, lookup, destination.folder)]
-        _require_room([manifest.files[name] for name in wanted], wanted, lookup, destination)
+        _require_room({name: manifest.files[name] for name in wanted}, lookup, destination)
         for name in wanted:
             download_file(name, manifest.remote(endpoint, name), lookup, destination)
         return {name: destination.folder / name for name in names}
@@ -96,15 +96,14 @@ def bytes_here(target: Path, digest: Digest) -> int:
     return partial.stat().st_size if partial.is_file() else 0
 
 
-def _require_room(
-    files: Iterable[tuple[Digest, int]], names: list[str], lookup: Lookup, destination: Destination
-) -> None:
-    sizes = {name: size for name, (_, size) in zip(names, files, strict=True)}
-    have = sum(bytes_here(destination.folder / name, digest) for name, (digest, _) in zip(names, files, strict=True))
+def _require_room(files: Mapping[str, tuple[Digest, int]], lookup: Lookup, destination: Destination) -> None:
+    """Raise ``NotEnough`` unless ``files``, digest and bytes by name, have room on the disk, and in memory."""
+    total = sum(size for _, size in files.values())
+    have = sum(bytes_here(destination.folder / name, digest) for name, (digest, _) in files.items())
     what = f"{lookup.entry.name} ({lookup.entry.task.value})"
-    require_disk(destination.folder, sum(sizes.values()) - have, what)
-    require_memory(sum(sizes.values()), what)
-    destination.reporter.expect(sum(sizes.values()))
+    require_disk(destination.folder, total - have, what)
+    require_memory(total, what)
+    destination.reporter.expect(total)
 
 
 def _manifest(repo: str, endpoint: str, destination: Destination) -> Manifest:
