@@ -78,7 +78,8 @@ class Progress:
         if not self.step:
             return f"{self.name} ({self.task.value}): asking where it can be had"
         size = f"{self.bytes / 1e6:.0f} of {self.total / 1e6:.0f}" if self.total else f"{self.bytes / 1e6:.0f}"
-        left = f", {_duration(self.seconds_left)} left" if self.seconds_left is not None else ""
+        seconds = self.seconds_left
+        left = f", {_duration(seconds)} left" if seconds is not None else ""
         rate = f"{self.rate / 1e6:.1f} MB/s{left}"
         return f"{self.name} ({self.task.value}): downloading {self.step}, {size} MB{percent}, {rate}"
 
@@ -182,8 +183,8 @@ def _file(task: ModelKind, name: str, settings: Settings) -> Path:
     return settings.cache_folder / ".progress" / f"{task.value}--{name}.json"
 
 
-def _duration(seconds: float | None) -> str:
-    whole = int(seconds or 0)
+def _duration(seconds: float) -> str:
+    whole = int(seconds)
     if whole < 60:
         return f"{whole} s"
     return f"{whole // 60} min" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
