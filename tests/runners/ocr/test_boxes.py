@@ -48,12 +48,17 @@ def test_an_empty_map_has_no_boxes() -> None:
     assert found.scores.shape == (0,)
 
 
-def test_boxes_stay_inside_the_picture_and_are_bounded_in_number() -> None:
+def many_regions() -> NDArray[np.float32]:
+    """Return a map of 64 x 64 regions."""
     probabilities = np.zeros((960, 960), np.float32)
     for top in range(0, 960, 15):
         for left in range(0, 960, 15):
             probabilities[top : top + 8, left : left + 8] = 0.9
-    found = find_boxes(probabilities, (1920, 1920), 0.5, 1000)
+    return probabilities
+
+
+def test_boxes_stay_inside_the_picture_and_are_bounded_in_number() -> None:
+    found = find_boxes(many_regions(), (1920, 1920), 0.5, 1000)
     assert len(found.boxes) == 1000
     assert found.left_out == 64 * 64 - 1000
     assert found.boxes.min() >= 0
@@ -61,11 +66,7 @@ def test_boxes_stay_inside_the_picture_and_are_bounded_in_number() -> None:
 
 
 def test_of_too_many_regions_some_are_looked_at_everywhere() -> None:
-    probabilities = np.zeros((960, 960), np.float32)
-    for top in range(0, 960, 15):
-        for left in range(0, 960, 15):
-            probabilities[top : top + 8, left : left + 8] = 0.9
-    found = find_boxes(probabilities, (960, 960), 0.5, 1000)
+    found = find_boxes(many_regions(), (960, 960), 0.5, 1000)
     rows = np.histogram(found.boxes[:, 0, 1], bins=8, range=(0, 960))[0]
     columns = np.histogram(found.boxes[:, 0, 0], bins=8, range=(0, 960))[0]
     for counts in (rows, columns):
