@@ -33,7 +33,7 @@ services = runner_services(config, shared=shares_process(config))
 immich = ImmichServer(catalog=catalog, settings=config, intake=open_intake(config))
 mtphotos = MtPhotosServer(catalog=catalog, settings=config, intake=immich.intake)
 search = SearchApi(catalog=catalog, settings=config, life=SearchLife(config))
-visitors = Visitors(ImmichHttp(config.immich_url.rstrip("/"))) if config.immich_url else None
+visitors = Visitors(ImmichHttp(config.immich_url)) if config.immich_url else None
 page = open_page(config, search, visitors)
 bar = open_bar(config, search.life, visitors)
 others = [*routes(mtphotos), *search_routes(search), *page_routes(page), *bar_routes(bar)]

@@ -61,6 +61,11 @@ class SearchSettings(BaseModel):
         description="Keys of further users of Immich, comma-separated: a re-do takes the one that may see the picture.",
     )
 
+    @field_validator("immich_url")
+    @classmethod
+    def _without_slash(cls, value: str) -> str:
+        return value.rstrip("/")
+
     @field_validator("database_url")
     @classmethod
     def _a_conninfo(cls, value: SecretStr | None) -> SecretStr | None:

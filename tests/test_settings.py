@@ -268,3 +268,7 @@ def test_the_document_lists_every_setting_once_with_its_default_and_nothing_else
 
 def test_the_document_gives_every_setting_a_meaning() -> None:
     assert [name for name, _, meaning in documented() if len(meaning.split()) < 3 or not meaning.endswith(".")] == []
+
+
+def test_the_address_of_immich_has_no_slash_at_its_end() -> None:
+    assert Settings(_env_file=None, immich_url="http://immich:2283//").immich_url == "http://immich:2283"

@@ -161,7 +161,7 @@ class _Me:
                 address = await self._page.immich.address()
             except ServiceError:
                 address = ""
-            self._address = time.monotonic(), address or self._page.settings.immich_url.rstrip("/")
+            self._address = time.monotonic(), address or self._page.settings.immich_url
         return self._address[1]
 
 

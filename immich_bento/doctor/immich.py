@@ -27,7 +27,7 @@ def check_immich(catalog: Catalog, config: Settings) -> Iterator[Finding]:
         return
     key = config.immich_api_key.get_secret_value() if config.immich_api_key else None
     headers = {"x-api-key": key} if key else {}
-    with httpx.Client(base_url=config.immich_url.rstrip("/"), headers=headers, timeout=10, trust_env=False) as client:
+    with httpx.Client(base_url=config.immich_url, headers=headers, timeout=10, trust_env=False) as client:
         try:
             yield _version(client, config)
             if key is None:

@@ -165,8 +165,7 @@ def immich_users(config: Settings) -> ImmichUsers:
         raise _unavailable(
             "Re-doing an asset of Immich needs IMMICH_URL and IMMICH_API_KEY: set both and start the service again."
         )
-    url = config.immich_url.rstrip("/")
-    return ImmichUsers([ImmichClient(url, key, config.max_body_bytes) for key in keys])
+    return ImmichUsers([ImmichClient(config.immich_url, key, config.max_body_bytes) for key in keys])
 
 
 def _reason(error: Exception) -> str:

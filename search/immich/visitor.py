@@ -1,6 +1,6 @@
 """Whoever asks this service with the credentials of Immich: whom Immich takes them for, and requests in their name.
 
-    visitors = Visitors(ImmichHttp(config.immich_url.rstrip("/")))        # once; close() it at the end
+    visitors = Visitors(ImmichHttp(config.immich_url))                    # once; close() it at the end
     credentials = credentials_of(request)                                 # of a Starlette request
     visitor = await visitors.who(credentials)                             # None: Immich knows no such session or key
     reply = await visitors.ask("GET", f"/api/assets/{id}/thumbnail?size=preview", credentials, most=2**25)
