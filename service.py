@@ -10,8 +10,7 @@ from compat.immich_search.api import routes as bar_routes
 from compat.mtphotos.api import MtPhotosServer, routes
 from compat.upstream.routing import can_answer, open_upstreams
 from runners.bento.connect import connect_runners, depends_on
-from runners.bento.entry import entry_options, handle_signals, take_over
-from runners.bento.http_limits import bound_heads, put_before_all
+from runners.bento.entry import entry_options, set_up_server, take_over
 from runners.bento.remote import RemoteRunners
 from runners.bento.services import runner_services
 from runners.bento.start import prepare, read_catalog, read_settings, shares_process
@@ -49,13 +48,10 @@ class ImmichBento:
 
     @bentoml.on_startup
     async def begin(self) -> None:
-        bound_heads()
-        put_before_all(lambda app: UrlKey(app, config.url_key))
-        handle_signals(config)
+        set_up_server(config, before_all=lambda app: UrlKey(app, config.url_key))
         immich.upstreams = open_upstreams(config)
-        immich.runners = mtphotos.runners = search.runners = page.runners = await connect_runners(
-            self, services, config
-        )
+        runners = await connect_runners(self, services, config)
+        immich.runners = mtphotos.runners = search.runners = page.runners = runners
         search.life.start()
         page.start(immich.upstreams)
         take_over(config, catalog, ImmichBento.url)  # type: ignore[attr-defined] # a Service by now

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from bentoml import server_context
+from starlette.types import ASGIApp
 
 from models.catalog import Catalog, ModelKind
 from models.succession import record, succession
 from runners.bento.announce import announcement
+from runners.bento.http_limits import bound_heads, put_before_all
 from runners.bento.stop import retire_predecessors, stop_promptly
 from runners.bento.transport import untraced
 from runners.tasks import CLIP_IMAGE
@@ -40,8 +43,14 @@ def entry_options(config: Settings, *, head_after: float) -> dict[str, Any]:
     }
 
 
-def handle_signals(config: Settings) -> None:
-    """Have this process finish what it has at SIGTERM, and hand over to its successor at SIGHUP."""
+def set_up_server(config: Settings, *, before_all: Callable[[ASGIApp], ASGIApp]) -> None:
+    """Have this process bound the heads of requests, finish what it has at SIGTERM, and hand over to its successor at
+    SIGHUP.
+
+    ``before_all``: wraps the app that all requests come to first.
+    """
+    bound_heads()
+    put_before_all(before_all)
     longest = max(config.request_timeout + 30, _LONGEST_WAIT)
     stop_promptly(config.shutdown_timeout, keep_alive=config.keep_alive, longest_request=longest)
 
