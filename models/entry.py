@@ -98,21 +98,21 @@ class ModelEntry:
     licence: str
     advice: str
     without_download: str
-    """What to do where nothing can be fetched, as an order: "set …"."""
+    """The remedy where nothing can be fetched, as an order: "set …"."""
     hub: str | None = None
     """Hugging Face repository whose own list of files and digests is trusted."""
     folder: Path | None = None
     """The user's folder that holds the files."""
     checkpoint: Checkpoint | None = None
     vocabulary: ModelFile | None = None
-    """What the conversion of ``checkpoint`` needs besides."""
+    """The vocabulary that the conversion of ``checkpoint`` needs besides."""
     aliases: tuple[str, ...] = ()
     milliseconds: int | None = None
     """That a picture takes on two cores, about, where it was measured (CLIP)."""
 
     @property
     def has_digests(self) -> bool:
-        """Whether the catalog itself says what the bytes must be."""
+        """Return whether the catalog itself says what the bytes must be."""
         return any(file.sources for file in self.files)
 
     def folder_below(self, root: Path) -> Path:

@@ -20,7 +20,7 @@ class Row:
     places: tuple[Place, ...]
     """Those that hold all of it."""
     on_its_way: Progress | None
-    """How far it is, where some process is fetching or converting it now."""
+    """Its progress, where some process is fetching or converting it now."""
     bytes: int | None
     """On disk if it is here, else what the catalog says; None where nobody knows before a download."""
 

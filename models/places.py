@@ -37,7 +37,7 @@ class Place:
     files: Mapping[str, Path]
     """The model's files that are there, by name."""
     whole: bool
-    """Whether every required file is there, or in an installed package."""
+    """True if every required file is there, or in an installed package."""
 
     @property
     def bytes(self) -> int:
@@ -54,7 +54,7 @@ class Verdict:
 
     @property
     def good(self) -> bool:
-        """Whether the model may be used."""
+        """Return whether the model may be used."""
         return self.state in ("right", "unchecked")
 
 

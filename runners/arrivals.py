@@ -36,7 +36,7 @@ class Source:
     fetch: Callable[[str], object]
     """Has the files of a model on this machine; blocks. Raises ``ServiceError``."""
     progress: Callable[[str], Progress | None]
-    """How far a model is that some process of this machine is fetching."""
+    """Progress of a model that some process of this machine is fetching."""
 
 
 @dataclass(frozen=True, slots=True)

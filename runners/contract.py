@@ -91,7 +91,7 @@ class ImageJob:
     cost: float = 1.0
     """See ``Ask``."""
     begun: Any = field(default=None, compare=False, repr=False)
-    """What the model has done of it in earlier turns (``runners.batching.Unfinished``); None before the first."""
+    """The model's own state from earlier turns (``runners.batching.Unfinished``); None before the first."""
 
     def pixels(self, *, max_pixels: int) -> NDArray[np.uint8]:
         """Return the whole picture, (h, w, 3) uint8 RGB, decoded once for all tasks of its job. Do not write to it.
@@ -186,11 +186,11 @@ class ModelState:
     """The catalog's name."""
     state: Literal["here", "on its way", "unavailable"]
     named: bool
-    """Whether a setting names it, and it was to be fetched at the start."""
+    """True if a setting names it, and it was to be fetched at the start."""
     detail: str = ""
     """For a person: how far it is, with rate and time left, or why it cannot be had."""
     percent: int | None = None
-    """How much of what is done now (the download, the conversion) is done, 0 to 100; None where nobody knows."""
+    """Percentage of the present work (the download, the conversion) that is done, 0 to 100; None where nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ class Room:
         self.wanted = 0
         """Bytes that it asks to hold; no less than ``held``."""
         self.whole = False
-        """Whether all of the body has come."""
+        """True once all of the body has come."""
         self.turn: asyncio.Future[None] | None = None
         """Done once it may hold what it wants; None while it does not wait."""
         self._pool = pool

@@ -34,7 +34,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 """Request ids that are taken over from a client: anything else could pass for something else in a log."""
 
 Fields: TypeAlias = "dict[str, Any]"
-"""What a request's log line says of it. ``task`` also labels its metrics."""
+"""A request's own fields in its log line. ``task`` also labels its metrics."""
 
 Work: TypeAlias = "Callable[[Request, Fields], Awaitable[Response]]"
 """Answers a request, and notes in the fields what it learns of it. Raises ``ServiceError``."""

@@ -28,7 +28,7 @@ from settings import Settings
 Costs: TypeAlias = Mapping[str, float]
 """Runner -> cost of a job there; 1 is that of an ordinary picture."""
 HEADERS = "headers"
-"""What reads headers of pictures, as a runner: one header at a time, of each client in turn."""
+"""Name of the thread that reads headers of pictures, as a runner: one header at a time, of each client in turn."""
 _LOOKED_AT = 16
 """Jobs of one client that are looked at for one that can be sent: those of one runner hold up no other's for long."""
 

@@ -11,7 +11,7 @@ _NOWHERE = "/without-the-key"
 """The path that a request without the key is given, which nothing is at."""
 _LOOKED_AT = "immich_bento.url_key"
 _GUARDED = frozenset({"/", "/ping", "/predict"})
-"""What Immich asks of a machine-learning server."""
+"""Paths that Immich asks of a machine-learning server."""
 
 
 class UrlKey:

@@ -41,7 +41,7 @@ def what_is_wrong(error: SettingsError | ValidationError) -> str:
 
 
 def settings_that_name(model: str, settings: BaseModel, prefix: str = "") -> Iterator[str]:
-    """Yield the settings, as the environment has them, whose text or list of names has `model` in it."""
+    """Yield the settings, as the environment has them, whose text or list of names has ``model`` in it."""
     for name, field in type(settings).model_fields.items():
         variable = prefix + variable_of(name, field)
         value = getattr(settings, name)

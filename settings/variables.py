@@ -30,7 +30,7 @@ _OTHERS_TOO = {
 _USUAL = {"HTTPS_PORT", "DATABASE_USER", "PG_DATABASE_URL", "WORKER_PROCESSES"}
 """Names of other programs that are like settings of ours."""
 _ALIKE, _VERY_ALIKE = 0.8, 0.86
-"""How alike a name must be to one of ours to be taken for it (difflib's ratio): with a beginning of ours, without."""
+"""Least likeness of a name to one of ours to be taken for it (difflib's ratio): with a beginning of ours, without."""
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=")
 
 

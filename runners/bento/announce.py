@@ -15,7 +15,7 @@ from runners.tasks import Task, tasks_by_name
 from settings import Settings
 
 IMMICHS_DEFAULTS = {"clip": "ViT-B-32__openai", "facial-recognition": "buffalo_l", "ocr": "PP-OCRv5_mobile"}
-"""What an Immich that nobody has set up asks for, by the key of its entries."""
+"""Models that an Immich that nobody has set up asks for, by the key of its entries."""
 _KINDS = {
     "folder": "in",
     "cache": "in",

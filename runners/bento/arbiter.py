@@ -34,7 +34,7 @@ from runners.bento.internals import Borrowed, first, lacking_parameters, missing
 log = logging.getLogger("service")
 
 ENTRY_WATCHER = "service"
-"""What BentoML calls the watcher of the entry service; those of other services are called ``service_<name>``."""
+"""BentoML's name for the watcher of the entry service; those of other services are called ``service_<name>``."""
 RETIRES = "IMMICH_BENTO_RETIRES"
 """Variable by which a new worker is told whom it replaces: ``pid:start time``, comma separated."""
 _BUSY = 0.05

@@ -60,7 +60,7 @@ class LocalJobs:
         await self._service.begin_inside()
 
     async def order(self, name: str) -> Any:
-        """Return the answer to ``models``, ``loaded``, ``unload`` or ``device``, as JSON would bring it."""
+        """Return the answer to an order of ``transport.Process``, as JSON would bring it."""
         return orjson.loads(orjson.dumps(await getattr(self._service, name)()))
 
     async def close(self) -> None:

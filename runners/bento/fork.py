@@ -40,7 +40,7 @@ log = logging.getLogger("service")
 
 _WORKER = "_bentoml_impl.worker.service"
 _SHARED = (_WORKER, "_bentoml_impl.server.app", "uvicorn", "uvloop", "httptools", "PIL.Image")
-"""What every worker imports as it starts."""
+"""Modules that every worker imports as it starts."""
 _NOT_FORKED = ("openvino", "onnxruntime", "torch")
 """Libraries whose threads a fork would be without."""
 _COMM = Path("/proc/self/comm")

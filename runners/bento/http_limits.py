@@ -59,9 +59,9 @@ class BoundedHeadProtocol(HttpToolsProtocol):
         self._since_progress = 0
         """Bytes since a head was complete, or a piece of a body or its end came."""
         self._in_message = False
-        """Whether a request has begun and is not complete."""
+        """True while a request has begun and is not complete."""
         self._head_is_new = False
-        """Whether a head was completed by the bytes that are being parsed, and its request given to the application."""
+        """True if a head was completed by the bytes that are being parsed, and its request given to the application."""
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

@@ -23,11 +23,11 @@ class Borrowed:
 
     name: str
     gain: str
-    """What it gains, with the command that shows it."""
+    """The gain, with the command that shows it."""
     depends_on: str
     """The lines upstream that must stay as they are, or the issue that asks for a public way."""
     otherwise: str
-    """What happens where it does not fit."""
+    """The behaviour where it does not fit."""
     misfit: Callable[[], str | None]
     """Returns what is not as expected, or None."""
 

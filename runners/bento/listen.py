@@ -13,7 +13,7 @@ import psutil
 _WATCHER_ARGUMENTS = {"bentoml", "serve"}
 """In the command line of the process that starts and watches the workers."""
 _OUR_NAME = "immich_bento"
-"""What the gateway worker is called, as a process that was forked or by its arguments."""
+"""Name of the gateway worker, as a process that was forked or by its arguments."""
 
 
 def address_problem(host: str, port: int, variable: str = "IMMICH_PORT") -> str | None:

@@ -70,7 +70,7 @@ class _Line:
     read: ReadLine
     way: _Way = _Way.AS_CUT
     is_tried: bool = False
-    """Whether it was tried on its head, or is known not to stand on it."""
+    """True if it was tried on its head, or is known not to stand on it."""
 
     @property
     def width(self) -> int:

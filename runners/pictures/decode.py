@@ -39,7 +39,7 @@ class Picture:
     """Width of the picture in the file, in pixels: results are given in this frame."""
     height: int
     transparent: bool = False
-    """Whether parts of it are transparent, and were laid on a ground."""
+    """True if parts of it are transparent, and were laid on a ground."""
 
 
 def decode(

@@ -46,7 +46,7 @@ class TiffDirectory:
 
     @property
     def is_acceptable(self) -> bool:
-        """Whether Pillow may parse it."""
+        """Return whether Pillow may parse it."""
         return self.entries <= _MAX_ENTRIES and self.pieces <= MAX_TIFF_PIECES
 
 
