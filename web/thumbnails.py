@@ -41,13 +41,20 @@ class ThumbnailFolder:
 
     def get(self, name: str, make: Callable[[], bytes]) -> bytes:
         """Return the file called ``name``; where there is none, what ``make`` returns, which is kept. Blocks."""
+        content = self.read(name)
+        if content is None:
+            content = make()
+            self._put(self.folder / name, content)
+        return content
+
+    def read(self, name: str) -> bytes | None:
+        """Return the file called ``name``, or None where there is none. Blocks."""
         path = self.folder / name
         try:
             content = path.read_bytes()
             os.utime(path)
         except OSError:
-            content = make()
-            self._put(path, content)
+            return None
         return content
 
     def _put(self, path: Path, content: bytes) -> None:
@@ -102,8 +109,12 @@ class Thumbnails:
         Raises ``ServiceError``: UNREADABLE_PICTURE, PICTURE_TOO_LARGE, BODY_TOO_LARGE.
         """
         known = hashlib.sha256(f"{asset.id} {size} ".encode() + asset.content_hash).hexdigest()[:40]
+        name = f"{known}.webp"
+        kept = await asyncio.to_thread(self.kept.read, name)
+        if kept is not None:
+            return kept
         async with self._turns:
-            return await asyncio.to_thread(self.kept.get, f"{known}.webp", lambda: self._make(asset, SIDES[size]))
+            return await asyncio.to_thread(self.kept.get, name, lambda: self._make(asset, SIDES[size]))
 
     def _make(self, asset: Asset, side: int) -> bytes:
         with file_contents.refusals_of_the_place(asset.uri):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from datetime import datetime, timezone
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from PIL import Image
 
-from web.thumbnails import ThumbnailFolder, to_webp
+from search.indexing.places import local_uri
+from search.store.records import Asset
+from settings import Settings
+from web.thumbnails import ThumbnailFolder, Thumbnails, to_webp
 
 
 def never() -> bytes:
@@ -45,6 +51,20 @@ def test_what_lies_there_at_the_start_counts(tmp_path: Path) -> None:
 def test_what_is_larger_than_the_folder_is_not_kept(tmp_path: Path, most: int) -> None:
     assert ThumbnailFolder(tmp_path, most).get("a", lambda: b"x" * 11) == b"x" * 11
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_kept_picture_waits_for_none_that_is_made(tmp_path: Path) -> None:
+    Image.new("RGB", (10, 10)).save(tmp_path / "a.png")
+    asset = Asset("", local_uri(str(tmp_path / "a.png")), "image", 0, datetime.now(timezone.utc), b"1", uuid4())
+    thumbnails = Thumbnails(ThumbnailFolder(tmp_path / "kept", 10_000), Settings())
+
+    async def ask() -> tuple[bytes, bytes]:
+        made = await thumbnails.get(asset, "thumbnail")
+        async with thumbnails._turns, thumbnails._turns:
+            return made, await asyncio.wait_for(thumbnails.get(asset, "thumbnail"), 30)
+
+    made, kept = asyncio.run(ask())
+    assert made == kept
 
 
 def test_a_small_picture_is_not_enlarged() -> None:
