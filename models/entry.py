@@ -111,13 +111,18 @@ class ModelEntry:
     """That a picture takes on two cores, about, where it was measured (CLIP)."""
 
     @property
+    def has_revisions(self) -> bool:
+        """Return whether Immich publishes the model, in the revisions of MACHINE_LEARNING_MODEL_REVISION."""
+        return self.hub is not None and self.hub.startswith("immich-app/")
+
+    @property
     def has_digests(self) -> bool:
         """Return whether the catalog itself says what the bytes must be."""
         return any(file.sources for file in self.files)
 
     def folder_below(self, root: Path) -> Path:
         """Return the folder of the model's files below ``root``, where every model has one:
-        ``<root>/<task>/<name>``.
+        ``<root>/<task>/<name>``. A revision other than ``main`` has a folder of its name in it.
         """
         return root / self.task.value / self.name
 

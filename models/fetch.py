@@ -59,7 +59,7 @@ def fetch_repository(part: str | None, repo: str, lookup: Lookup, destination: D
     files = lookup.entry.part_files(part)
     endpoint = lookup.settings.hf_endpoint
     try:
-        manifest = _manifest(repo, endpoint, destination)
+        manifest = _manifest(repo, lookup, destination)
         missing = [file.name for file in files if file.required and file.name not in manifest.files]
         if missing:
             raise TransferFailed(f"the repository has no {', '.join(missing)}")
@@ -72,7 +72,8 @@ def fetch_repository(part: str | None, repo: str, lookup: Lookup, destination: D
             download_file(name, manifest.remote(endpoint, name), lookup, destination)
         return {name: destination.folder / name for name in names}
     except TransferFailed as error:
-        lookup.note_tried(shown_url(f"{endpoint.rstrip('/')}/{repo}"), str(error))
+        at = f" ({lookup.settings.model_revision})" if lookup.entry.has_revisions else ""
+        lookup.note_tried(shown_url(f"{endpoint.rstrip('/')}/{repo}") + at, str(error))
         return lookup.give_up()
 
 
@@ -106,8 +107,9 @@ def _require_room(files: Mapping[str, tuple[Digest, int]], lookup: Lookup, desti
     destination.reporter.expect(total)
 
 
-def _manifest(repo: str, endpoint: str, destination: Destination) -> Manifest:
-    """Return the list of the revision that the other part came from, so that both fit; else of the newest one."""
+def _manifest(repo: str, lookup: Lookup, destination: Destination) -> Manifest:
+    """Return the list of the commit that the other part came from, so that both fit; else of the newest one."""
+    endpoint = lookup.settings.hf_endpoint
     known = read_manifest(destination.folder)
     if known is not None and known.repo == repo:
         try:
@@ -115,7 +117,8 @@ def _manifest(repo: str, endpoint: str, destination: Destination) -> Manifest:
         except TransferFailed as error:
             if error.status != 404:  # the hub has that revision no more
                 raise
-    return list_repository(endpoint, repo, limits=destination.limits)
+    revision = lookup.settings.model_revision if lookup.entry.has_revisions else "main"
+    return list_repository(endpoint, repo, revision, limits=destination.limits)
 
 
 def _is_right(name: str, manifest: Manifest, lookup: Lookup, folder: Path) -> bool:

@@ -24,6 +24,9 @@ from settings import Settings
 
 log = logging.getLogger(__name__)
 
+_V2 = "v2"
+"""The revision of Immich's models that its cache keeps in a folder of that name, in the model's folder."""
+
 Kind = Literal["folder", "cache", "store", "package", "project"]
 """Where files lie: a folder of the user's, the cache, BentoML's store, an installed package, this project itself."""
 
@@ -59,13 +62,18 @@ class Verdict:
 
 
 def cache_folder(entry: ModelEntry, settings: Settings) -> Path:
-    """Return the folder that the service's own downloads of ``entry`` go to: ``<cache folder>/<task>/<name>``."""
-    return entry.folder_below(settings.cache_folder)
+    """Return the folder that the service's own downloads of ``entry`` go to: ``<cache folder>/<task>/<name>``, and
+    below that ``v2`` where Immich publishes the model and MACHINE_LEARNING_MODEL_REVISION is ``v2``.
+    """
+    folder = entry.folder_below(settings.cache_folder)
+    return folder / _V2 if entry.has_revisions and settings.model_revision == _V2 else folder
 
 
 def local_folders(lookup: Lookup) -> list[Path]:
     """Return the folders on this machine that may hold the model, in the order in which they are looked at."""
     folders = [folder for _, folder in _own_folders(lookup.entry, lookup.settings)]
+    if lookup.entry.has_digests and (other := cache_folder(lookup.entry, lookup.settings) / _V2).is_dir():
+        folders.append(other)
     if lookup.entry.folder is None:
         in_store = store.stored(lookup.entry.name)
         if in_store is not None:
@@ -224,10 +232,18 @@ def verify(entry: ModelEntry, place: Place) -> Verdict:
 def _own_folders(entry: ModelEntry, settings: Settings) -> list[tuple[Kind, Path]]:
     if entry.folder is not None:
         return [("folder", entry.folder)]
-    folders: list[tuple[Kind, Path]] = [("cache", cache_folder(entry, settings))]
+    folders: list[tuple[Kind, Path]] = [("cache", entry.folder_below(settings.cache_folder))]
     if entry.task is ModelKind.CLIP and settings.clip_download_root is not None:
         folders.insert(0, ("folder", settings.clip_download_root / entry.name))
-    return folders
+    if not entry.has_revisions:
+        return folders
+    return [(kind, revision) for kind, folder in folders for revision in _revisions(folder, settings)]
+
+
+def _revisions(folder: Path, settings: Settings) -> list[Path]:
+    """Return the folders of a model's two revisions, the wanted one first; the other one only where it is there."""
+    wanted, other = (folder / _V2, folder) if settings.model_revision == _V2 else (folder, folder / _V2)
+    return [wanted, other] if other.is_dir() else [wanted]
 
 
 def _files_in(folder: Path, entry: ModelEntry) -> dict[str, Path]:
@@ -264,5 +280,8 @@ def _is_one_of(path: Path, expected: set[Digest], digests: DigestCache, lookup: 
         return False
     actual = digests.digest(path, next(iter(expected)).algorithm)
     if actual not in expected:
-        lookup.note_wrong(path, actual, expected)
+        if lookup.entry.has_digests and path.parent.parent.name == _V2:
+            lookup.note_tried(path, "a graph of Immich's revision v2, whose digest the catalog does not have")
+        else:
+            lookup.note_wrong(path, actual, expected)
     return actual in expected

@@ -18,7 +18,6 @@ from models.fetch import Destination
 from models.hub import read_manifest
 from models.lookup import Lookup
 from models.places import (
-    cache_folder,
     common_folder,
     expected_digests,
     known_sources,
@@ -101,7 +100,7 @@ def remove(entry: ModelEntry, settings: Settings) -> Removed:
     program's or the user's: a link to the model's folder is removed alone, and nothing is removed where a folder above
     it is a link. Raises ``OSError``.
     """
-    cache = cache_folder(entry, settings)
+    cache = entry.folder_below(settings.cache_folder)  # of every revision
     gone: list[Path] = []
     links: list[tuple[Path, Path]] = []
     with store.model_lock(entry):
@@ -183,8 +182,10 @@ def _converted(path: Path, lookup: Lookup, listener: Callable[[Progress], None] 
 
 def _layouts(entry: ModelEntry, folder: Path) -> Iterator[Path]:
     """Yield where below ``folder`` the layout may lie; the first is noted as looked at even if there is nothing."""
-    yield folder / entry.name
-    yield entry.folder_below(folder)
+    for base in (folder / entry.name, entry.folder_below(folder)):
+        yield base
+        if entry.has_revisions and (base / "v2").is_dir():  # Immich's cache
+            yield base / "v2"
     for base in (folder / store.store_name(entry.name), folder / "models" / store.store_name(entry.name)):
         yield from sorted(base.glob("*/"), reverse=True)
     if entry.hub is not None:

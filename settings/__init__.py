@@ -57,6 +57,7 @@ class Settings(ImmichNames, MtPhotosNames, ServingSettings, GatewaySettings, Sea
     @field_validator(
         "log_level",
         "log_format",
+        "model_revision",
         "model_hub",
         "device",
         "engine",

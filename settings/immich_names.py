@@ -56,6 +56,12 @@ class ImmichNames(BaseModel):
         validation_alias="MACHINE_LEARNING_CACHE_FOLDER",
         description="Where models are kept: `<task>/<model name>/`, one folder each.",
     )
+    model_revision: Literal["main", "v2"] = Field(
+        "main",
+        validation_alias="MACHINE_LEARNING_MODEL_REVISION",
+        description="Revision in which Immich's own CLIP models are looked for first, and fetched: `v2` is kept in a "
+        "folder `v2` of the model's.",
+    )
     model_ttl: int = Field(
         300,
         ge=0,

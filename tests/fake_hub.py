@@ -51,11 +51,13 @@ class Web:
     def gets(self, path: str) -> list[str | None]:
         return [ranges for asked, ranges in self.asked if asked == path]
 
-    def add_repository(self, repo: str, files: dict[str, bytes], commit: str = "c0ffee") -> None:
+    def add_repository(
+        self, repo: str, files: dict[str, bytes], commit: str = "c0ffee", *, branch: str = "main"
+    ) -> None:
         """Serve a repository as the Hugging Face hub shows one: small files by git's id, others (LFS) by sha256."""
         siblings: list[dict[str, Any]] = []
         for path, data in files.items():
-            for revision in ("main", commit):
+            for revision in (branch, commit):
                 self.files[f"/{repo}/resolve/{revision}/{path}"] = data
             item: dict[str, Any] = {"rfilename": path, "size": len(data)}
             item["blobId"] = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
@@ -63,7 +65,7 @@ class Web:
                 item["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
             siblings.append(item)
         listing = json.dumps({"id": repo, "sha": commit, "siblings": siblings}).encode()
-        for revision in ("main", commit):
+        for revision in (branch, commit):
             self.files[f"/api/models/{repo}/revision/{revision}"] = listing
 
     def add_modelscope(self, repo: str, files: dict[str, bytes]) -> None:

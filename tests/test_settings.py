@@ -41,6 +41,7 @@ OTHER_VALUES: dict[str, tuple[str, Any]] = {
     "DETECTION_THRESH": ("0.25", 0.25),
     "RUNNER_PROCESSES": ("split", "split"),
     "LOG_FORMAT": ("json", "json"),
+    "MACHINE_LEARNING_MODEL_REVISION": ("v2", "v2"),
     "MODEL_HUB": ("modelscope", "modelscope"),
     "AUTH_REQUIRED": ("all", "all"),
     "TRUSTED_PROXIES": ("10.0.0.1, 172.16.0.0/12", "10.0.0.1, 172.16.0.0/12"),

@@ -21,14 +21,15 @@ class ClipImageModel:
         """Take over ``session``, which has one input: uint8 (n, h, w, 3), which the graph normalises, or float
         (n, 3, h, w), normalised here.
 
-        ``max_pixels``: larger pictures are refused. Raises ``ModelUnavailable`` where graph and ``preprocessing``
-        differ in size.
+        ``max_pixels``: larger pictures are refused. Raises ``ModelUnavailable`` where the input is neither, or where
+        graph and ``preprocessing`` differ in size.
         """
         self._session = session
         self._preprocessing = preprocessing
         self._max_pixels = max_pixels
         self._input = session.inputs[0]
         self._takes_bytes = self._input.dtype == np.uint8
+        self._require_form()
         expected = (preprocessing.height, preprocessing.width)
         shape = self._input.shape[1:3] if self._takes_bytes else self._input.shape[2:4]
         if any(size not in (None, side) for size, side in zip(shape, expected, strict=True)):
@@ -51,6 +52,18 @@ class ClipImageModel:
     def close(self) -> None:
         """Free the graph."""
         self._session.close()
+
+    def _require_form(self) -> None:
+        """Raise ``ModelUnavailable`` unless pixels can be given to the graph in one of the two forms."""
+        shape, channels = self._input.shape, 3 if self._takes_bytes else 1
+        if len(shape) == 4 and shape[channels] in (None, 3):
+            return
+        sides = ", ".join("any" if side is None else str(side) for side in shape)
+        raise ModelUnavailable(
+            f"The CLIP image graph takes {self._input.dtype.name} of the shape ({sides}). Served are graphs that take "
+            "uint8 (n, height, width, 3) or floats (n, 3, height, width). Of Immich's revision v2: set "
+            "MACHINE_LEARNING_MODEL_REVISION=main and delete the model's folder v2."
+        )
 
     def _pixels(self, job: ImageJob) -> NDArray[np.uint8] | Failure:
         try:
