@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 R = TypeVar("R")
 
 _READY_WITHIN = 2.0
+_REPLACED_WITHIN = 30.0
+"""Seconds for which a service that was ready still counts as such while a process of it does not answer or looks for
+its models: as long as another takes to take its place. Requests wait for it meanwhile."""
 _ONCE_MORE_AFTER = 0.2
 """Seconds between the loss of a connection and the second try."""
 _LOOK_EVERY = 0.5
@@ -44,6 +48,8 @@ class RemoteRunners:
         self._watches: dict[tuple[str, str], asyncio.Task[None]] = {}
         """Of models that are on their way, by task and name."""
         self._memory_kills = MemoryKills()
+        self._last_ready = -math.inf
+        """When all were last seen ready, by the monotonic clock."""
 
     async def picture(self, job: PictureJob) -> Mapping[str, Result]:
         """Send ``job`` once to each process that has tasks of it. Returns the results by the names of the tasks.
@@ -119,8 +125,13 @@ class RemoteRunners:
 
     async def are_ready(self) -> bool:
         """Return whether every runner process answers within two seconds, and has the files of all models that
-        settings name.
+        settings name; or did so in the last 30 seconds, so that a process that takes another's place is no outage.
         """
+        if await self._are_ready_now():
+            self._last_ready = time.monotonic()
+        return time.monotonic() - self._last_ready < _REPLACED_WITHIN
+
+    async def _are_ready_now(self) -> bool:
         try:
             answers = await asyncio.wait_for(
                 asyncio.gather(*(client.order("models") for client in self._processes())), _READY_WITHIN

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -213,6 +214,29 @@ def test_the_service_is_ready_once_all_named_models_are_here(
     pictures: list[dict[str, Any]], texts: list[dict[str, Any]], ready: bool
 ) -> None:
     assert asyncio.run(runners(Client(pictures), Client(texts)).are_ready()) is ready
+
+
+@pytest.mark.parametrize(
+    "meanwhile", [ConnectionRefusedError(111, "refused"), asyncio.TimeoutError(), [told("ocr", "on its way")]]
+)
+def test_the_service_stays_ready_while_a_process_takes_another_s_place_but_not_for_ever(
+    meanwhile: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(remote, "time", SimpleNamespace(monotonic=lambda: now))
+    client = Client([], meanwhile)
+    service = runners(client, Client([]))
+
+    async def scenario() -> list[bool]:
+        nonlocal now
+        seen = []
+        for seconds in (0.0, 1.0, 28.0, 2.0, 60.0):
+            now += seconds
+            seen.append(await service.are_ready())
+        client.outcomes = [[]]
+        return [*seen, await service.are_ready()]
+
+    assert asyncio.run(scenario()) == [True, True, True, False, False, True]
 
 
 def test_states_of_all_processes_are_told() -> None:
