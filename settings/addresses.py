@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
-from urllib.parse import urlsplit, urlunsplit
+from dataclasses import dataclass
+from urllib.parse import SplitResult, parse_qs, urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
@@ -17,10 +19,60 @@ _FRAMING_HEADERS = {
     "upgrade",
     "x-immich-bento-hop",
 }
+_DNS_PORT = 53
 
 
-def check_url(url: str) -> None:
-    """Raise ``ValueError`` unless ``url`` is where a server may be. Never repeats it: it may hold a password."""
+@dataclass(frozen=True, slots=True)
+class DnsName:
+    """``dns://name:port/path?server=address:port``: every address that a DNS name has is a server by itself."""
+
+    name: str
+    port: int
+    path: str
+    """Before ``/predict``: empty, or with a slash at its beginning and none at its end."""
+    server: tuple[str, int] | None
+    """Address and port of the DNS server to ask; None: as the system does."""
+
+    def __str__(self) -> str:
+        """Return what messages call it."""
+        return f"dns://{self.name}:{self.port}{self.path}"
+
+    def url(self, address: str) -> str:
+        """Return where the server at ``address``, an IPv4 or IPv6 address of the name, is asked."""
+        return f"http://{f'[{address}]' if ':' in address else address}:{self.port}{self.path}"
+
+
+def upstream(address: str) -> str | DnsName:
+    """Return an address of ``IMMICH_API`` as a URL without a slash at its end, or as a DNS name to follow.
+
+    Raises ``ValueError`` where it is neither. Never repeats it: it may hold a password.
+    """
+    if not address.startswith("dns://"):
+        check_url(address)
+        return address.rstrip("/")
+    parts = _split(address)
+    servers = parse_qs(parts.query, keep_blank_values=True).pop("server", [])
+    if (
+        not parts.hostname
+        or not parts.port
+        or parts.fragment
+        or re.search(r"\s", address)
+        or parts.query != (f"server={servers[0]}" if servers else "")
+    ):
+        raise ValueError("a DNS name must read like dns://immich-bento-ocr:3003, with a port.")
+    server = _dns_server(servers[0]) if servers else None
+    return DnsName(parts.hostname, parts.port, parts.path.rstrip("/"), server)
+
+
+def _dns_server(text: str) -> tuple[str, int]:
+    parts = _split(f"//{text}")
+    try:
+        return str(ipaddress.ip_address(parts.hostname or "")), parts.port or _DNS_PORT
+    except ValueError:
+        raise ValueError("the DNS server must be an address, such as ?server=10.0.0.2:53.") from None
+
+
+def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -30,6 +82,12 @@ def check_url(url: str) -> None:
         raise ValueError(
             "an address holds a user name or password. Send those by UPSTREAM_HEADER (`Authorization: Basic …`)."
         )
+    return parts
+
+
+def check_url(url: str) -> None:
+    """Raise ``ValueError`` unless ``url`` is where a server may be. Never repeats it: it may hold a password."""
+    parts = _split(url)
     if (
         parts.scheme not in ("http", "https")
         or not parts.hostname
