@@ -43,7 +43,7 @@ MODEL_FETCH_PERCENT = Gauge(
 )
 UPSTREAM_UP = Gauge(
     "immich_bento_upstream_up",
-    "1 while an upstream is asked, 0 while it is down.",
+    "1 while an upstream is asked, 0 while it is down, or once its DNS name has it no longer.",
     ["upstream"],
     multiprocess_mode="livemin",
 )
@@ -55,12 +55,15 @@ UPSTREAM_REQUESTS = Counter(
 )
 UPSTREAM_IN_FLIGHT = Gauge(
     "immich_bento_upstream_in_flight",
-    "Requests that an upstream works on for this service.",
-    ["upstream"],
+    "Requests that an upstream works on for this service, by the tasks that it is asked for.",
+    ["upstream", "task"],
     multiprocess_mode="livesum",
 )
 UPSTREAM_WAITING = Gauge(
-    "immich_bento_upstream_waiting", "Requests that wait until an upstream has room.", multiprocess_mode="livesum"
+    "immich_bento_upstream_waiting",
+    "Requests that wait until an upstream has room, by the tasks that it is asked for.",
+    ["task"],
+    multiprocess_mode="livesum",
 )
 SEARCH_BAR = Counter(
     "immich_bento_search_bar",

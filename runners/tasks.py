@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from models.progress import Progress
     from runners.engine import EnginePlan, Exactness, Session
     from runners.runner import Model
-    from settings.gateway import Route
+    from settings.gateway import Route, Servers
 
 R = TypeVar("R")
 
@@ -100,6 +100,8 @@ class Task(Generic[R]):
     """Models loaded at start, and before that fetched, as the one of ``override`` is."""
     route: Callable[[Settings], Route] = lambda settings: "local"
     """Who answers (``ROUTE_CLIP``)."""
+    servers: Callable[[Settings], Servers] = lambda settings: settings.upstreams()
+    """Which other servers answer where that is routed upstream (``IMMICH_API_CLIP``, else ``IMMICH_API``)."""
 
     def source(self, using: Loading) -> Source | None:
         """Return where its models' files come from; None where ``load`` knows alone."""
@@ -214,6 +216,7 @@ CLIP_IMAGE = Task(
     override=lambda settings: settings.clip_model,
     preload=lambda settings: names(settings.preload.clip.visual),
     route=lambda settings: settings.route_clip,
+    servers=lambda settings: settings.upstreams(settings.immich_api_clip),
 )
 FACES = Task(
     name="faces",
@@ -230,6 +233,7 @@ FACES = Task(
         settings.preload.facial_recognition.detection, settings.preload.facial_recognition.recognition
     ),
     route=lambda settings: settings.route_faces,
+    servers=lambda settings: settings.upstreams(settings.immich_api_faces),
 )
 OCR = Task(
     name="ocr",
@@ -245,6 +249,7 @@ OCR = Task(
     override=lambda settings: settings.ocr_model,
     preload=lambda settings: names(settings.preload.ocr.detection, settings.preload.ocr.recognition),
     route=lambda settings: settings.route_ocr,
+    servers=lambda settings: settings.upstreams(settings.immich_api_ocr),
 )
 CLIP_TEXT = Task(
     name="clip_text",
@@ -260,6 +265,7 @@ CLIP_TEXT = Task(
     override=lambda settings: settings.clip_model,
     preload=lambda settings: names(settings.preload.clip.textual),
     route=lambda settings: settings.route_clip,
+    servers=lambda settings: settings.upstreams(settings.immich_api_clip),
 )
 BUILT_IN: tuple[Task[Any], ...] = (CLIP_IMAGE, FACES, OCR, CLIP_TEXT)
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, Field, SecretStr, ValidationInfo, field_validator
 
-from settings.addresses import check_url, split_header
+from settings.addresses import DnsName, split_header, upstream
 from settings.lists import names
 
 Route = Literal["local", "upstream"]
+Servers: TypeAlias = "tuple[str | DnsName, ...]"
+"""Where other Immich ML servers are: URLs without slashes at their ends, and DNS names."""
 
 
 class GatewaySettings(BaseModel):
@@ -40,11 +42,15 @@ class GatewaySettings(BaseModel):
     route_clip: Route = Field("local", description="Who answers CLIP requests: `local`, or `upstream`.")
     route_faces: Route = Field("local", description="Who answers face requests: `local`, or `upstream`.")
     route_ocr: Route = Field("local", description="Who answers OCR requests: `local`, or `upstream`.")
+    immich_api_clip: str = Field("", description="The same as `IMMICH_API`, for CLIP requests alone.")
+    immich_api_faces: str = Field("", description="The same as `IMMICH_API`, for face requests alone.")
+    immich_api_ocr: str = Field("", description="The same as `IMMICH_API`, for OCR requests alone.")
     immich_api: str = Field(
         "",
         validate_default=True,
         description="Immich ML servers (`http://gpu-box:3003`, comma separated) for what is routed upstream; the "
-        "least busy is asked.",
+        "least busy is asked. `dns://name:3003`: every address that the DNS name has, looked up again every few "
+        "seconds.",
     )
     upstream_timeout: float = Field(
         120.0, gt=0, description="Seconds that an upstream may take for one request (504 after that)."
@@ -81,18 +87,24 @@ class GatewaySettings(BaseModel):
                 ) from None
         return value
 
+    @field_validator("immich_api", "immich_api_clip", "immich_api_faces", "immich_api_ocr")
+    @classmethod
+    def _servers(cls, value: str) -> str:
+        for address in names(value):
+            upstream(address)
+        return value
+
     @field_validator("immich_api")
     @classmethod
-    def _urls(cls, value: str, info: ValidationInfo) -> str:
-        for url in names(value):
-            check_url(url)
-        routed = [
-            f"ROUTE_{task.upper()}" for task in ("clip", "faces", "ocr") if info.data.get(f"route_{task}") == "upstream"
-        ]
-        if routed and not names(value):
-            raise ValueError(
-                f"{routed[0]}=upstream needs IMMICH_API, the address of another Immich ML server, such as http://gpu-box:3003."
-            )
+    def _enough(cls, value: str, info: ValidationInfo) -> str:
+        for task in ("clip", "faces", "ocr"):
+            # A setting that is wrong itself is not there, and has been told of.
+            own = info.data.get(f"immich_api_{task}", "wrong")
+            if info.data.get(f"route_{task}") == "upstream" and not names(value, own):
+                raise ValueError(
+                    f"ROUTE_{task.upper()}=upstream needs IMMICH_API, the address of another Immich ML server, such as "
+                    "http://gpu-box:3003."
+                )
         return value
 
     @field_validator("upstream_header")
@@ -102,10 +114,11 @@ class GatewaySettings(BaseModel):
             split_header(value.get_secret_value())
         return value
 
-    @property
-    def upstream_urls(self) -> tuple[str, ...]:
-        """The addresses in ``IMMICH_API``, without slashes at their ends."""
-        return names(*(url.rstrip("/") for url in names(self.immich_api)))
+    def upstreams(self, own: str = "") -> Servers:
+        """Return the servers in ``own``, the value of a setting such as ``IMMICH_API_OCR``; where it has none, those in
+        ``IMMICH_API``. Each once.
+        """
+        return tuple(dict.fromkeys(upstream(address) for address in names(own) or names(self.immich_api)))
 
     @property
     def upstream_header_pair(self) -> tuple[str, str] | None:

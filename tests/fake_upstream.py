@@ -65,9 +65,21 @@ class FakeUpstream:
     ``empty`` (``{}``); or a status.
     """
 
-    def __init__(self, behaviour: Behaviour = lambda received: "good", *, idle: float = 60, pongs: bool = True) -> None:
-        """``idle``: seconds after which an idle connection is closed."""
+    def __init__(
+        self,
+        behaviour: Behaviour = lambda received: "good",
+        *,
+        idle: float = 60,
+        pongs: bool = True,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        """``idle``: seconds after which an idle connection is closed. ``host``, ``port``: an address of loopback, and 0
+        for any free port.
+        """
         self.behaviour = behaviour
+        self.host = host
+        self.port = port
         self.idle = idle
         self.pongs = pongs
         self.forgets = False
@@ -75,7 +87,6 @@ class FakeUpstream:
         self.received: list[Received] = []
         self.behaved: Counter[str] = Counter()
         self.in_flight = self.most_in_flight = self.pings = self.connections = 0
-        self.port = 0
         self._loop = asyncio.new_event_loop()
         self._open: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
@@ -83,11 +94,11 @@ class FakeUpstream:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def name(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def __enter__(self) -> FakeUpstream:
         self._thread.start()
@@ -109,7 +120,7 @@ class FakeUpstream:
         asyncio.run_coroutine_threadsafe(self._die(), self._loop).result()
 
     async def _begin(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=2**24)
+        self._server = await asyncio.start_server(self._serve, self.host, self.port, limit=2**24)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _die(self) -> None:

@@ -46,6 +46,7 @@ OTHER_VALUES: dict[str, tuple[str, Any]] = {
     "AUTH_REQUIRED": ("all", "all"),
     "TRUSTED_PROXIES": ("10.0.0.1, 172.16.0.0/12", "10.0.0.1, 172.16.0.0/12"),
     "IMMICH_API": ("http://gpu-box:3003", "http://gpu-box:3003"),
+    **{f"IMMICH_API_{task}": ("dns://ocr:3003", "dns://ocr:3003") for task in ("CLIP", "FACES", "OCR")},
     "URL_KEY": ("correct-horse", SecretStr("correct-horse")),
     "UPSTREAM_HEADER": ("X-Key: secret", SecretStr("X-Key: secret")),
     "DATABASE_URL": ("postgresql://me@db/immich", SecretStr("postgresql://me@db/immich")),

@@ -21,6 +21,8 @@ def told(*names: str, in_file: tuple[str, ...] = ()) -> list[str]:
     [
         ("IMMICH_LOGLEVEL", "IMMICH_LOG_LEVEL"),
         ("IMMICH_URI", "IMMICH_URL"),
+        ("IMMICH_API_FACE", "IMMICH_API_FACES"),
+        ("IMMICH_APIS", "IMMICH_API"),
         ("MACHINE_LEARNING_CACHE_DIR", "MACHINE_LEARNING_CACHE_FOLDER"),
         ("MACHINE_LEARNING_PRELOAD__CLIP__VISUALS", "MACHINE_LEARNING_PRELOAD__CLIP__VISUAL"),
         ("search_enable", "SEARCH_ENABLED"),

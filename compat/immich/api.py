@@ -18,7 +18,7 @@ from compat.immich.answers import to_json
 from compat.immich.entries import Asked, load_entries, parse_entries
 from compat.upstream import routing
 from compat.upstream.health import UpstreamDown
-from compat.upstream.pool import UpstreamPool
+from compat.upstream.pools import Upstreams
 from errors import ErrorCode, ServiceError
 from models.catalog import Catalog
 from runners.cancellation import gather_first_error, unless_gone
@@ -68,7 +68,7 @@ class ImmichServer:
     settings: Settings
     intake: Intake
     runners: Runners | None = None
-    upstreams: UpstreamPool | None = None
+    upstreams: Upstreams | None = None
 
     async def root(self, request: Request) -> Response:
         """Answer ``GET /``: a page for browsers, a sentence for Immich."""
@@ -125,23 +125,23 @@ class ImmichServer:
             header = await header_of(image, self.intake.turns, client, max_pixels=most)
         given = _Input(client, image, header, text, fields)
         work = [self._run_all(asked, given)]
-        if routed.upstream:
-            work.append(self._ask_upstream(routed, given, fields))
+        work += [self._ask_upstream(part, given) for part in routed.upstream]
         merged = merge(await gather_first_error(work))
         return merged | ({"imageHeight": header.height, "imageWidth": header.width} if header else {})
 
-    async def _ask_upstream(self, routed: routing.Routed, given: _Input, fields: Fields) -> dict[str, Any]:
-        upstreams = started(self.upstreams)
-        parts = {"entries": routed.upstream_json, "image": given.image, "text": given.text}
+    async def _ask_upstream(self, routed: routing.Part, given: _Input) -> dict[str, Any]:
+        upstreams, fields = started(self.upstreams), given.fields
+        parts = {"entries": routed.json, "image": given.image, "text": given.text}
         present = {name: part for name, part in parts.items() if part is not None}
+        request_id = {"x-request-id": fields["request_id"]}
         try:
-            answer = await upstreams.ask(present, routed.upstream, {"x-request-id": fields["request_id"]})
+            answer = await upstreams.ask(routed.servers, present, routed.entries, request_id)
         except UpstreamDown as error:
             if not self.settings.upstream_fallback:
                 raise
             fields["instead_of_upstream"] = error.message
-            return await self._run_all(parse_entries(routed.upstream, self.catalog, self.settings), given)
-        fields["upstream"] = answer.upstream
+            return await self._run_all(parse_entries(routed.entries, self.catalog, self.settings), given)
+        fields["upstream"] = ",".join(filter(None, (fields.get("upstream"), answer.upstream)))
         return answer.tasks
 
     async def _run_all(self, asked: Sequence[Asked], given: _Input) -> dict[str, Any]:

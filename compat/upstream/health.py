@@ -33,10 +33,13 @@ class Upstream:
     url: str
     """Without a slash at its end."""
     number: int
-    """Its place in ``IMMICH_API``, from 1: what it is called where anybody may look."""
+    """What it is called where anybody may look: its place in ``IMMICH_API``, from 1, unless a DNS name has it."""
     up: bool = True
+    """It is asked."""
     reason: str = ""
-    """Why it is down."""
+    """Why it is not."""
+    gone: bool = False
+    """It is no longer an address of its DNS name."""
     in_flight: int = 0
     broken_in_a_row: int = 0
     turn: int = 0
@@ -57,37 +60,29 @@ class Upstream:
 class Health:
     """What is known of each upstream. Belongs to the event loop that it is made in."""
 
-    def __init__(
-        self,
-        upstreams: Sequence[Upstream],
-        client: UpstreamClient,
-        *,
-        retry_after: float,
-        on_change: Callable[[], None],
-    ) -> None:
-        """Look at each of ``upstreams`` once, so that the first photo need not find out.
-
-        ``retry_after``: seconds between looks at one that is down. ``on_change``: called when one goes down or up.
+    def __init__(self, client: UpstreamClient, *, retry_after: float, on_change: Callable[[], None]) -> None:
+        """``retry_after``: seconds between looks at one that is down. ``on_change``: called when one goes down or
+        up.
         """
-        self._upstreams = upstreams
         self._client = client
         self._retry_after = retry_after
         self._on_change = on_change
         self._tasks: set[asyncio.Task[None]] = set()
-        for upstream in upstreams:
-            metrics.UPSTREAM_UP.labels(upstream.label).set(1)
-            self._spawn(self._look_once(upstream))
+
+    def watch(self, upstream: Upstream) -> None:
+        """Count ``upstream`` as up, and look at it once, so that the first photo need not find out."""
+        self._note_up(upstream)
+        self._spawn(self._look_once(upstream))
 
     def close(self) -> None:
         """Stop looking."""
         for task in self._tasks:
             task.cancel()
 
-    def all_down(self) -> UpstreamDown:
-        """Return the error that says which upstreams are down, and why."""
-        down = ", ".join(f"{upstream.name} ({upstream.reason})" for upstream in self._upstreams if not upstream.up)
+    def none_live(self, down: Sequence[str]) -> UpstreamDown:
+        """Return the error that says which upstreams cannot be asked. ``down``: each with the reason."""
         return UpstreamDown(
-            f"No upstream can be asked: {down}. They are tried again every {self._retry_after:g} s "
+            f"No upstream can be asked: {', '.join(down)}. They are tried again every {self._retry_after:g} s "
             "(UPSTREAM_RETRY_AFTER)."
         )
 
@@ -110,11 +105,16 @@ class Health:
     async def _look_until_up(self, upstream: Upstream) -> None:
         while not upstream.up:
             await asyncio.sleep(self._retry_after)
-            if await self._client.pongs(upstream.url):
+            if upstream.gone:
+                return
+            if not upstream.up and await self._client.pongs(upstream.url) and not upstream.gone:
                 log.info("Upstream %s is up again.", upstream.name)
-                upstream.up, upstream.reason, upstream.broken_in_a_row = True, "", 0
-                metrics.UPSTREAM_UP.labels(upstream.label).set(1)
+                self._note_up(upstream)
                 self._on_change()
+
+    def _note_up(self, upstream: Upstream) -> None:
+        upstream.up, upstream.reason, upstream.broken_in_a_row = True, "", 0
+        metrics.UPSTREAM_UP.labels(upstream.label).set(1)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -13,7 +13,9 @@ import metrics
 from compat.upstream.answers import judge
 from compat.upstream.client import ConnectionLost, NoAnswerInTime, NotHttp, Reply, UpstreamClient
 from compat.upstream.health import Health, Upstream, UpstreamDown
+from compat.upstream.members import Members, Numbers
 from errors import ErrorCode, ServiceError, forget_frames
+from settings.gateway import Servers
 
 _TRY_ELSEWHERE = (502, 503)
 """Statuses that say: not here, not now. Another upstream may do better."""
@@ -32,7 +34,8 @@ class UpstreamAnswer:
 class _Waiter:
     chosen: asyncio.Future[Upstream | None]
     """None where all that it might ask are down. (Not an exception: a future that keeps one keeps its frames too.)"""
-    avoid: Upstream | None
+    avoid: Sequence[Upstream]
+    """Those that could not answer it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +44,12 @@ class _TryElsewhere:
 
     upstream: Upstream
     error: ServiceError
+    reached: bool = True
+    """False: no connection could be made, so that nobody has seen the request."""
 
 
 class UpstreamPool:
-    """All upstreams. Belongs to the event loop it is made in.
+    """The servers that answer some tasks. Belongs to the event loop it is made in.
 
     The one with the fewest requests in flight is asked, and none has more than ``concurrency``: further requests wait
     in one line for whichever has room first. One that refuses connections, or breaks three requests in a row, is down:
@@ -54,33 +59,37 @@ class UpstreamPool:
 
     def __init__(
         self,
-        urls: Sequence[str],
+        servers: Servers,
         *,
+        task: str,
         timeout: float,
         concurrency: int,
         retry_after: float,
         header: tuple[str, str] | None = None,
+        numbers: Numbers | None = None,
     ) -> None:
-        """``timeout``, ``retry_after``: seconds. ``header``: name and value, sent with every request and never told to
-        anyone else.
+        """``task``: what it answers, for figures. ``timeout``, ``retry_after``: seconds. ``header``: name and value,
+        sent with every request and never told to anyone else. ``numbers``: those that other pools take too.
         """
-        self._upstreams = tuple(Upstream(url, number) for number, url in enumerate(urls, 1))
-        self._client = UpstreamClient(timeout=timeout, header=header)
+        self._task = task
         self._timeout = timeout
         self._concurrency = concurrency
         self._line: deque[_Waiter] = deque()
         self._choices = 0
-        self._health = Health(self._upstreams, self._client, retry_after=retry_after, on_change=self._serve_line)
+        self._client = UpstreamClient(timeout=timeout, header=header)
+        self._health = Health(self._client, retry_after=retry_after, on_change=self._serve_line)
+        self._members = Members(servers, self._health, numbers or Numbers(), self._serve_line)
 
     async def close(self) -> None:
         """Stop looking at upstreams and close all connections."""
+        self._members.close()
         self._health.close()
         await self._client.close()
 
     @property
     def any_up(self) -> bool:
         """True: some upstream is up and asked."""
-        return any(upstream.up for upstream in self._upstreams)
+        return bool(self._members.live())
 
     def state(self, *, with_urls: bool) -> dict[str, Any]:
         """Return what ``GET /upstreams`` tells: each upstream's health and requests in flight, and how many requests
@@ -91,7 +100,7 @@ class UpstreamPool:
                 {"upstream": upstream.number, "up": upstream.up, "in_flight": upstream.in_flight}
                 | ({"url": upstream.url} if with_urls else {})
                 | ({} if upstream.up else {"reason": upstream.reason})
-                for upstream in self._upstreams
+                for upstream in self._members.upstreams
             ],
             "waiting": sum(not waiter.chosen.done() for waiter in self._line),
         }
@@ -102,17 +111,23 @@ class UpstreamPool:
         """Have ``tasks`` answered. ``parts``: of the multipart body, by name: ``entries``, and ``image`` or ``text``.
 
         A request that one upstream cannot answer, for its connection broke or it said 502 or 503, is sent to another
-        once: asking twice changes nothing. Raises ``UpstreamDown``; ``ServiceError``: UPSTREAM_TIMEOUT,
-        UPSTREAM_UNAVAILABLE, and what an upstream says of the request itself.
+        once: asking twice changes nothing. One that no connection can be made to has not seen it and does not count.
+        Raises ``UpstreamDown``; ``ServiceError``: UPSTREAM_TIMEOUT, UPSTREAM_UNAVAILABLE, and what an upstream says of
+        the request itself.
         """
-        answer = await self._ask_one(parts, tasks, headers)
-        if isinstance(answer, _TryElsewhere) and self._live(avoid=answer.upstream):
-            answer = await self._ask_one(parts, tasks, headers, avoid=answer.upstream)
-        if isinstance(answer, _TryElsewhere):
-            try:
-                raise answer.error
-            finally:
-                del answer  # else the error would hold this frame, and the frame the error and the picture
+        await self._members.known()
+        avoid: list[Upstream] = []
+        answer = await self._ask_one(parts, tasks, headers, avoid)
+        broken = 0
+        while isinstance(answer, _TryElsewhere):
+            avoid.append(answer.upstream)
+            broken += answer.reached
+            if broken > 1 or not self._members.live(avoid):
+                try:
+                    raise answer.error
+                finally:
+                    del answer  # else the error would hold this frame, and the frame the error and the picture
+            answer = await self._ask_one(parts, tasks, headers, avoid)
         return answer
 
     async def _ask_one(
@@ -120,7 +135,7 @@ class UpstreamPool:
         parts: Mapping[str, bytes],
         tasks: Collection[str],
         headers: Mapping[str, str],
-        avoid: Upstream | None = None,
+        avoid: Sequence[Upstream],
     ) -> UpstreamAnswer | _TryElsewhere:
         async with self._slot(avoid) as upstream:
             reply = await self._exchange(upstream, parts, headers)
@@ -147,7 +162,7 @@ class UpstreamPool:
             _count(upstream, "lost")
             self._health.note_broken(upstream, lost.reason, down_at_once=not lost.connected)
             message = f"The upstream {upstream.name} did not answer: {lost.reason}."
-            return _TryElsewhere(upstream, UpstreamDown(message))
+            return _TryElsewhere(upstream, UpstreamDown(message), reached=lost.connected)
         except NoAnswerInTime:
             _count(upstream, "late")
             self._health.note_broken(upstream, "its answers do not come in time", down_at_once=False)
@@ -161,16 +176,13 @@ class UpstreamPool:
         upstream.broken_in_a_row = 0
         return reply
 
-    def _live(self, avoid: Upstream | None) -> list[Upstream]:
-        return [upstream for upstream in self._upstreams if upstream.up and upstream is not avoid]
-
     @asynccontextmanager
-    async def _slot(self, avoid: Upstream | None) -> AsyncIterator[Upstream]:
-        waiter = _Waiter(asyncio.get_running_loop().create_future(), avoid)
-        if avoid is None:
-            self._line.append(waiter)
-        else:
+    async def _slot(self, avoid: Sequence[Upstream]) -> AsyncIterator[Upstream]:
+        waiter = _Waiter(asyncio.get_running_loop().create_future(), tuple(avoid))
+        if avoid:
             self._line.appendleft(waiter)  # it has waited before
+        else:
+            self._line.append(waiter)
         self._serve_line()
         try:
             upstream = await waiter.chosen
@@ -179,7 +191,7 @@ class UpstreamPool:
                 self._release(chosen)  # its turn had come in the same moment
             raise
         if upstream is None:
-            raise self._health.all_down()
+            raise self._members.none_live()
         try:
             yield upstream
         finally:
@@ -187,7 +199,8 @@ class UpstreamPool:
 
     def _release(self, upstream: Upstream) -> None:
         upstream.in_flight -= 1
-        metrics.UPSTREAM_IN_FLIGHT.labels(upstream.label).set(upstream.in_flight)
+        self._tell_in_flight(upstream)
+        self._members.released(upstream)
         self._serve_line()
 
     def _serve_line(self) -> None:
@@ -199,7 +212,7 @@ class UpstreamPool:
             waiter = self._line.popleft()
             if waiter.chosen.done():  # given up
                 continue
-            live = self._live(waiter.avoid)
+            live = self._members.live(waiter.avoid)
             free = [upstream for upstream in live if upstream.in_flight < self._concurrency]
             if not live:
                 waiter.chosen.set_result(None)
@@ -207,18 +220,21 @@ class UpstreamPool:
                 waiter.chosen.set_result(self._choose(free))
             else:
                 passed_over.append(waiter)
-                if waiter.avoid is None:  # nobody behind it finds more
+                if not waiter.avoid:  # nobody behind it finds more
                     break
         self._line.extendleft(reversed(passed_over))
-        metrics.UPSTREAM_WAITING.set(len(self._line))
+        metrics.UPSTREAM_WAITING.labels(self._task).set(len(self._line))
 
     def _choose(self, free: Sequence[Upstream]) -> Upstream:
         upstream = min(free, key=lambda one: (one.in_flight, one.turn))
         self._choices += 1
         upstream.turn = self._choices
         upstream.in_flight += 1
-        metrics.UPSTREAM_IN_FLIGHT.labels(upstream.label).set(upstream.in_flight)
+        self._tell_in_flight(upstream)
         return upstream
+
+    def _tell_in_flight(self, upstream: Upstream) -> None:
+        metrics.UPSTREAM_IN_FLIGHT.labels(upstream.label, self._task).set(upstream.in_flight)
 
 
 def _count(upstream: Upstream, outcome: str) -> None:

@@ -13,6 +13,8 @@ from models.listing import rows
 from models.places import cache_folder
 from runners.tasks import Task, tasks_by_name
 from settings import Settings
+from settings.addresses import DnsName
+from settings.gateway import Servers
 
 IMMICHS_DEFAULTS = {"clip": "ViT-B-32__openai", "facial-recognition": "buffalo_l", "ocr": "PP-OCRv5_mobile"}
 """Models that an Immich that nobody has set up asks for, by the key of its entries."""
@@ -39,8 +41,7 @@ def announcement(config: Settings, catalog: Catalog, address: str) -> list[str]:
 def _answered(task: Task[Any], config: Settings, catalog: Catalog) -> str:
     """Return which model answers ``task``, and where it is or comes from."""
     if task.route(config) == "upstream":
-        count = len(config.upstream_urls)
-        return f"{task.entry}: answered by {count} other server{'s' if count > 1 else ''} (IMMICH_API)."
+        return f"{task.entry}: answered by {_others(task.servers(config))} (IMMICH_API)."
     chosen = task.override(config)
     name = chosen or IMMICHS_DEFAULTS.get(task.entry)
     if name is None:
@@ -53,6 +54,14 @@ def _answered(task: Task[Any], config: Settings, catalog: Catalog) -> str:
     when = "now" if chosen else "when it is first asked for"
     said = f"{task.entry}: {who} {entry.name}, {_source(entry, config, when)}."
     return f"{said} {entry.advice}" if chosen and entry.advice else said
+
+
+def _others(servers: Servers) -> str:
+    """Return how many other servers there are, or the DNS names that say so at any time."""
+    dns = [str(one) for one in servers if isinstance(one, DnsName)]
+    if dns:
+        return f"the servers that {', '.join(dns)} name{'s' if len(dns) == 1 else ''}"
+    return f"{len(servers)} other server{'s' if len(servers) > 1 else ''}"
 
 
 def _source(entry: ModelEntry, config: Settings, when: str) -> str:

@@ -76,7 +76,7 @@ def read_catalog(config: Settings) -> Catalog:
         for task in tasks_by_name(config.extra_tasks).values():
             for name in filter(None, (task.override(config), *task.preload(config))):
                 _check_model(task, name, catalog, config)
-            if task.route(config) == "upstream" and not config.upstream_urls:
+            if task.route(config) == "upstream" and not task.servers(config):
                 raise ExtraTaskError(f"{task.label} is routed upstream, which needs IMMICH_API, the address to ask.")
     except (CatalogError, ExtraTaskError) as error:
         raise StartError(str(error)) from error

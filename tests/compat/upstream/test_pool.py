@@ -29,7 +29,7 @@ def parts(text: str = "dog") -> dict[str, bytes]:
 
 @contextlib.asynccontextmanager
 async def pool_of(*urls: str, **options: Any) -> AsyncIterator[UpstreamPool]:
-    pool = UpstreamPool(urls, **{"timeout": 5.0, "concurrency": 4, "retry_after": 0.1, **options})
+    pool = UpstreamPool(urls, **{"task": "clip", "timeout": 5.0, "concurrency": 4, "retry_after": 0.1, **options})
     await asyncio.sleep(0.05)  # the first look
     try:
         yield pool
@@ -405,7 +405,7 @@ def test_the_figures_count_what_became_of_requests(monkeypatch: pytest.MonkeyPat
             await asyncio.to_thread(upstream.die)
             await code_of(pool)
             assert figure("up") == 0
-            assert figure("in_flight") == 0
+            assert figure("in_flight", task="clip") == 0
 
     with FakeUpstream(lambda received: received.parts.get("text", b"good").decode()) as upstream:
         before = counts()

@@ -18,6 +18,7 @@ from compat.upstream.routing import can_answer, open_upstreams
 from models.catalog import load_catalog
 from serving.body import open_intake
 from settings import Settings
+from settings.addresses import DnsName
 from tests.compat.fake_runners import FakeRunners
 from tests.compat.immich.test_api import picture
 from tests.fake_upstream import FakeUpstream, expected_vector
@@ -103,6 +104,41 @@ def test_a_request_that_goes_upstream_as_a_whole_is_passed_on_as_it_was_written(
     (received,) = upstream.received
     assert received.parts == {"entries": raw, "text": "雪地里的狗".encode()}
     assert response.headers["x-request-id"] == received.headers["x-request-id"]
+
+
+def test_each_task_goes_to_the_servers_that_are_named_for_it_and_the_rest_to_the_others() -> None:
+    asked = {**clip_visual(), **faces(), **ocr()}
+    with FakeUpstream() as some, FakeUpstream() as readers:
+        responses, runners, state = post_all(
+            [multipart(asked, image=PICTURE)], immich_api=some.url, immich_api_ocr=readers.url, **ALL_UPSTREAM
+        )
+        (of_some,), (of_readers,) = some.received, readers.received
+    assert responses[0].status_code == 200
+    assert set(responses[0].json()) == {"clip", "facial-recognition", "ocr", "imageWidth", "imageHeight"}
+    assert runners.jobs == []
+    assert (of_some.entries, of_readers.entries) == ({**clip_visual(), **faces()}, ocr())
+    assert [(one["upstream"], one["up"]) for one in state["upstreams"]] == [(1, True), (2, True)]
+
+
+def test_a_task_whose_own_servers_are_down_fails_alone(upstream: FakeUpstream) -> None:
+    away = f"http://127.0.0.1:{free_port()}"
+    bodies = [multipart(ocr(), image=PICTURE), multipart(faces(), image=PICTURE)]
+    responses, _, _ = post_all(
+        bodies, immich_api_faces=upstream.url, immich_api_ocr=away, immich_api=away, **ALL_UPSTREAM
+    )
+    assert [response.status_code for response in responses] == [502, 200]
+
+
+def test_the_log_names_all_servers_that_answered(upstream: FakeUpstream, caplog: pytest.LogCaptureFixture) -> None:
+    with FakeUpstream() as readers, caplog.at_level("INFO", logger="serving.exchange"):
+        post(
+            multipart({**faces(), **ocr()}, image=PICTURE),
+            immich_api=upstream.url,
+            immich_api_ocr=readers.url,
+            **ALL_UPSTREAM,
+        )
+        (line,) = [record.fields for record in caplog.records if record.message == "POST /predict"]  # type: ignore[attr-defined]
+        assert sorted(line["upstream"].split(",")) == sorted([upstream.name, readers.name])
 
 
 def test_what_is_local_stays_local(upstream: FakeUpstream) -> None:
@@ -300,6 +336,14 @@ def test_the_service_is_ready_unless_nothing_at_all_can_be_answered() -> None:
         ({"immich_api": "http://"}, "must read like http://gpu-box"),
         ({"immich_api": "http://a:port"}, "port from 0 to 65535"),
         ({"immich_api": "http://me:hush@gpu-box"}, "UPSTREAM_HEADER"),
+        ({"immich_api_ocr": "gpu-box:3003"}, "must read like http://gpu-box"),
+        ({"immich_api_clip": "http://a:1", "route_clip": "upstream", "route_ocr": "upstream"}, "ROUTE_OCR=upstream"),
+        ({"immich_api": "dns://ocr"}, "must read like dns://immich-bento-ocr:3003"),
+        ({"immich_api": "dns://:3003"}, "must read like dns://immich-bento-ocr:3003"),
+        ({"immich_api": "dns://ocr:3003?ttl=5"}, "must read like dns://immich-bento-ocr:3003"),
+        ({"immich_api": "dns://ocr:99999"}, "port from 0 to 65535"),
+        ({"immich_api": "dns://ocr:3003?server=hush"}, "?server=10.0.0.2"),
+        ({"immich_api": "dns://me:hush@ocr:3003"}, "UPSTREAM_HEADER"),
         ({"upstream_header": "hush"}, "Name: value"),
         ({"upstream_header": "X-Key: hush\r\nX-Other: hush"}, "Name: value"),
         ({"upstream_header": "Bad name: hush"}, "Name: value"),
@@ -321,6 +365,23 @@ def test_addresses_are_told_apart_and_their_last_slash_does_not_count() -> None:
     settings = Settings(
         _env_file=None, immich_api=" http://a:1/, https://b/ml ,http://a:1", upstream_header=SecretStr("X-Key:  a: b ")
     )
-    assert settings.upstream_urls == ("http://a:1", "https://b/ml")
+    assert settings.upstreams() == ("http://a:1", "https://b/ml")
     assert settings.upstream_header_pair == ("X-Key", "a: b")
     assert "a: b" not in repr(settings)
+
+
+def test_dns_names_are_read_with_their_path_and_the_server_to_ask() -> None:
+    settings = Settings(
+        _env_file=None,
+        immich_api="dns://OCR.photos:3003/, dns://box:80/ml/?server=[fd00::1]:5353,dns://a:1?server=10.0.0.2",
+        immich_api_ocr="http://b:1",
+    )
+    first, second, third = settings.upstreams()
+    assert first == DnsName("ocr.photos", 3003, "", None)
+    assert second == DnsName("box", 80, "/ml", ("fd00::1", 5353))
+    assert third == DnsName("a", 1, "", ("10.0.0.2", 53))
+    assert isinstance(second, DnsName)
+    assert (second.url("10.0.0.1"), second.url("fd00::2")) == ("http://10.0.0.1:80/ml", "http://[fd00::2]:80/ml")
+    assert str(second) == "dns://box:80/ml"
+    assert settings.upstreams(settings.immich_api_ocr) == ("http://b:1",)
+    assert settings.upstreams(settings.immich_api_faces) == settings.upstreams()

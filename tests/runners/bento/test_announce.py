@@ -59,6 +59,8 @@ def test_offline_says_what_to_do(tmp_path: Path) -> None:
 def test_a_routed_task_is_told_without_the_addresses_of_others(tmp_path: Path) -> None:
     clip, *_ = lines(tmp_path, route_clip="upstream", immich_api="http://a:1,http://b:2")
     assert clip == "clip: answered by 2 other servers (IMMICH_API)."
+    clip, *_ = lines(tmp_path, route_clip="upstream", immich_api="http://a:1", immich_api_clip="dns://clip:3003")
+    assert clip == "clip: answered by the servers that dns://clip:3003 names (IMMICH_API)."
 
 
 @pytest.mark.parametrize(
