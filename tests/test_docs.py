@@ -132,6 +132,8 @@ NOT_RUN = {
     "docker run": "tests/image does it, where there is a container engine",
     "docker exec": "tests/image does it, where there is a container engine",
     "docker compose": "tests/image does it, where there is a container engine",
+    "kubectl create": "there is no cluster",
+    "kubectl apply": "there is no cluster; tests/deploy/test_kubernetes.py builds what it would send",
     "cd deploy": "it is the shell's",
     "cp .env.example": "it is the shell's",
     "pip install": "it needs the package index",
