@@ -3,7 +3,8 @@
 BentoML's watcher is an arbiter of circus, which does one thing at a time and answers a second request with a
 ``ConflictError``. For a signal that error goes to nobody, so a SIGTERM that arrives while workers are started is lost
 (https://github.com/circus-tent/circus/issues/935). Here a signal is kept until the arbiter is free. SIGHUP replaces the
-workers without losing a request, and SIGCHLD makes the arbiter look for dead workers at once.
+workers without losing a request, and SIGCHLD makes the arbiter look for dead workers at once. Before the workers are
+told to end, the kernel is told to make no new connections (``runners.bento.backlog``).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 import circus.controller
 import psutil
+from _bentoml_impl.server.serving import API_SERVER_NAME
 from bentoml._internal.utils.circus import Arbiter as BentoArbiter
 from circus.arbiter import Arbiter
 from circus.client import make_json
@@ -28,6 +30,7 @@ from circus.process import DEAD_OR_ZOMBIE, UNEXISTING
 from circus.sighandler import SysHandler
 from circus.watcher import Watcher
 
+from runners.bento import backlog
 from runners.bento.deaths import Deaths
 from runners.bento.internals import Borrowed, first, lacking_parameters, missing, other_version
 
@@ -42,6 +45,8 @@ _BUSY = 0.05
 _AGE_OF_A_WORKER = 5.0
 """Seconds after which a worker that dies is replaced at once. One that dies earlier would die again: it waits for the
 arbiter's own look, every ten seconds."""
+_REFUSED_AFTER = backlog.HANDSHAKE + 0.4
+"""Seconds after the signal to end after which connections are refused. By then no gateway accepts any more."""
 
 
 def _misfit() -> str | None:
@@ -50,7 +55,7 @@ def _misfit() -> str | None:
         missing(circus.controller, "SysHandler"),
         missing(SysHandler, "SIGNALS", "quit", "reload", "signal"),
         missing(Controller, "_init_syshandler", "dispatch"),
-        missing(Arbiter, "manage_watchers", "iter_watchers"),
+        missing(Arbiter, "manage_watchers", "iter_watchers", "get_socket"),
         missing(Watcher, "spawn_process", "call_hook"),
         None if {"exit_stack", "ExitStack"} <= {*BentoArbiter.__init__.__code__.co_names} else "no Arbiter.exit_stack",
         lacking_parameters(Watcher.__init__, "env", "respawn", "hooks"),
@@ -61,9 +66,11 @@ def _misfit() -> str | None:
 ARBITER = Borrowed(
     name="the arbiter's signals",
     gain="a SIGTERM during the start ends the service (otherwise never), a killed worker is replaced in 0.1 s instead "
-    "of up to 10, SIGHUP loses no request: pytest tests/e2e/test_lifecycle.py; pytest tests/e2e/test_reload.py",
-    depends_on="circus/controller.py: Controller._init_syshandler; circus/util.py: synchronized; circus/watcher.py: "
-    "Watcher.spawn_process, hooks, respawn; bentoml/_internal/utils/circus/__init__.py: Arbiter.exit_stack; "
+    "of up to 10, SIGHUP loses no request, and a stop none that was connected: pytest tests/e2e/test_lifecycle.py; "
+    "pytest tests/e2e/test_reload.py; pytest tests/e2e/test_restarts.py",
+    depends_on="circus/controller.py: Controller._init_syshandler; circus/util.py: synchronized; circus/arbiter.py: "
+    "Arbiter.get_socket; circus/watcher.py: Watcher.spawn_process, hooks, respawn; "
+    "bentoml/_internal/utils/circus/__init__.py: Arbiter.exit_stack; _bentoml_impl/server/serving.py: API_SERVER_NAME; "
     "https://github.com/circus-tent/circus/issues/935",
     otherwise="circus handles signals: a SIGTERM during the start is lost, SIGHUP loses requests",
     misfit=_misfit,
@@ -126,6 +133,9 @@ class SignalHandler(SysHandler):  # type: ignore[misc] # circus has no types
         atexit.unregister(_tell_end)  # two signals, one line
         atexit.register(_tell_end)  # the arbiter ends when the last worker has
         _keep_until_the_end(self.controller.arbiter)
+        listener = self.controller.arbiter.get_socket(API_SERVER_NAME)
+        if listener is not None and backlog.drop_new(listener):
+            self.controller.loop.call_later(_REFUSED_AFTER, backlog.refuse, listener)
         self.controller.dispatch((None, make_json("quit")))
 
     def _replace_dead(self) -> None:

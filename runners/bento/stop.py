@@ -1,10 +1,12 @@
 """How a worker ends: what runs is finished, and what does not finish in time is cut off.
 
 BentoML sends SIGTERM to all of its processes at once. A runner that obeyed at once would stop listening while the
-gateway still has requests for it, and a gateway that waited for that runner would never end. So the gateway obeys at
-once, and a runner serves on until the gateways have ended and nobody has asked for anything for a while. Every process
-has the same last moment, after which it ends by force, with status 1. A request that the gateway has not answered by
-then is answered by nothing, and its connection breaks: a proxy may send it again, which it would not after a 500.
+gateway still has requests for it, and a gateway that waited for that runner would never end. So the gateway begins at
+once: it accepts the connections that are made by then (``runners.bento.backlog``), answers every request that comes on
+a connection that it has, with ``Connection: close``, and ends when none has come for a second. A runner serves on until
+the gateways have ended and nobody has asked for anything for a while. Every process has the same last moment, after
+which it ends by force, with status 1. A request that the gateway has not answered by then is answered by nothing, and
+its connection breaks: a proxy may send it again, which it would not after a 500.
 
 SIGHUP retires a worker because another takes its place: it stops listening (connections wait in the socket, which is
 the arbiter's), answers every connection that it has, and ends.
@@ -31,6 +33,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from runners.bento.arbiter import RETIRES
+from runners.bento.backlog import HANDSHAKE
 from runners.bento.internals import Borrowed, first, lacking_parameters, missing, other_version
 from runners.bento.listen import is_gateway
 
@@ -38,7 +41,8 @@ log = logging.getLogger("service")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _QUIET_PERIOD = 1.0
-"""Seconds without a request in flight after which a runner believes that the gateway is done."""
+"""Seconds without a request in flight after which a runner believes that the gateway is done, and the gateway that its
+clients are."""
 _MARGIN = 1.0
 """Seconds after the deadline in which uvicorn may still tidy up before the process is ended by force."""
 _LAST_REQUEST = 6.0
@@ -71,8 +75,8 @@ def uvicorn_server() -> uvicorn.Server | None:
 
 
 def stop_promptly(timeout: float, *, keep_alive: int, longest_request: float) -> None:
-    """Finish running requests within ``timeout`` seconds of SIGTERM, cut the others off; retire at SIGHUP. For the
-    gateway.
+    """Finish running requests, and those that come on connections there are, within ``timeout`` seconds of SIGTERM; cut
+    the others off. Retire at SIGHUP. For the gateway.
 
     ``keep_alive``: seconds that an idle connection is kept. ``longest_request``: seconds that a request may take; a
     retired gateway waits that long for those it has.
@@ -83,12 +87,21 @@ def stop_promptly(timeout: float, *, keep_alive: int, longest_request: float) ->
     server.config.timeout_keep_alive = keep_alive
     server.config.timeout_graceful_shutdown = None  # uvicorn would answer 500 then
     loop = asyncio.get_running_loop()
+    tasks = set()
 
-    def obey(sig: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(loop.call_later, timeout, _cut_off, server)
+    async def end(sig: int, frame: FrameType | None) -> None:
+        CloseWhenRetired.retired = True
+        loop.call_later(timeout, _cut_off, server)
+        made_by = loop.time() + HANDSHAKE
+        while loop.time() < made_by:  # in steps, so that the loop accepts in between even where it was held up
+            await asyncio.sleep(_TICK)
+        await _finish(server, timeout, idle=_QUIET_PERIOD)
         server.handle_exit(sig, frame)
 
-    _on_signal(obey, timeout)
+    def start(sig: int, frame: FrameType | None) -> None:
+        tasks.add(loop.create_task(end(sig, frame)))
+
+    _on_signal(lambda sig, frame: loop.call_soon_threadsafe(start, sig, frame), timeout)
     _on_hangup(lambda: _retire(server, longest_request, idle=_LAST_REQUEST))
 
 
@@ -182,20 +195,27 @@ class CloseWhenRetired:
 
 
 async def _retire(server: uvicorn.Server, longest_request: float, *, idle: float) -> None:
-    """Stop listening, then end once no connection is left, or those left were idle for ``idle`` seconds."""
+    """End once ``_finish`` has returned."""
     CloseWhenRetired.retired = True
+    await _finish(server, longest_request, idle=idle)
+    server.should_exit = True
+
+
+async def _finish(server: uvicorn.Server, longest: float, *, idle: float) -> None:
+    """Stop listening, then wait until no connection is left, or those left were idle for ``idle`` seconds (if not 0);
+    for ``longest`` seconds at most.
+    """
     for listener in server.servers:
         listener.close()
     loop = asyncio.get_running_loop()
     state = server.server_state
-    deadline, busy_at, answered = loop.time() + longest_request, loop.time(), state.total_requests
+    deadline, busy_at, answered = loop.time() + longest, loop.time(), state.total_requests
     while state.connections and loop.time() < deadline:
         if state.tasks or state.total_requests != answered:
             busy_at, answered = loop.time(), state.total_requests
         elif idle and loop.time() - busy_at > idle:
             break
         await asyncio.sleep(_TICK)
-    server.should_exit = True
 
 
 def _on_hangup(retire: Callable[[], Coroutine[Any, Any, None]]) -> None:

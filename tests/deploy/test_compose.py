@@ -242,7 +242,7 @@ def holding(tmp_path: Path) -> Iterator[tuple[str, int]]:
 
 
 def test_a_job_is_held_while_the_service_is_away(holding: tuple[str, int]) -> None:
-    if caddy_version() < (2, 11):
+    if caddy_version() < (2, 11, 2):
         pytest.skip("Caddy before 2.11.2 closes a body at the first refused connection")
     url, port = holding
     answers: list[httpx.Response] = []

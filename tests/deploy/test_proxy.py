@@ -109,7 +109,7 @@ def caddy(folder: Path, port: int, bento: int, immich: int) -> list[str]:
 
 def caddy_version() -> tuple[int, ...]:
     told = subprocess.run(["caddy", "version"], capture_output=True, text=True, check=True).stdout
-    return tuple(map(int, re.findall(r"\d+", told)[:2]))
+    return tuple(map(int, re.findall(r"\d+", told)[:3]))
 
 
 def placed(text: str, bento: int, immich: int) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.deploy.test_proxy import caddy_version
 from tests.e2e.losses import lost_while
 from tools.harness.holding_proxy import held
 from tools.harness.immich_client import clip_textual, clip_visual, faces, multipart
@@ -79,9 +80,17 @@ def test_a_restart_behind_a_proxy_that_holds_loses_no_request(server: Server) ->
     assert made > 8
 
 
+def test_a_restart_breaks_no_connection_that_was_made(server: Server) -> None:
+    """Without a proxy those alone are lost that are refused a connection while nobody listens."""
+    made, failed = lost_while(server.url, lambda: restart(server, 4), bodies=BODIES)
+    assert [error for error in failed if "Connection refused" not in error] == []
+    assert made - len(failed) > 8
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
-    shutil.which("caddy") is None or not CADDYFILE.exists(), reason="Caddy is not installed, or not deployed with"
+    shutil.which("caddy") is None or caddy_version() < (2, 11, 2),
+    reason="Caddy is not installed, or closes a body at the first refused connection, as it does before 2.11.2",
 )
 def test_twenty_restarts_behind_caddy_lose_no_request(server: Server, tmp_path: Path) -> None:
     with caddy(server.url, tmp_path) as url:
