@@ -54,12 +54,18 @@ class Loading:
     plan: EnginePlan
 
     def open(
-        self, path: Path, *, exact: Exactness = "as planned", laned: bool = False, best_class: bool = False
+        self,
+        path: Path,
+        *,
+        exact: Exactness = "as planned",
+        laned: bool = False,
+        best_class: bool = False,
+        few_shapes: bool = False,
     ) -> Session:
         """Open the graph ``path`` as ``runners.engine.open_session`` does."""
         from runners.engine import open_session
 
-        return open_session(path, self.plan, exact=exact, laned=laned, best_class=best_class)
+        return open_session(path, self.plan, exact=exact, laned=laned, best_class=best_class, few_shapes=few_shapes)
 
 
 @dataclass(frozen=True)
@@ -175,7 +181,8 @@ def _load_faces(name: str, using: Loading) -> Model[Any, Faces]:
     def open_exactly(path: Path) -> Session:
         # In bf16 the detector's landmarks move by tenths of a pixel, and the vectors of faces cut out by them to a
         # cosine of 0.989.
-        return using.open(path, exact="all" if path == files["detection/model.onnx"] else "start", laned=True)
+        exact: Exactness = "all" if path == files["detection/model.onnx"] else "start"
+        return using.open(path, exact=exact, laned=True, few_shapes=True)
 
     return load_faces(
         files,

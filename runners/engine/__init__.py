@@ -150,30 +150,37 @@ def _require_openvino() -> None:
 
 
 def open_session(
-    path: Path, plan: EnginePlan, *, exact: Exactness = "as planned", laned: bool = False, best_class: bool = False
+    path: Path,
+    plan: EnginePlan,
+    *,
+    exact: Exactness = "as planned",
+    laned: bool = False,
+    best_class: bool = False,
+    few_shapes: bool = False,
 ) -> Session:
     """Load the graph at ``path``.
 
     ``laned``: a small graph, which gets one thread where several batches run (``runners.engine.lanes``).
     ``best_class``: reduce the graph's one output (..., classes) to the value and number of the best class
     (``BestClassSession``). ``exact``: the part of the graph that is computed in fp32, whatever the plan says.
+    ``few_shapes``: the graph is called with a few shapes only, so that the engine may keep all it prepares for each.
 
     Where the plan leaves the engine open and OpenVINO cannot load the graph, ONNX Runtime does; the log says so.
     Raises ``ModelUnavailable`` if the file is no graph that the engine can run.
     """
     choice = _fitting(_choice(plan), path, exact, plan.compiled)
     if laned and choice.engine == "openvino" and plan.device == "cpu" and plan.threads > 1:
-        again = partial(open_session, path, exact=exact, best_class=best_class)
+        again = partial(open_session, path, exact=exact, best_class=best_class, few_shapes=few_shapes)
         return LanedSession(lambda threads: again(replace(plan, threads=threads)), plan.threads)
     began = time.perf_counter()
     if choice.engine == "openvino" and plan.engine == "auto":
         try:
-            session, how = _open(path, plan, choice, exact, best_class)
+            session, how = _open(path, plan, choice, exact, best_class, few_shapes)
         except Exception as error:  # noqa: BLE001  whatever it is, ONNX Runtime's error below is the one that counts
             choice = Choice("onnxruntime", "fp32", f"OpenVINO cannot load it: {_one_line(error)}")
-            session, how = _open_or_unavailable(path, plan, choice, exact, best_class)
+            session, how = _open_or_unavailable(path, plan, choice, exact, best_class, few_shapes)
     else:
-        session, how = _open_or_unavailable(path, plan, choice, exact, best_class)
+        session, how = _open_or_unavailable(path, plan, choice, exact, best_class, few_shapes)
     note_session(choice.engine, choice.precision)
     device = {"cpu": "the CPU", "cuda": f"CUDA {plan.device_id}", "openvino": "OpenVINO's device"}[plan.device]
     log.info(
@@ -202,10 +209,10 @@ def _choice(plan: EnginePlan) -> Choice:
 
 
 def _open_or_unavailable(
-    path: Path, plan: EnginePlan, choice: Choice, exact: Exactness, best_class: bool
+    path: Path, plan: EnginePlan, choice: Choice, exact: Exactness, best_class: bool, few_shapes: bool
 ) -> tuple[Session, str]:
     try:
-        return _open(path, plan, choice, exact, best_class)
+        return _open(path, plan, choice, exact, best_class, few_shapes)
     except Exception as error:  # engines raise types of their own that share no base below Exception
         log.exception("%s cannot be loaded", path)
         raise ModelUnavailable(
@@ -214,7 +221,9 @@ def _open_or_unavailable(
         ) from error
 
 
-def _open(path: Path, plan: EnginePlan, choice: Choice, exact: Exactness, best_class: bool) -> tuple[Session, str]:
+def _open(
+    path: Path, plan: EnginePlan, choice: Choice, exact: Exactness, best_class: bool, few_shapes: bool
+) -> tuple[Session, str]:
     """Open the session; return it and how it was loaded, as the end of a sentence."""
     if choice.engine == "openvino":
         from runners.engine.openvino import OpenVinoSession
@@ -227,6 +236,7 @@ def _open(path: Path, plan: EnginePlan, choice: Choice, exact: Exactness, best_c
             best_class=best_class,
             compiled=CompiledModels(plan.compiled) if plan.compiled is not None else None,
             gpu=plan.device == "openvino",
+            few_shapes=few_shapes,
         )
         return session, ", as it was compiled before" if session.is_from_disk else ""
     from runners.engine.onnxruntime import OnnxRuntimeSession

@@ -36,9 +36,11 @@ from runners.engine.session import TensorSpec
 
 log = logging.getLogger(__name__)
 
-_PREPARED_SHAPES = "64"
-"""Prepared operations that OpenVINO keeps per model. OCR with 73 shapes took 498 MB with OpenVINO's own 5000, 350 MB
-with 64.
+_PREPARED_OPTION = "CPU_RUNTIME_CACHE_CAPACITY"
+_PREPARED, _PREPARED_FOR_FEW = "64", "1024"
+"""Operations prepared for a shape that OpenVINO keeps per model, its own default being 5000: OCR with 73 shapes took
+498 MB with that, 350 MB with 64. Where there are few shapes, all are kept: faces in batches of 1 to 4 took 95 ms of CPU
+a picture with 64, since each change of shape prepared a graph anew, and 76 ms with 1024, for 14 MB more.
 """
 _QUICK_TO_IMPORT = 64 * 2**20
 """Bytes of a compiled model up to which it is closed when idle: importing each of OCR's and faces' graphs takes 40 to
@@ -59,16 +61,18 @@ class OpenVinoSession:
         best_class: bool = False,
         compiled: CompiledModels | None = None,
         gpu: bool = False,
+        few_shapes: bool = False,
     ) -> None:
         """Load ``path``, an ONNX file or OpenVINO's own ``.xml``. ``compiled``: the cache of compiled models.
 
         ``precision``: of the CPU's multiplications; int8 needs a quantized file, whose other parts are computed in bf16
         where that is faster. ``exact_start``: under bf16, compute the first convolutions in fp32. ``best_class``:
         return what ``BestClassSession`` does, reduced in the graph. ``gpu``: use an Intel GPU if there is one, in fp32.
+        ``few_shapes``: as of ``runners.engine.open_session``.
         """
         self._device = "GPU" if gpu and has_gpu() else "CPU"
         bf16 = self._device == "CPU" and _computes_in_bf16(precision, compiled)
-        self._config = _config(self._device, bf16, threads)
+        self._config = _config(self._device, bf16, threads, _PREPARED_FOR_FEW if few_shapes else _PREPARED)
         self._mapped: Mapped | None = None
         self.is_from_disk = False
         graph, self.metadata = self._load(path, precision, bf16, exact_start, best_class, compiled)
@@ -189,7 +193,7 @@ def _computes_in_bf16(precision: Precision, compiled: CompiledModels | None) -> 
     return precision == "bf16" and "BF16" in cpu_capabilities()
 
 
-def _config(device: str, bf16: bool, threads: int) -> dict[str, Any]:
+def _config(device: str, bf16: bool, threads: int, prepared: str) -> dict[str, Any]:
     if device != "CPU":
         return {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     return {
@@ -198,26 +202,25 @@ def _config(device: str, bf16: bool, threads: int) -> dict[str, Any]:
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,  # pinned threads of several processes would all sit on the first cores
-        **_bounded_shapes(),
+        **({_PREPARED_OPTION: prepared} if _bounds_prepared() else {}),
     }
 
 
 @lru_cache(maxsize=1)
-def _bounded_shapes() -> Mapping[str, str]:
-    """Return the option that bounds prepared operations; nothing where this release of OpenVINO does not know it.
+def _bounds_prepared() -> bool:
+    """Return whether this release of OpenVINO knows the option that bounds prepared operations.
 
     It is not among the documented options.
     """
-    option = {"CPU_RUNTIME_CACHE_CAPACITY": _PREPARED_SHAPES}
     try:
-        core().set_property("CPU", option)
+        core().set_property("CPU", {_PREPARED_OPTION: _PREPARED})
     except RuntimeError:
         log.info(
             "OpenVINO %s has no CPU_RUNTIME_CACHE_CAPACITY: memory for many shapes of pictures may grow.",
             ov.__version__,
         )
-        return {}
-    return option
+        return False
+    return True
 
 
 class _Appended(io.BytesIO):

@@ -83,9 +83,16 @@ class _Measured(Loading):
     watch: Stopwatch
 
     def open(
-        self, path: Path, *, exact: Exactness = "as planned", laned: bool = False, best_class: bool = False
+        self,
+        path: Path,
+        *,
+        exact: Exactness = "as planned",
+        laned: bool = False,
+        best_class: bool = False,
+        few_shapes: bool = False,
     ) -> Session:
-        return MeasuredSession(open_session(path, self.plan, best_class=best_class), self.watch)
+        session = open_session(path, self.plan, exact=exact, best_class=best_class, few_shapes=few_shapes)
+        return MeasuredSession(session, self.watch)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
