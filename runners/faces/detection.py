@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from errors import ModelUnavailable
 from runners.contract import Float32
 from runners.engine import Session
+from runners.engine.buffers import Buffers
 from runners.faces.alignment import Pixels
 from runners.faces.graph import PictureGraph
 
@@ -45,13 +46,15 @@ class Detections:
     """(n,) float32, 0 to 1."""
     landmarks: Float32
     """(n, 5, 2) float32: x, y in pixels of left eye, right eye, nose, left and right corner of the mouth."""
+    best: float = 0.0
+    """Highest score of any place in the picture, be it a face or not; 0 to 1."""
 
 
 class Detector:
     """SCRFD over one session. Thread-safe."""
 
-    def __init__(self, session: Session) -> None:
-        """Take over ``session``.
+    def __init__(self, session: Session, size: tuple[int, int] = _DEFAULT_SIZE) -> None:
+        """Take over ``session``. ``size``: width and height of its pictures, where the graph leaves them open.
 
         Raises ``ModelUnavailable`` where the graph is no SCRFD with landmarks, which recognition needs.
         """
@@ -62,8 +65,10 @@ class Detector:
             )
         if outputs not in _LAYOUTS:
             raise ModelUnavailable(f"the detection graph is no SCRFD: it has {outputs} outputs, not 9 or 15")
-        self._graph = PictureGraph(session, default_size=_DEFAULT_SIZE, std=_STD, at_most=_BATCH)
+        self._graph = PictureGraph(session, default_size=size, std=_STD, at_most=_BATCH)
         strides, anchors_per_point = _LAYOUTS[outputs]
+        self._session = session
+        self._buffers = Buffers()
         self._levels = len(strides)
         self._points, self._strides = anchors(self._graph.size, strides, anchors_per_point)
 
@@ -81,8 +86,10 @@ class Detector:
         """Return the faces of each picture that score at least that picture's value in ``min_scores``."""
         if not pictures:
             return []
-        canvases, scales = zip(*(letterbox(picture, self._graph.size) for picture in pictures), strict=True)
-        outputs = self._graph.run(canvases)
+        width, height = self.size
+        with self._buffers.borrow((len(pictures), height, width, 3), np.uint8) as canvases:
+            scales = [letterbox(picture, canvas) for picture, canvas in zip(pictures, canvases, strict=True)]
+            outputs = self._graph.run(list(canvases))
         # (n, anchors of the level, k) each, or one after the other without a batch axis; joined, (n, all anchors, k).
         scores, distances, offsets = (
             np.concatenate([level.reshape(len(pictures), -1, k) for level in outputs[i : i + self._levels]], axis=1)
@@ -92,6 +99,13 @@ class Detector:
             self._faces(scores[i, :, 0], distances[i], offsets[i], min_score=min_score, scale=scale)
             for i, (min_score, scale) in enumerate(zip(min_scores, scales, strict=True))
         ]
+
+    def of_size(self, size: tuple[int, int]) -> Detector:
+        """Return a detector over the same graph for pictures of another size; of this size where the graph fixes it.
+
+        Closing this one closes both.
+        """
+        return Detector(self._session, size)
 
     def close(self) -> None:
         """Free the graph."""
@@ -111,25 +125,26 @@ class Detector:
         boxes = np.hstack([points - reach[:, :2], points + reach[:, 2:]]) / shrunk
         landmarks = (points[:, np.newaxis] + (offsets[near] * strides).reshape(-1, 5, 2)) / shrunk
         kept = non_maximum_suppression(boxes, scores[near], MAX_OVERLAP)[:MAX_FACES]
-        return Detections(boxes=boxes[kept], scores=scores[near][kept], landmarks=landmarks[kept])
+        return Detections(boxes[kept], scores[near][kept], landmarks[kept], best=float(scores.max(initial=0)))
 
 
-def letterbox(picture: Pixels, size: tuple[int, int]) -> tuple[Pixels, float]:
-    """Scale a picture to fit ``size`` (width, height), in the top left of a black canvas; return canvas and scale.
+def letterbox(picture: Pixels, canvas: Pixels) -> float:
+    """Scale a picture to fit ``canvas``, write it to its top left and black beside it; return the scale.
 
     As in the reference, the side that does not fill the canvas is rounded down, and the scale is that of the height for
     both axes (for a 9000 x 1000 panorama, x is off by 0.15 %). A side never falls below one pixel, where the reference
     fails.
     """
-    width, height = size
+    height, width = canvas.shape[:2]
     ratio = picture.shape[0] / picture.shape[1]
     if ratio > height / width:
         width = max(1, int(height / ratio))
     else:
         height = max(1, int(width * ratio))
-    canvas = np.zeros((size[1], size[0], 3), np.uint8)
-    canvas[:height, :width] = cv2.resize(picture, (width, height))
-    return canvas, height / picture.shape[0]
+    cv2.resize(picture, (width, height), dst=canvas[:height, :width])
+    canvas[height:] = 0
+    canvas[:height, width:] = 0
+    return float(height / picture.shape[0])
 
 
 def anchors(size: tuple[int, int], strides: Sequence[int], per_point: int) -> tuple[Float32, Float32]:

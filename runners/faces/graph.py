@@ -6,18 +6,18 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from errors import ModelUnavailable
 from runners.contract import Float32
 from runners.engine import Session
+from runners.engine.buffers import Buffers
 from runners.faces.alignment import Pixels
 
 log = logging.getLogger(__name__)
 
-_MEAN = 127.5
+_MEAN = np.float32(127.5)
 _PROBE_SIDE = 64  # the least size with an anchor on every level up to stride 32; the batch axis is the same at any size
 
 
@@ -39,7 +39,8 @@ class PictureGraph:
             )
         self._session = session
         self._input = session.inputs[0]
-        self._std = std
+        self._scale = np.float32(1 / std)
+        self._buffers = Buffers()
         self.size = (shape[3] or default_size[0], shape[2] or default_size[1])
         """Width and height of the pictures that the graph takes."""
         self.batch = at_most if _takes_batches(session) else 1
@@ -48,16 +49,20 @@ class PictureGraph:
     def run(self, pictures: Sequence[Pixels]) -> list[Float32]:
         """Return one array per output of the graph, for pictures of ``size``; several calls are joined along axis 0."""
         chunks = (pictures[start : start + self.batch] for start in range(0, len(pictures), self.batch))
-        answers = [self._session.run({self._input.name: self._normalised(chunk)}) for chunk in chunks]
+        answers = [self._answers(chunk) for chunk in chunks]
         return [np.concatenate(arrays, axis=0).astype(np.float32, copy=False) for arrays in zip(*answers, strict=True)]
 
     def close(self) -> None:
         """Free the graph."""
         self._session.close()
 
-    def _normalised(self, pictures: Sequence[Pixels]) -> NDArray[Any]:
-        blob = cv2.dnn.blobFromImages(list(pictures), 1 / self._std, self.size, (_MEAN, _MEAN, _MEAN), swapRB=False)
-        return np.asarray(blob).astype(self._input.dtype, copy=False)
+    def _answers(self, pictures: Sequence[Pixels]) -> list[NDArray[Any]]:
+        width, height = self.size
+        with self._buffers.borrow((len(pictures), 3, height, width), np.float32) as normalised:
+            for target, picture in zip(normalised, pictures, strict=True):
+                np.subtract(picture.transpose(2, 0, 1), _MEAN, out=target)
+            normalised *= self._scale
+            return self._session.run({self._input.name: normalised.astype(self._input.dtype, copy=False)})
 
 
 def _takes_batches(session: Session) -> bool:

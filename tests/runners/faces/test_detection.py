@@ -173,9 +173,10 @@ def test_boxes_that_stay_overlap_little_and_those_that_went_overlap_a_better_one
 @settings(deadline=None)
 @given(width=st.integers(1, 3000), height=st.integers(1, 3000))
 def test_a_letterbox_fits_and_keeps_the_shape(width: int, height: int) -> None:
-    canvas, scale = letterbox(np.full((height, width, 3), 255, np.uint8), (640, 640))
+    canvas = np.full((640, 640, 3), 7, np.uint8)
+    scale = letterbox(np.full((height, width, 3), 255, np.uint8), canvas)
+    assert set(np.unique(canvas)) <= {0, 255}
     filled = canvas.any(axis=(1, 2)).sum(), canvas.any(axis=(0, 2)).sum()
-    assert canvas.shape == (640, 640, 3)
     assert max(filled) == 640
     assert canvas[: filled[0], : filled[1]].all()
     assert abs(min(filled) - max(1, 640 * min(width, height) / max(width, height))) < 1.000001
