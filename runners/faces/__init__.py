@@ -20,7 +20,7 @@ from runners.engine import Session
 from runners.faces.alignment import Pixels, aligned_crop
 from runners.faces.detection import Detections, Detector
 from runners.faces.recognition import Recognizer
-from runners.faces.second_look import second_look
+from runners.faces.second_look import OVERVIEW, second_look
 
 __all__ = ["FaceModel", "load_faces"]
 
@@ -43,6 +43,7 @@ class FaceModel:
         face was found (``runners.faces.second_look``).
         """
         self._detector = detector
+        self._overview = detector.of_size(OVERVIEW)
         self._recognizer = recognizer
         self._max_pixels = max_pixels
         self._looks_again = looks_again
@@ -86,21 +87,23 @@ class FaceModel:
                 continue
             faces, pixels = next(found), picture.pixels
             if self._looks_again and not len(faces.scores):
-                faces, pixels = self._look_again(picture)
+                faces, pixels = self._look_again(picture, faces)
             crops = [aligned_crop(pixels, points) for points in faces.landmarks]
             answers.append(_Located(_clamped(faces.boxes, pixels), faces.scores, crops))
         return answers
 
-    def _look_again(self, picture: _Decoded) -> tuple[Detections, Pixels]:
+    def _look_again(self, picture: _Decoded, first: Detections) -> tuple[Detections, Pixels]:
         """Return the faces of a second look, and the pixels that they were found in: a transparent picture's may be
         those on its other ground.
         """
-        faces = second_look(self._detector, picture.pixels, picture.min_score)
+        faces = second_look(self._detector, self._overview, picture.pixels, first, picture.min_score)
         other = None if len(faces.scores) else picture.job.pixels_on_other_ground(max_pixels=self._max_pixels)
         if other is None:
             return faces, picture.pixels
         (faces,) = self._detector.detect([other], [picture.min_score])
-        return (faces if len(faces.scores) else second_look(self._detector, other, picture.min_score)), other
+        if not len(faces.scores):
+            faces = second_look(self._detector, self._overview, other, faces, picture.min_score)
+        return faces, other
 
     def _recognize(self, pictures: Sequence[_Located | Failure]) -> list[Faces | Failure]:
         located = [picture for picture in pictures if isinstance(picture, _Located)]

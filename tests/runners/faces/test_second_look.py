@@ -12,7 +12,8 @@ from PIL import Image
 from runners.contract import Faces, Float32
 from runners.faces import FaceModel, load_faces
 from runners.faces.alignment import Pixels
-from runners.faces.detection import Detections
+from runners.faces.detection import Detections, Detector
+from runners.faces.second_look import OVERVIEW
 from tests.runners.faces.reference import FILES, MAX_PIXELS, T1, face_model, job, opened, pixels, png
 
 MIN_SCORE = 0.7
@@ -51,6 +52,15 @@ def test_a_face_that_fills_its_picture_is_found(number: int, one_look: FaceModel
     assert (faces.boxes[0] >= 0).all()
     assert (faces.boxes[0] <= (width, height, width, height)).all()
     assert np.prod(faces.boxes[0, 2:] - faces.boxes[0, :2]) > 0.6 * width * height
+    assert float(faces.embeddings[0] @ vector) > 0.6
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+@pytest.mark.parametrize("number", range(6))
+def test_a_turned_face_that_fills_its_picture_is_found(number: int, turns: int) -> None:
+    cut, vector = close_up(number)
+    faces = found(np.rot90(cut, turns))
+    assert len(faces.scores) == 1
     assert float(faces.embeddings[0] @ vector) > 0.6
 
 
@@ -105,20 +115,20 @@ def test_a_picture_in_which_faces_are_found_is_not_looked_at_again(monkeypatch: 
     model.close()
 
 
-def test_a_picture_without_faces_costs_one_more_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_without_faces_costs_one_more_call_on_a_small_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_faces(FILES, opened, max_pixels=MAX_PIXELS)
-    calls: list[int] = []
-    detect = model._detector.detect
+    looks: list[tuple[int, int]] = []
+    detect = Detector.detect
 
-    def counted(pictures: Sequence[Pixels], min_scores: Sequence[float]) -> list[Detections]:
-        calls.append(len(pictures))
-        return detect(pictures, min_scores)
+    def counted(detector: Detector, pictures: Sequence[Pixels], min_scores: Sequence[float]) -> list[Detections]:
+        looks.extend([detector.size] * len(pictures))
+        return detect(detector, pictures, min_scores)
 
-    monkeypatch.setattr(model._detector, "detect", counted)
+    monkeypatch.setattr(Detector, "detect", counted)
     grain = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
     faces = found(np.asarray(Image.fromarray(grain).resize((800, 600))), model)
     assert len(faces.scores) == 0
-    assert calls == [1, 1]
+    assert looks == [(640, 640), OVERVIEW]
     model.close()
 
 
