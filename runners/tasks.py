@@ -126,7 +126,7 @@ class Task(Generic[R]):
         """Return how much work, as a sum of costs, its runner is sent at the same time: enough to be always busy, and
         no more, since what is sent no longer takes turns. A batch and the next; with lanes, one batch and some.
         """
-        return float(max(_LEAST_PLACES, settings.max_batch if self.laned else 2 * settings.max_batch))
+        return max(_LEAST_PLACES, (1.5 if self.laned else 2.0) * settings.max_batch)
 
     @property
     def entry(self) -> str:
