@@ -29,9 +29,9 @@ from tests.cnclip_reference import (
     reference_pixels,
     text_features,
 )
-from tests.fake_hub import fake_hub
 from tests.models.small_clip import NAME, make_small_clip, on_both_hubs, write_catalog
 from tools.bench.processes import ProcessTree
+from tools.harness.fake_hub import fake_hub
 from tools.harness.immich_client import HEADERS, clip_textual, clip_visual, multipart
 from tools.harness.server import ROOT, Server
 from tools.tiny.cn_clip import ARCHITECTURES

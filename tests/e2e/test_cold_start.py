@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from tests.e2e.test_predict import T1
-from tests.fake_hub import Web
 from tests.models.conftest import web
 from tests.models.small_clip import FILE, HUGGINGFACE_FILE, NAME, SmallClip, on_both_hubs, small, write_catalog
+from tools.harness.fake_hub import Web
 from tools.harness.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart
 from tools.harness.server import Server
 

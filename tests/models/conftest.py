@@ -13,7 +13,7 @@ from models import digest
 from models.catalog import ModelEntry, ModelKind, load_catalog
 from models.transfer import Limits
 from settings import Settings
-from tests.fake_hub import Web, fake_hub
+from tools.harness.fake_hub import Web, fake_hub
 
 QUICK = Limits(connect=1.0, answer=1.0, read=0.4, attempts=3, backoff=0.01, unreachable=1.0, longest_wait=0.2)
 """The ordinary limits, a hundred times as short."""

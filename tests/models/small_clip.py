@@ -14,7 +14,7 @@ import pytest
 from models.catalog import ModelEntry, ModelKind, load_catalog
 from settings import Settings
 from tests.cnclip_reference import TINY, official_checkpoint, random_model
-from tests.fake_hub import Web
+from tools.harness.fake_hub import Web
 
 NAME, FILE = "small-clip", "clip_cn_small.pt"
 HUGGINGFACE, MODELSCOPE = "OFA-Sys/small", "AI-ModelScope/small"

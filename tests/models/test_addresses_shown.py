@@ -20,8 +20,8 @@ from models.resolve import resolve
 from models.transfer import TransferFailed
 from settings import Settings
 from settings.addresses import shown_url
-from tests.fake_hub import Fault, Web, fake_hub
 from tests.models.conftest import QUICK
+from tools.harness.fake_hub import Fault, Web, fake_hub
 
 MakeSettings = Callable[..., Settings]
 

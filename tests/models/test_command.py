@@ -16,9 +16,9 @@ from models.catalog import ModelEntry, ModelKind, load_catalog
 from models.places import cache_folder
 from models.store import stored
 from settings import Settings
-from tests.fake_hub import Web
 from tests.models.commands import Run, runner
 from tests.models.conftest import write_files
+from tools.harness.fake_hub import Web
 
 MakeSettings = Callable[..., Settings]
 MakeEntry = Callable[..., ModelEntry]

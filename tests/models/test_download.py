@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from models.digest import Digest
 from models.download import RemoteFile, download
 from models.transfer import TransferFailed
-from tests.fake_hub import Fault, Web
 from tests.models.conftest import QUICK
+from tools.harness.fake_hub import Fault, Web
 
 DATA = random.Random(1).randbytes(300_000)
 

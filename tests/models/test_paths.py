@@ -18,8 +18,8 @@ from models.places import cache_folder
 from models.pull import pull
 from models.resolve import resolve
 from settings import Settings
-from tests.fake_hub import Web
 from tests.models.conftest import QUICK, write_files
+from tools.harness.fake_hub import Web
 
 MakeSettings = Callable[..., Settings]
 

@@ -17,9 +17,9 @@ from models.download import download_lock
 from models.progress import Progress, Reporter, on_its_way
 from models.resolve import resolve
 from settings import Settings
-from tests.fake_hub import Fault, Web
 from tests.models.commands import runner
 from tests.models.conftest import QUICK
+from tools.harness.fake_hub import Fault, Web
 
 MakeSettings = Callable[..., Settings]
 MakeEntry = Callable[..., ModelEntry]

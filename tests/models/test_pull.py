@@ -20,9 +20,9 @@ from models.pull import pull
 from models.resolve import resolve
 from models.store import stored
 from settings import Settings
-from tests.fake_hub import Fault, Web
 from tests.models.commands import Run, runner
 from tests.models.conftest import QUICK, write_files
+from tools.harness.fake_hub import Fault, Web
 
 MakeSettings = Callable[..., Settings]
 MakeEntry = Callable[..., ModelEntry]

@@ -20,8 +20,8 @@ from models.packages import package_folder
 from models.places import cache_folder
 from models.resolve import resolve
 from settings import Settings
-from tests.fake_hub import Fault, Web
 from tests.models.conftest import QUICK
+from tools.harness.fake_hub import Fault, Web
 
 MakeSettings = Callable[..., Settings]
 MakeEntry = Callable[..., ModelEntry]

@@ -27,7 +27,6 @@ from models.progress import Progress, on_its_way
 from models.pull import pull
 from models.resolve import resolve
 from settings import Settings
-from tests.fake_hub import Fault, Web
 from tests.models.conftest import QUICK, write_files
 from tests.models.small_clip import (
     FILE,
@@ -42,6 +41,7 @@ from tests.models.small_clip import (
     small,
     write_catalog,
 )
+from tools.harness.fake_hub import Fault, Web
 
 __all__ = ["small"]
 

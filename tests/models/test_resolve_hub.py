@@ -13,8 +13,8 @@ from models.catalog import ModelEntry, ModelKind, load_catalog
 from models.places import cache_folder
 from models.resolve import resolve
 from settings import Settings
-from tests.fake_hub import Web
 from tests.models.conftest import QUICK, write_files
+from tools.harness.fake_hub import Web
 
 MakeSettings = Callable[..., Settings]
 
