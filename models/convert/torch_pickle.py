@@ -1,7 +1,7 @@
 """Reads the pickle in a PyTorch checkpoint as data: dictionaries, plain values and the description of tensors.
 
 A pickle is a program for a small machine that can import and call anything. This machine has no import and no call: it
-knows the instructions that ``torch.save`` uses, the names of storages and four more, and refuses everything else.
+knows the instructions that ``torch.save`` uses, the names of storages and eight more, and refuses everything else.
 ``pickle.Unpickler`` with a ``find_class`` of our own would refuse the same names, but reserves memory as the file tells
 it to.
 """
@@ -24,6 +24,9 @@ _DICTIONARY = "collections OrderedDict"
 _TENSOR = "torch._utils _rebuild_tensor_v2"
 _PARAMETER = "torch._utils _rebuild_parameter"
 _SIZE = "torch Size"
+_SCALARS = ("numpy.core.multiarray scalar", "numpy._core.multiarray scalar")
+_PARTS_OF_SCALARS = ("numpy dtype", "_codecs encode")
+"""A number of numpy's, such as a learning rate or a best score, is written with its type and its bytes as text."""
 _KEYS = (str, int, float, bool, type(None))
 _MOST_AXES = 8
 
@@ -64,6 +67,11 @@ class _Name:
 
     name: str
     """Module and name, with a space between."""
+
+
+@dataclass(frozen=True, slots=True)
+class _PartOfScalar:
+    """The type or the bytes of a number of numpy's."""
 
 
 _Stack: TypeAlias = "list[Any]"
@@ -131,13 +139,13 @@ def _import(module: Any, name: Any) -> _Name:
         raise NotReadable("a name is damaged")
     wanted = f"{module} {name}"
     is_storage = module in ("torch", "torch.storage") and name in _STORAGES
-    if not is_storage and wanted not in (_DICTIONARY, _TENSOR, _PARAMETER, _SIZE):
+    if not is_storage and wanted not in (_DICTIONARY, _TENSOR, _PARAMETER, _SIZE, *_SCALARS, *_PARTS_OF_SCALARS):
         raise HoldsCode(f"it asks for {wanted.replace(' ', '.')[:100]!r}, and nothing of it was run")
     return _Name(wanted)
 
 
 def _call(name: Any, arguments: Any) -> Any:
-    """Return what the call of one of the five names stands for."""
+    """Return what the call of one of the names stands for: None for a number of numpy's, which is of no use here."""
     if not isinstance(name, _Name) or not isinstance(arguments, tuple):
         raise HoldsCode("it calls something that is no name of PyTorch's")
     if name.name == _DICTIONARY:
@@ -150,6 +158,10 @@ def _call(name: Any, arguments: Any) -> Any:
         return arguments[0]
     if name.name == _SIZE:
         return tuple(arguments[0])
+    if name.name in _PARTS_OF_SCALARS:
+        return _PartOfScalar()
+    if name.name in _SCALARS:
+        return None
     raise HoldsCode(f"it calls {name.name.replace(' ', '.')!r}")
 
 
@@ -174,8 +186,10 @@ def _storage(description: Any) -> Storage:
 
 
 def _build(target: Any, state: Any) -> Any:
-    """Return ``target``: what ``state`` adds to a state dict (the versions of its modules) is of no use here."""
-    if not isinstance(target, dict):
+    """Return ``target``: what ``state`` adds is of no use here (to a state dict the versions of its modules, to a type
+    its order of bytes).
+    """
+    if not isinstance(target, (dict, _PartOfScalar)):
         raise HoldsCode("it sets the state of something that is no dictionary")
     return target
 
@@ -198,7 +212,7 @@ def _extend(target: Any, items: _Stack) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, (_Name, Storage)):
+    if isinstance(value, (_Name, Storage, _PartOfScalar)):
         raise HoldsCode("it keeps a name of PyTorch's as a value")
     return value
 

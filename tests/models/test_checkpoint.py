@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import pickle
 import struct
@@ -66,6 +67,16 @@ def test_plain_values_and_an_optimizer_beside_the_weights_are_left_out(tmp_path:
     assert set(read(tmp_path / "a.pt")) == {"weight", "bias"}
 
 
+@pytest.mark.parametrize("module", [b"numpy.core.multiarray", b"numpy._core.multiarray"])
+def test_numbers_of_numpys_are_left_out_too(tmp_path: Path, module: bytes) -> None:
+    """QA-CLIP's checkpoints have some beside the weights; numpy before 2 called their module otherwise."""
+    document = {"state_dict": {"a": Crafted()}, "best": np.float64(0.5), "optimizer": [{"lr": np.float32(1e-5)}]}
+    now = f"{np.float64.__reduce__(np.float64(0))[0].__module__}".encode()
+    assert now in pickled(document)
+    content = pickled(document).replace(b"c" + now + b"\n", b"c" + module + b"\n")
+    assert set(read(crafted(tmp_path / "a.pt", {}, {"data.pkl": content}))) == {"a"}
+
+
 def test_a_state_dict_of_its_own_may_have_plain_values_in_it(tmp_path: Path) -> None:
     torch.save({"a": torch.ones(2), "epoch": 3, "text": "x"}, tmp_path / "a.pt")
     assert set(read(tmp_path / "a.pt")) == {"a"}
@@ -100,7 +111,9 @@ class Hostile:
         (Hostile(os.mkdir, "hostile-was-here"), "asks for '.*mkdir'"),
         (Hostile(eval, "open('hostile-was-here', 'w')"), "asks for '.*eval'"),
         (Hostile(torch.load, "a.pt"), "asks for 'torch.serialization.load'"),
-        (np.float64(1.0), "asks for 'numpy"),
+        (np.arange(3), "asks for 'numpy.*reconstruct'"),
+        (np.dtype("f8"), "keeps a name"),
+        (Hostile(codecs.encode, "code", "rot13"), "keeps a name"),
         (Hostile(OrderedDict, Hostile(os.getcwd)), "asks for"),
         ({1, 2}, "asks for '.*set'"),
         (Hostile, "asks for"),

@@ -73,7 +73,7 @@ INSTRUCTIONS = (
     b"(", b"}", b"]", b")", b"N", b"\x88", b"K\1", b"X\1\0\0\0a", b"q\0", b"h\0", b"t", b"\x85", b"\x86", b"\x87",
     b"R", b"b", b"Q", b"s", b"u", b"a", b"e", b"\x93", b"\x94", b"ctorch\nFloatStorage\n", b"2", b"0",
     b"ccollections\nOrderedDict\n", b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch._utils\n_rebuild_parameter\n",
-    b"ctorch\nSize\n",
+    b"ctorch\nSize\n", b"cnumpy\ndtype\n", b"c_codecs\nencode\n", b"cnumpy.core.multiarray\nscalar\n",
 )  # fmt: skip
 """Of pickles, those that checkpoints use and some that they must not."""
 
