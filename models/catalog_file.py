@@ -149,6 +149,7 @@ def _read_model(
         vocabulary=family.vocabulary,
         aliases=table.texts("aliases") if "aliases" in table.data else (),
         milliseconds=table.optional_size("milliseconds"),
+        download=table.optional_size("download"),
     )
     if sum([hub is not None, folder is not None, common.has_digests, common.checkpoint is not None]) > 1:
         raise table.error("`hub`, `folder`, `files` and `checkpoint` exclude each other")

@@ -68,7 +68,7 @@ class Checkpoint:
     modelscope: str | None
     """Repository on ModelScope, likewise."""
     bytes: int | None
-    """Of the model that is made of it, about. The checkpoint has as many, or half as many where it is in fp16."""
+    """Of the model that is made of it, about. CN-CLIP's own checkpoints, which are in fp32, have as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,8 @@ class ModelEntry:
     aliases: tuple[str, ...] = ()
     milliseconds: int | None = None
     """That a picture takes on two cores, about, where it was measured (CLIP)."""
+    download: int | None = None
+    """Bytes that are fetched, about, where neither ``files`` nor ``checkpoint`` tells them."""
 
     @property
     def has_revisions(self) -> bool:

@@ -85,6 +85,8 @@ def _row(entry: ModelEntry, settings: Settings) -> Row:
 
 
 def _known_size(entry: ModelEntry) -> int | None:
+    if entry.download is not None:
+        return entry.download
     if entry.checkpoint is not None:
         return entry.checkpoint.bytes
     total = 0

@@ -28,7 +28,7 @@ def test_with_nothing_set_it_says_what_immich_asks_for_and_what_must_be_download
     assert str(tmp_path / "clip/ViT-B-32__openai") in clip
     assert faces.startswith("facial-recognition: what Immich asks for; its default is buffalo_l, ")
     assert ocr.startswith("ocr: what Immich asks for; its default is PP-OCRv5_mobile, ")
-    assert "MB" in faces
+    assert [line.partition(" (")[2].partition(")")[0] for line in (clip, faces, ocr)] == ["608 MB", "191 MB", "22 MB"]
     assert listening.startswith("Listening on http://localhost:3003. Immich's machine learning URL: http://")
 
 
@@ -49,6 +49,12 @@ def test_the_model_of_this_project_is_told_with_the_whole_of_its_folder(tmp_path
     weights = Path(models.__file__).parent / "tiny/weights"
     assert clip.startswith(f"clip: every request is answered by cn-clip-tiny, comes with this project, {weights}. ")
     assert "knows emoji, not photos" in clip
+
+
+@pytest.mark.parametrize(("name", "size"), [("ViT-L-14", "1626 MB"), ("QA-CLIP-ViT-B-16", "1570 MB")])
+def test_a_checkpoint_is_told_with_the_size_of_what_is_downloaded(name: str, size: str, tmp_path: Path) -> None:
+    clip, *_ = lines(tmp_path, clip_model=name)
+    assert f"{name}, downloaded now ({size}) to {tmp_path / 'clip' / name}" in clip
 
 
 def test_offline_says_what_to_do(tmp_path: Path) -> None:
