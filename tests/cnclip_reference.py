@@ -100,7 +100,7 @@ def _settle_norms(visual: Any) -> None:
 
 
 def official_checkpoint(model: Any, path: Path, *, half: bool = False) -> Path:
-    """Write ``model`` as CN-CLIP's authors publish theirs (``clip_cn_*.pt``). ``half``: in fp16, as theirs are."""
+    """Write ``model`` as CN-CLIP's authors publish theirs (``clip_cn_*.pt``), in fp32. ``half``: in fp16."""
     import torch
 
     state = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}

@@ -91,6 +91,7 @@ RUN = {
     "tools.bench scaling": "tests/tools/bench/test_contest.py::",
     "tools.bench parts": "tests/tools/bench/test_benchmarks.py::",
     "tools.bench clip-models": "tests/tools/bench/test_benchmarks.py::",
+    "tools.bench first-start": "tests/tools/bench/test_benchmarks.py::",
     "tools.bench batching": "tests/tools/bench/test_benchmarks.py::",
     "tools.bench ping": "tests/tools/bench/test_benchmarks.py::",
     "tools.bench transport": "tests/tools/bench/test_benchmarks.py::",

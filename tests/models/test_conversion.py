@@ -248,7 +248,7 @@ def test_nothing_of_pytorch_is_imported(tmp_path: Path, checkpoint: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_vit_b_16_takes_less_than_30_seconds_and_its_weights_and_500_mb(tmp_path: Path, precision: str) -> None:
-    checkpoint = official_checkpoint(random_model(), tmp_path / "clip_cn.pt", half=True)
+    checkpoint = official_checkpoint(random_model(), tmp_path / "clip_cn.pt")
     script = (
         "import sys; from pathlib import Path; from models.convert import convert, installed_vocabulary\n"
         "convert(Path(sys.argv[1]), Path(sys.argv[2]), vocabulary=installed_vocabulary(), precision=sys.argv[3])\n"

@@ -14,7 +14,7 @@ from models.places import cache_folder
 from models.pull import remove
 from models.resolve import resolve
 from settings import Settings
-from tests.fake_hub import Web
+from tools.harness.fake_hub import Web
 from tests.models.conftest import QUICK, write_files
 
 MakeSettings = Callable[..., Settings]

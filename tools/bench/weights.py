@@ -97,14 +97,14 @@ def random_clip(architecture: Architecture, tokenizer: Tokenizer, folder: Path) 
 
     Raise ``ValueError`` if the graphs do not answer as the weights do.
     """
-    tensors = {name: ArrayTensor(_random(name, shape)) for name, shape in architecture.shapes().items()}
+    tensors = {name: ArrayTensor(random_weight(name, shape)) for name, shape in architecture.shapes().items()}
     cosines = write_model(architecture, tensors, tokenizer, folder, "fp32", lambda doing, share: None)
     if not min(cosines) > LEAST_COSINE:  # NaN, too
         raise ValueError(f"{folder}: random weights and their graphs differ, least cosine {min(cosines):.6f}.")
     return folder
 
 
-def _random(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def random_weight(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Return weights that keep activations near unit variance: norms near 1, matrices scaled by their inputs."""
     noise = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape, dtype=np.float32)
     if name.endswith("running_var") or (len(shape) == 1 and name.endswith("weight")):

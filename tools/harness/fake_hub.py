@@ -7,12 +7,15 @@ import json
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+Content = bytes | memoryview
+"""What is served; a view of a mapped file where it is large, since no slice of it is copied."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Web:
     """What the server serves, and what it was asked."""
 
     def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
+        self.files: dict[str, Content] = {}
         self.faults: dict[str, list[Fault]] = defaultdict(list)
         """By path; one is used up by each request."""
         self.asked: list[tuple[str, str | None]] = []
@@ -52,7 +55,7 @@ class Web:
         return [ranges for asked, ranges in self.asked if asked == path]
 
     def add_repository(
-        self, repo: str, files: dict[str, bytes], commit: str = "c0ffee", *, branch: str = "main"
+        self, repo: str, files: Mapping[str, Content], commit: str = "c0ffee", *, branch: str = "main"
     ) -> None:
         """Serve a repository as the Hugging Face hub shows one: small files by git's id, others (LFS) by sha256."""
         siblings: list[dict[str, Any]] = []
@@ -60,7 +63,9 @@ class Web:
             for revision in (branch, commit):
                 self.files[f"/{repo}/resolve/{revision}/{path}"] = data
             item: dict[str, Any] = {"rfilename": path, "size": len(data)}
-            item["blobId"] = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+            blob = hashlib.sha1(b"blob %d\0" % len(data))
+            blob.update(data)
+            item["blobId"] = blob.hexdigest()
             if path.endswith((".onnx", ".data", ".pt")):
                 item["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
             siblings.append(item)
@@ -68,7 +73,7 @@ class Web:
         for revision in (branch, commit):
             self.files[f"/api/models/{repo}/revision/{revision}"] = listing
 
-    def add_modelscope(self, repo: str, files: dict[str, bytes]) -> None:
+    def add_modelscope(self, repo: str, files: Mapping[str, Content]) -> None:
         """Serve a repository as ModelScope shows one, below ``/ms``."""
         items = [{"Path": "folder", "Type": "tree", "Sha256": "", "Size": 0}]
         for path, data in files.items():
@@ -88,15 +93,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.web.authorizations.add(self.headers["Authorization"])
         fault = self.web.faults[path].pop(0) if self.web.faults[path] else Fault()
         time.sleep(fault.delay)
-        data = fault.body if fault.body is not None else self.web.files.get(path)
-        if fault.status or data is None:
+        content = fault.body if fault.body is not None else self.web.files.get(path)
+        if fault.status or content is None:
             self.send_response(fault.status or 404)
             for name, value in fault.headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        start = 0
+        start, data = 0, memoryview(content)
         if ranges and not fault.no_ranges:
             first, _, last = ranges.removeprefix("bytes=").partition("-")
             start = int(first)
@@ -115,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self._send_body(data[start:], fault)
 
-    def _send_body(self, body: bytes, fault: Fault) -> None:
+    def _send_body(self, body: memoryview, fault: Fault) -> None:
         stop = fault.cut_after if fault.cut_after is not None else fault.stall_after
         if stop is None and self.web.cut_every is not None and len(body) > self.web.cut_every:
             stop = self.web.cut_every

@@ -24,18 +24,16 @@ TINY = {
     "tasks": "--callers 2 --seconds 0.5 --ttl 1 --pictures 1",
     "parts": "--tiny --pictures 1 --rounds 1",
     "clip-models": "--names RN50 --seconds 0.5 --rest 0",
+    "first-start": "--names RN50",
     "bar": "--assets 200 --queries 8 --delay 10",
 }
+
+SLOW = ("bar", "clip-models", "first-start", "ping", "routing", "tasks", "transport")
 
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(
-            name, marks=[pytest.mark.slow] * (name in ("bar", "clip-models", "ping", "routing", "tasks", "transport"))
-        )
-        for name in TINY
-    ],
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in TINY],
 )
 def test_each_benchmark_measures_something_and_says_so(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, *TINY[name].split(), "--json"]) == 0
