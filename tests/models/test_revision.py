@@ -14,8 +14,8 @@ from models.places import cache_folder
 from models.pull import remove
 from models.resolve import resolve
 from settings import Settings
-from tools.harness.fake_hub import Web
 from tests.models.conftest import QUICK, write_files
+from tools.harness.fake_hub import Web
 
 MakeSettings = Callable[..., Settings]
 MakeEntry = Callable[..., ModelEntry]
