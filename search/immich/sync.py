@@ -2,6 +2,7 @@
 
 Immich sets ``asset_job_status."ocrAt"`` when it has read a picture, after it wrote the lines; a document remembers the
 ``ocrAt`` that it was made from. Deleted pictures, and pictures whose ``ocrAt`` was taken away, lose their document.
+Lines that an edit hides are found among what Immich marks as changed, or by a thorough look.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -36,6 +37,8 @@ _BATCH = 200
 """Pictures in one transaction: memory and lost work are bounded by it."""
 _THOROUGH_EVERY = 60
 """Times ``every``: how often ``keep_in_sync`` looks at every text, which costs a read of Immich's whole table."""
+_OVERLAP = timedelta(minutes=2)
+"""Longest time between Immich's mark on a change and the commit of it; what takes longer waits for a thorough look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +58,11 @@ class SyncReport:
         )
 
 
-async def sync(db: Database, *, thorough: bool = False) -> SyncReport:
+async def sync(db: Database, *, thorough: bool = False, since: datetime | None = None) -> SyncReport:
     """Bring the searched texts up to date with Immich's. May be interrupted anywhere; does nothing for our own index.
 
-    ``thorough``: compare the texts themselves too, not only when they were read.
+    ``thorough``: compare the texts themselves too, not only when they were read. ``since``: compare those of what
+    Immich marks as changed since then, by the database's clock.
     """
     if db.source is Source.STANDALONE:
         return SyncReport()
@@ -70,7 +74,7 @@ async def sync(db: Database, *, thorough: bool = False) -> SyncReport:
             await _check_source(connection, db)
             rows = await (
                 await connection.execute(
-                    "SELECT * FROM immich_ai.stale_documents(%s, %s, %s)", (after, _BATCH, thorough)
+                    "SELECT * FROM immich_ai.stale_documents(%s, %s, %s, %s)", (after, _BATCH, thorough, since)
                 )
             ).fetchall()
             words: set[str] = set()
@@ -115,13 +119,15 @@ async def keep_in_sync(
     seconds, or fewer where there is news.
     """
     status, rounds, thorough_from = SyncStatus(), 0, 0.0
+    looked: datetime | None = None
     while True:
         try:
             with database_errors():
                 if await _has_another_source(db, wanted):
                     return
-                thorough = time.monotonic() >= thorough_from
-                report = await sync(db, thorough=thorough)
+                thorough, begun = time.monotonic() >= thorough_from, await _clock(db)
+                report = await sync(db, thorough=thorough, since=None if looked is None else looked - _OVERLAP)
+                looked = begun
                 if thorough:
                     thorough_from = time.monotonic() + _THOROUGH_EVERY * every
                 if rounds == 0:
@@ -147,6 +153,13 @@ def _failed(before: SyncStatus, error: Exception) -> SyncStatus:
         log.warning("Search could not be kept up to date: %s It is tried again.", reason, exc_info=not known)
     metrics.SEARCH_SYNC_FAILURES.inc()
     return SyncStatus(synced_at=before.synced_at, failures=before.failures + 1, trouble=reason)
+
+
+async def _clock(db: Database) -> datetime:
+    """Return the database's time, by which Immich marks what it changes."""
+    async with db.connection() as connection:
+        row = await (await connection.execute("SELECT clock_timestamp() AS now")).fetchone()
+    return row["now"] if row else datetime.now(timezone.utc)
 
 
 async def _has_another_source(db: Database, wanted: str) -> bool:

@@ -49,8 +49,9 @@ RIGHTS = (
     ),
     Right("To find the pictures whose faces Immich has lost.", "SELECT", ("public.asset_face",)),
     Right(
-        "The same: Immich's trigger notes there, with the rights of whoever deletes, which lines of text are gone.",
-        "INSERT",
+        "The same: Immich's trigger notes there, with the rights of whoever deletes, of which pictures lines of text "
+        "are gone. That is read to follow them sooner.",
+        "SELECT, INSERT",
         ("public.asset_ocr_audit",),
     ),
     Right(

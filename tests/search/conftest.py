@@ -5,6 +5,7 @@ A database is copied from one that was migrated once for the session, which take
 
     database          our own index, empty
     immich_database   beside the tables of Immich 2.5, which are empty
+    immich_databases  the same, and once more beside those of 3.1
     fork_database     beside those of 1.134's fork
 
 TEST_DATABASE_URL: a role that may create databases, on a server with pgvector. Tests then run twice, as [embedded] and
@@ -31,6 +32,11 @@ from search.store.database import Connection, Database, examine
 from tests.open_folder import open_folder
 
 HERE = Path(__file__).resolve().parent
+IMMICHS = {
+    "2.5": ("immich/tables_2_5.sql",),
+    "3.1": ("immich/tables_2_5.sql", "immich/tables_3_1.sql"),
+}
+"""Files with the tables of each version; what is known of 3.3 is as in 3.1."""
 SERVERS = ("embedded", "server") if os.environ.get("TEST_DATABASE_URL") else ("embedded",)
 
 
@@ -49,7 +55,7 @@ class Server:
     """Where databases are made: templates once, copies for tests."""
 
     conninfo: str
-    templates: dict[str, str] = field(default_factory=dict)
+    templates: dict[tuple[str, ...], str] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=count)
 
     def _execute(self, *statements: sql.Composed) -> None:
@@ -72,14 +78,15 @@ class Server:
         """Make a database with nothing in it and return its conninfo."""
         return self.of(self._create("template0"))
 
-    def copy(self, tables: str) -> str:
-        """Make a database with our schema, and Immich's tables of that file if a name is given; return its name."""
+    def copy(self, tables: tuple[str, ...]) -> str:
+        """Make a database with our schema, beside Immich's tables of these files; return its name."""
         if tables not in self.templates:
             template = self._create("template0")
             if tables:
                 with psycopg.connect(self.of(template), autocommit=True) as connection:
                     connection.execute("CREATE EXTENSION vector")
-                    connection.execute((HERE / tables).read_bytes())
+                    for file in tables:
+                        connection.execute((HERE / file).read_bytes())
             examine(self.of(template), "auto", migrate=True)
             self.templates[tables] = template
         return self._create(self.templates[tables])
@@ -105,7 +112,7 @@ def postgresql(request: pytest.FixtureRequest, embedded_server: EmbeddedServer) 
         server.drop(template)
 
 
-def _database(postgresql: Server, tables: str) -> Iterator[Database]:
+def _database(postgresql: Server, *tables: str) -> Iterator[Database]:
     name = postgresql.copy(tables)
     conninfo = postgresql.of(name)
     yield UnpooledDatabase(conninfo, examine(conninfo, "auto", migrate=False))
@@ -115,13 +122,19 @@ def _database(postgresql: Server, tables: str) -> Iterator[Database]:
 @pytest.fixture
 def database(postgresql: Server) -> Iterator[Database]:
     """Return our own index, empty."""
-    yield from _database(postgresql, "")
+    yield from _database(postgresql)
 
 
 @pytest.fixture
 def immich_database(postgresql: Server) -> Iterator[Database]:
     """Return search beside the tables of Immich 2.5, which are empty."""
-    yield from _database(postgresql, "immich/tables_2_5.sql")
+    yield from _database(postgresql, *IMMICHS["2.5"])
+
+
+@pytest.fixture(params=IMMICHS)
+def immich_databases(request: pytest.FixtureRequest, postgresql: Server) -> Iterator[Database]:
+    """Return search beside the tables of each Immich that differs in those that search touches."""
+    yield from _database(postgresql, *IMMICHS[request.param])
 
 
 @pytest.fixture

@@ -54,6 +54,13 @@ class Library:
             (asset, self._now),
         )
 
+    def hide(self, asset: UUID, text: str) -> None:
+        """Hide the lines with this text, as the job that makes an edited picture does, which changes the asset last."""
+        self.connection.execute(
+            'UPDATE asset_ocr SET "isVisible" = false WHERE "assetId" = %s AND text = %s', (asset, text)
+        )
+        self.set(asset, "visibility = visibility")
+
     def read_by_the_fork(self, asset: UUID, texts: Sequence[str], json: str | None = None) -> None:
         self.connection.execute(
             "INSERT INTO ocr_info VALUES (%s, %s, coalesce(%s::jsonb, jsonb_build_object('texts', %s::text[], "

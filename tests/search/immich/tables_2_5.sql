@@ -1,4 +1,15 @@
 -- Immich's tables (2.5), as far as search and re-processing touch them.
+CREATE FUNCTION public.immich_uuid_v7(p_timestamp timestamptz DEFAULT clock_timestamp()) RETURNS uuid LANGUAGE sql VOLATILE AS $$
+    SELECT (lpad(to_hex((extract(epoch FROM p_timestamp) * 1000)::bigint), 12, '0') || '7' || substr(md5(random()::text), 1, 3)
+            || '8' || substr(md5(random()::text), 1, 15))::uuid
+$$;
+CREATE FUNCTION public.updated_at() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW."updatedAt" = clock_timestamp();
+    NEW."updateId" = immich_uuid_v7(clock_timestamp());
+    RETURN NEW;
+END
+$$;
 CREATE TYPE public.asset_visibility_enum AS ENUM ('archive', 'timeline', 'hidden', 'locked');
 CREATE TABLE public.asset (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -8,8 +19,11 @@ CREATE TABLE public.asset (
     "deletedAt" timestamptz,
     "originalFileName" character varying NOT NULL,
     "localDateTime" timestamptz NOT NULL,
-    "updatedAt" timestamptz NOT NULL DEFAULT now()
+    "updatedAt" timestamptz NOT NULL DEFAULT now(),
+    "updateId" uuid NOT NULL DEFAULT public.immich_uuid_v7()
 );
+CREATE INDEX "asset_updateId_idx" ON public.asset ("updateId");
+CREATE TRIGGER "asset_updatedAt" BEFORE UPDATE ON public.asset FOR EACH ROW EXECUTE FUNCTION public.updated_at();
 CREATE TABLE public.smart_search (
     "assetId" uuid PRIMARY KEY REFERENCES public.asset ON DELETE CASCADE ON UPDATE CASCADE,
     embedding vector(512) NOT NULL
@@ -46,3 +60,4 @@ CREATE TABLE public.asset_job_status (
     "duplicatesDetectedAt" timestamptz,
     "ocrAt" timestamptz
 );
+CREATE TABLE public.system_metadata (key character varying PRIMARY KEY, value jsonb NOT NULL);

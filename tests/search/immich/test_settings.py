@@ -15,7 +15,7 @@ from tests.search.conftest import HERE
 @pytest.mark.parametrize(("stored", "read"), [("1000", 1000), ("1", 1), ("10000", 10_000), ("99999999", 10_000)])
 def test_any_size_that_immich_allows_is_taken_within_bounds(immich_database: Database, stored: str, read: int) -> None:
     with psycopg.connect(immich_database.conninfo, autocommit=True) as connection:
-        connection.execute((HERE / "immich" / "tables_3_0.sql").read_bytes())
+        connection.execute((HERE / "immich" / "tables_3_1.sql").read_bytes())
         connection.execute(
             "INSERT INTO public.system_metadata VALUES ('system-config', jsonb_build_object('machineLearning',"
             " jsonb_build_object('ocr',"

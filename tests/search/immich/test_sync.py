@@ -264,7 +264,7 @@ def test_the_loop_goes_on_after_an_error_of_ours(
 ) -> None:
     broken = iter([True, False])
 
-    async def sync_or_fail(db: Database, *, thorough: bool = False) -> SyncReport:
+    async def sync_or_fail(db: Database, **how: object) -> SyncReport:
         if next(broken):
             raise ZeroDivisionError
         raise SourceSwitched("Enough.")

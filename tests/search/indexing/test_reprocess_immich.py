@@ -225,7 +225,6 @@ def test_without_a_model_of_ours_immichs_own_settings_say_what_computes(
     assert (defaults.clip, defaults.ocr) == ("ViT-B-32__openai", "PP-OCRv5_mobile")
     options = defaults.ocr_options
     assert (options.min_detection_score, options.min_recognition_score, options.max_resolution) == (0.5, 0.8, 736)
-    rows(immich_database, "create table public.system_metadata (key varchar primary key, value jsonb not null)")
     rows(
         immich_database,
         "insert into public.system_metadata values ('system-config', %s)",
@@ -258,7 +257,6 @@ def test_without_a_model_of_ours_immichs_own_settings_say_what_computes(
 def reader(immich_database: Database) -> Iterator[tuple[str, Database]]:
     """Yield a role that may search, and no more; and the database as it sees it."""
     name = f"reader_{uuid4().hex[:8]}"
-    rows(immich_database, "create table public.system_metadata (key varchar primary key, value jsonb not null)")
     rows(immich_database, f"create role {name} login password '{name}'")
     rows(immich_database, f"grant usage on schema immich_ai to {name}")
     rows(immich_database, f"grant select on all tables in schema immich_ai to {name}")

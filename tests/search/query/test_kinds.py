@@ -79,7 +79,7 @@ BOXES: dict[str, tuple[Sequence[str], Sequence[Box]]] = {
 
 @pytest.fixture(scope="module")
 def papers(postgresql: Server) -> Iterator[Database]:
-    name = postgresql.copy("")
+    name = postgresql.copy(())
     conninfo = postgresql.of(name)
     database = UnpooledDatabase(conninfo, examine(conninfo, "auto", migrate=False))
 

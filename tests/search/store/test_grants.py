@@ -21,7 +21,7 @@ from search.embedded.server import EmbeddedServer
 from search.embedded.setup import Programs
 from search.immich.sync import SyncReport, sync
 from search.store.database import Database, Facts, examine
-from search.store.grants import grants, uninstall
+from search.store.grants import RIGHTS, grants, missing_rights, uninstall
 from search.store.source import Source
 from settings import Settings
 from tests.open_folder import open_folder
@@ -33,11 +33,14 @@ if TYPE_CHECKING:
     pass
 
 
+_TABLES = "SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname IN ('public', 'immich_ai')"
+
+
 @pytest.fixture
 def immich(immich_database: Database) -> Iterator[Library]:
-    """Yield an Immich 3.0 with one picture that was read and embedded."""
+    """Yield an Immich 3.1 with one picture that was read and embedded."""
     library = Library(immich_database.conninfo)
-    library.connection.execute((HERE / "immich" / "tables_3_0.sql").read_bytes())
+    library.connection.execute((HERE / "immich" / "tables_3_1.sql").read_bytes())
     asset = library.upload(name="发票.jpg")
     library.read(asset, ["发票"])
     library.embed(asset, [1.0] + [0.0] * 511)
@@ -64,7 +67,7 @@ def run(connection: psycopg.Connection, statements: Iterator[str]) -> None:
 
 def test_the_rights_are_those_of_the_tables_that_are_there(immich: Library, fork_database: Database) -> None:
     newest = "\n".join(grants(immich.connection, "bento"))
-    assert "GRANT INSERT ON public.asset_ocr_audit TO bento;" in newest
+    assert "GRANT SELECT, INSERT ON public.asset_ocr_audit TO bento;" in newest
     assert "GRANT SELECT ON public.system_metadata TO bento;" in newest
     assert "ocr_info" not in newest
     with psycopg.connect(fork_database.conninfo) as connection:
@@ -102,6 +105,33 @@ def test_the_check_names_what_is_missing_with_the_statement(
     assert f"GRANT UPDATE, DELETE ON public.asset_ocr TO {role};" in printed
     run(immich.connection, (line for line in printed.splitlines() if not line.startswith("--")))
     assert main(["check"]) == 0
+
+
+def test_the_check_names_each_right_on_each_table_of_each_immich(immich_databases: Database) -> None:
+    name = f"bento_{uuid4().hex[:8]}"
+    with psycopg.connect(immich_databases.conninfo, autocommit=True) as owner:
+        run(owner, grants(owner, name))
+        conninfo = f"{immich_databases.conninfo} user={name}"
+        there = {row[0] for row in owner.execute(_TABLES)}
+        tried = set()
+        try:
+            for right in RIGHTS:
+                for table in right.tables:
+                    for privilege in right.privileges.split(", ") if table in there else ():
+                        owner.execute(f"REVOKE {privilege} ON {table} FROM {name}".encode())
+                        with psycopg.connect(conninfo) as connection:
+                            found = [line for _, lines in missing_rights(connection) for line in lines]
+                        statement = f"GRANT {privilege} ON {table} TO {name};"
+                        assert set(found) == {statement}
+                        owner.execute(statement.encode())
+                        tried.add(table)
+            with psycopg.connect(conninfo) as connection:
+                assert not list(missing_rights(connection))
+        finally:
+            owner.execute(f"DROP OWNED BY {name}".encode())
+            owner.execute(f"DROP ROLE {name}".encode())
+    assert {"public.asset", "public.asset_ocr", "public.system_metadata", "immich_ai.word"} < tried
+    assert ("public.asset_ocr_audit" in tried) == ("public.asset_ocr_audit" in there)
 
 
 def test_the_docs_show_what_is_printed(immich: Library) -> None:
