@@ -83,7 +83,7 @@ class FakeUpstream:
         self.idle = idle
         self.pongs = pongs
         self.forgets = False
-        """Keep none of what is received."""
+        """Keep no picture that is received."""
         self.received: list[Received] = []
         self.behaved: Counter[str] = Counter()
         self.in_flight = self.most_in_flight = self.pings = self.connections = 0
@@ -118,6 +118,18 @@ class FakeUpstream:
     def die(self) -> None:
         """End as when a process is killed: nothing listens any more, and every connection is reset."""
         asyncio.run_coroutine_threadsafe(self._die(), self._loop).result()
+
+    def finish(self) -> None:
+        """End as a server does at SIGTERM: nothing listens any more, what runs is answered, connections are closed."""
+        asyncio.run_coroutine_threadsafe(self._finish(), self._loop).result()
+
+    async def _finish(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        while self.in_flight:
+            await asyncio.sleep(0.005)
+        for writer in list(self._open):
+            writer.close()
 
     async def _begin(self) -> None:
         self._server = await asyncio.start_server(self._serve, self.host, self.port, limit=2**24)
@@ -162,7 +174,8 @@ class FakeUpstream:
             received = Received(headers, dict(_parts(headers, body)), number)
             how = self.behaviour(received)
             if self.forgets:
-                received = Received(headers, {"text": b""}, number)
+                small = {name: part for name, part in received.parts.items() if name != "image"}
+                received = Received(headers, small, number)
                 del body
             self.received.append(received)
             self.behaved[how] += 1

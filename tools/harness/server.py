@@ -47,11 +47,13 @@ class Server:
     ready_path: str = "/readyz"
     """Path that answers 200 once the service is there."""
     port: int = 0
+    host: str = "127.0.0.1"
+    """An address of the loopback interface."""
     process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def log(self) -> str:
@@ -68,7 +70,7 @@ class Server:
         }
         environment = {
             **kept,
-            "IMMICH_HOST": "127.0.0.1",
+            "IMMICH_HOST": self.host,
             "IMMICH_PORT": str(self.port),
             "MACHINE_LEARNING_CACHE_FOLDER": str(self.folder / "models"),
             "BENTOML_HOME": str(self.folder / "bentoml"),
