@@ -5,6 +5,7 @@ care. By aiohttp: httpx takes five times the CPU for a picture (docs/dependencie
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -213,5 +214,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its name is not known"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return (error.os_error.strerror or "no connection").lower()
+        # Not its strerror: asyncio puts the address into it.
+        return os.strerror(error.os_error.errno).lower() if error.os_error.errno else "no connection"
     return "the connection broke before its answer was whole"
