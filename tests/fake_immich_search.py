@@ -31,6 +31,7 @@ class Picture:
     trashed: bool = False
     taken: str = "2026-01-01T00:00:00.000Z"
     albums: Sequence[UUID] = ()
+    people: Sequence[UUID] = ()
 
     def as_json(self, asker: UUID, with_exif: bool) -> dict[str, Any]:
         shown = {
@@ -57,6 +58,8 @@ class User:
     is_admin: bool = False
     partners: Sequence[tuple[User, bool]] = ()
     """Who shares with this user, and whether in the timeline."""
+    elevated: bool = False
+    """Whether the session has given the PIN: then a search that names no visibility finds locked pictures too."""
 
     def __post_init__(self) -> None:
         self.token = self.token or f"session-of-{self.name}"
@@ -137,6 +140,8 @@ class FakeSearchImmich(LoopbackServer):
         assert isinstance(asked, dict)
         if path.endswith("smart") and not asked.get("query") and not asked.get("queryAssetId"):
             return _json({"message": "Either `query` or `queryAssetId` must be set"}, 400)
+        if asked.get("visibility") == "locked" and not asker.elevated:
+            return _json({"message": "Elevated permission is required"}, 401)
         found = [one for one in self.pictures if self._is_found(one, asker, path, asked)]
         if path.endswith("metadata"):
             found.sort(key=lambda one: (one.taken, str(one.id)), reverse=True)
@@ -151,6 +156,7 @@ class FakeSearchImmich(LoopbackServer):
         inner = asked.get("filter", {}) if self.version >= (3, 2, 0) else {}
         owners = {asker.id, *(user.id for user, shown in asker.partners if shown)}
         albums = {UUID(one) for one in asked.get("albumIds") or inner.get("albumIds", {}).get("all", [])}
+        people = {UUID(one) for one in asked.get("personIds") or inner.get("personIds", {}).get("all", [])}
         wanted = asked.get("visibility") or inner.get("visibility", {}).get("eq")
         favorite = asked.get("isFavorite", inner.get("isFavorite", {}).get("eq"))
         after = asked.get("takenAfter") or inner.get("takenAt", {}).get("gte", "")
@@ -158,7 +164,9 @@ class FakeSearchImmich(LoopbackServer):
         ids = [branch["id"]["eq"] for branch in inner.get("or", [])]
         return (
             (one.owner in owners or (bool(albums) and path.endswith("metadata")))
-            and (one.visibility == wanted if wanted else one.visibility != "locked")
+            and (one.visibility == wanted if wanted else one.visibility != "locked" or asker.elevated)
+            and (one.visibility != "locked" or one.owner == asker.id)
+            and people <= set(one.people)
             and (not one.trashed or bool(asked.get("withDeleted")))
             and (favorite is None or one.favorite == favorite)
             and one.taken >= after
@@ -183,6 +191,7 @@ def _problems(asked: Any) -> Sequence[dict[str, Any]]:
         "isFavorite": lambda value: isinstance(value, bool),
         "visibility": lambda value: value in ("archive", "timeline", "hidden", "locked"),
         "albumIds": lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value),
+        "personIds": lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value),
         "takenAfter": lambda value: isinstance(value, str) and value[:4].isdigit(),
     }
     return [

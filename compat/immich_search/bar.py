@@ -25,7 +25,7 @@ from compat.immich_search.assets import Assets, UnexpectedAnswer, items_of, read
 from compat.immich_search.fusion import fuse
 from compat.immich_search.page_order import Listing, Listings, PassedOn
 from compat.immich_search.replies import EMPTY, as_it_came, page_of, skeleton_of
-from compat.immich_search.wish import Wish
+from compat.immich_search.wish import SMART, Wish
 from errors import ServiceError, forget_frames
 from search.http.life import SearchLife
 from search.immich.exchange import Reply
@@ -147,7 +147,11 @@ class _Search:
         own = assets.learn(items_of(answer))
         skeleton = skeleton_of(answer)
         if self.wish.by_text_alone:
-            return Listing(deque(one.id for one in texts), {}, 1, False, skeleton)
+            # Texts of locked pictures are not searched here; Immich shows those to a session that has given the PIN.
+            locked = [one for one in own if assets.known[one].get("visibility") == "locked"]
+            if self.wish.path == SMART:  # Immich's own list is by the meaning of "ocr:"
+                locked = []
+            return Listing(deque([*(one.id for one in texts), *locked]), dict.fromkeys(locked, 1), 1, False, skeleton)
         if not texts:
             return PassedOn()
         config = self.bar.settings
