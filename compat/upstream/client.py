@@ -7,11 +7,13 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+from aiohttp import AddrInfoType
 from aiohttp.abc import AbstractStreamWriter
 
 from errors import forget_frames
@@ -25,6 +27,10 @@ _IDLE = 1.5
 """Seconds that an idle connection is kept: less than servers keep theirs (Immich's own ML server 2, uvicorn 5)."""
 _CONNECT_TIMEOUT = 5.0
 _PING_TIMEOUT = 5.0
+_LIVENESS = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+"""A machine that is gone without a word is noticed after 25 s in which nothing comes from it, however long an answer
+may take: the kernel asks after 10, then every 5, three times.
+"""
 _MAX_ANSWER = 32 * 2**20
 """Bytes. A face takes about 6 kB, a line of text less."""
 _SMALL = 16 * 1024
@@ -128,8 +134,8 @@ class UpstreamClient:
                 trace_configs=[trace],
             )
 
-        self._kept_alive = session(aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE))
-        self._fresh = session(aiohttp.TCPConnector(limit=0, force_close=True))
+        self._kept_alive = session(aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE, socket_factory=_socket))
+        self._fresh = session(aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=_socket))
 
     async def close(self) -> None:
         await self._kept_alive.close()
@@ -158,6 +164,17 @@ class UpstreamClient:
                 return 200 <= response.status < 300
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError):
             return False
+
+
+def _socket(address: AddrInfoType) -> socket.socket:
+    """Return a socket for one connection to ``address``, whose other end is asked for signs of life."""
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _LIVENESS.items():
+        if hasattr(socket, option):  # macOS lacks the first before Python 3.13
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    return made
 
 
 async def _note_reuse(
