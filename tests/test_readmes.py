@@ -15,7 +15,7 @@ from tests.test_settings import LEAVES
 
 ROOT = Path(__file__).resolve().parents[1]
 ENGLISH, CHINESE = "README.md", "README.zh-CN.md"
-PAGES = (ENGLISH, "docs/in-immich.md")
+PAGES = (ENGLISH, "docs/in-immich.md", "docs/page.md")
 """Those that are there in Chinese too."""
 NAMES = {Path(name).name for page in PAGES for name in (page, page.replace(".md", ".zh-CN.md"))}
 
