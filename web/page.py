@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Upstreams(Protocol):
-    """The servers behind this one (``compat.upstream.pool``)."""
+    """The servers behind this one (``compat.upstream.pools``)."""
 
     def state(self, *, with_urls: bool) -> Mapping[str, Any]: ...
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,21 @@ import yaml
 from settings import Settings
 from settings.addresses import DnsName
 from settings.version import VERSION
+from tests.deploy.manifests import (
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    FILES,
+    FOLDER,
+    MANIFESTS,
+    container,
+    environment,
+    kustomizations,
+    pod,
+)
 from tests.deploy.test_compose import known
 from tests.test_settings import LEAVES
 from tools.harness.server import ROOT
 
-FOLDER = ROOT / "deploy" / "kubernetes"
 RELEASES = ("1.29", "1.34", "1.37")
 """Of Kubernetes, whose API the manifests are held against: the oldest that the page names, and newer ones."""
 EXTENSIONS = {"ScaledObject": "keda.sh/v1alpha1", "Cluster": "postgresql.cnpg.io/v1"}
@@ -31,47 +41,7 @@ OF_THE_IMAGE = {"BENTOML_HOME"}
 """Variables that the image sets, and that are no settings of ours."""
 KEYS_OF_THE_USER = {"DATABASE_URL", "API_AUTH_KEY"}
 TASKS = ("clip", "faces", "ocr")
-FILES = sorted(path for path in FOLDER.rglob("*.yaml") if path.name != "kustomization.yaml")
-
-
-def documents(*paths: Path) -> Iterator[dict[str, Any]]:
-    for path in paths:
-        yield from yaml.safe_load_all(path.read_text(encoding="utf-8"))
-
-
-def kustomizations() -> Mapping[str, dict[str, Any]]:
-    return {
-        path.parent.relative_to(FOLDER).as_posix(): yaml.safe_load(path.read_text(encoding="utf-8"))
-        for path in FOLDER.rglob("kustomization.yaml")
-    }
-
-
-MANIFESTS = {f"{one['kind']}/{one['metadata']['name']}": one for one in documents(*FILES)}
-DEPLOYMENTS = {name: one for name, one in MANIFESTS.items() if one["kind"] == "Deployment"}
 each_deployment = pytest.mark.parametrize("name", DEPLOYMENTS)
-
-
-def pod(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = DEPLOYMENTS[name]["spec"]["template"]
-    return found
-
-
-def container(name: str) -> dict[str, Any]:
-    (found,) = pod(name)["spec"]["containers"]
-    return dict(found)
-
-
-def environment(name: str) -> dict[str, Any]:
-    """Return what is set for a pod: values, or where they come from."""
-    return {one["name"]: one.get("value", one.get("valueFrom")) for one in container(name)["env"]}
-
-
-def of_file(name: str) -> dict[str, str]:
-    lines = (FOLDER / "base" / name).read_text(encoding="utf-8").splitlines()
-    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-
-
-CONFIG_MAPS = {"immich-bento": of_file("settings.env"), "immich-bento-models": of_file("models.env")}
 
 
 @pytest.mark.parametrize("release", RELEASES)
