@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from models.catalog import Catalog, ModelKind
 from models.succession import record, succession
+from runners.allocator import configure_allocator
 from runners.bento.announce import announcement
 from runners.bento.http_limits import bound_heads, put_before_all
 from runners.bento.stop import retire_predecessors, stop_promptly
@@ -44,11 +45,12 @@ def entry_options(config: Settings, *, head_after: float) -> dict[str, Any]:
 
 
 def set_up_server(config: Settings, *, before_all: Callable[[ASGIApp], ASGIApp]) -> None:
-    """Have this process bound the heads of requests, finish what it has at SIGTERM, and hand over to its successor at
-    SIGHUP.
+    """Have this process give back the memory of bodies, bound the heads of requests, finish what it has at SIGTERM, and
+    hand over to its successor at SIGHUP.
 
     ``before_all``: wraps the app that all requests come to first.
     """
+    configure_allocator()
     bound_heads()
     put_before_all(before_all)
     longest = max(config.request_timeout + 30, _LONGEST_WAIT)

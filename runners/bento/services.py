@@ -14,12 +14,12 @@ from bentoml import server_context
 
 import metrics
 from models.catalog import Catalog, load_catalog
+from runners.allocator import configure_allocator
 from runners.arrivals import Arrivals
 from runners.bento.stop import stop_when_idle
 from runners.bento.transport import JOBS, JobApp, RunnerDoor, untraced
 from runners.contract import Failure, LoadedModel, ModelState, PictureJob, Result, TextJob
 from runners.engine import EnginePlan, plan_engine, trim_idle_sessions
-from runners.engine.allocator import configure_allocator
 from runners.engine.lanes import lanes_of
 from runners.engine.threads import available_cores
 from runners.model_cache import give_memory_back

@@ -5,6 +5,7 @@ Timing is asserted far above what is seen, since these tests share their machine
 
 from __future__ import annotations
 
+import concurrent.futures
 import random
 import socket
 import statistics
@@ -13,8 +14,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import httpx
+import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
 from tools.bench.processes import process_pss
 from tools.harness.hostile import attacked, repeat
@@ -130,6 +133,28 @@ def test_costly_requests_of_one_client_make_another_wait_little(
     tell(f"{hostile}: {factors} times the quiet { ({kind: round(one, 3) for kind, one in quiet.items()}) } s", pings)
     assert max(busy.values()) < 30
     assert pings.p99 < WORST_PING
+
+
+def test_the_gateway_gives_back_what_large_bodies_took(server: Server) -> None:
+    """Once a block of 32 MB was freed, glibc would keep smaller ones for itself, and what is freed between others."""
+
+    def memory() -> float:
+        """Return MB of the gateway."""
+        return sum(process_pss(process) for process in server.workers("immich_bento"))
+
+    def asked(body: bytes) -> int:
+        return httpx.post(server.url + "/predict", content=body, headers=HEADERS, timeout=120).status_code
+
+    noise = np.random.default_rng(1).integers(0, 255, (1800, 1800, 3), dtype=np.uint8)
+    large = multipart(clip_visual(), image=jpeg(Image.fromarray(noise)))
+    assert len(large) > 2 * MB
+    assert asked(large) == 200
+    before = memory()
+    assert asked(multipart(clip_visual(), image=b"x" * 40 * MB)) == 415
+    with concurrent.futures.ThreadPoolExecutor(16) as callers:
+        assert set(callers.map(asked, [large] * 32)) == {200}
+    time.sleep(1)
+    assert memory() - before < 12
 
 
 @pytest.mark.slow

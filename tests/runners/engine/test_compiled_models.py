@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runners.allocator import configure_allocator
 from runners.engine import EnginePlan, compiled_models, open_session, openvino, trim_idle_sessions
-from runners.engine.allocator import configure_allocator
 from runners.engine.compiled_models import CompiledModels
 from runners.engine.openvino import OpenVinoSession
 from tests.runners.engine.graphs import FEATURES, METADATA, linear_graph
@@ -213,7 +213,7 @@ def test_at_rest_small_graphs_give_back_what_the_shapes_took_that_they_met(tmp_p
 import sys, psutil, numpy as np
 from pathlib import Path
 from runners.engine import EnginePlan, open_session
-from runners.engine.allocator import configure_allocator
+from runners.allocator import configure_allocator
 from runners.model_cache import give_memory_back
 def megabytes():
     give_memory_back()

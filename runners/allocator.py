@@ -1,8 +1,9 @@
-"""Options of glibc's allocator for a process that computes: freed memory of any size goes back to the system.
+"""Options of glibc's allocator for processes that hold pictures: freed memory of any size goes back to the system.
 
 By default glibc serves blocks of up to 32 MB from its heap once one of that size was freed (mallopt(3),
 M_MMAP_THRESHOLD), a heap shrinks only from its end, and there are eight heaps per core. Measured with OCR detection
-over 39 sizes: 328 MB instead of 467 MB, at the same speed.
+over 39 sizes: 328 MB instead of 467 MB, at the same speed. Measured with the gateway, after hostile clients that send
+bodies of many sizes: 109 MB instead of 151, from 104 before them.
 """
 
 from __future__ import annotations
