@@ -77,7 +77,7 @@ class _Ocr(BaseModel):
     recognition: _Scored | None = None
 
 
-_MAX_RESOLUTION = 10_000
+MAX_RESOLUTION = 10_000
 """Pixels: Immich allows any ``maxResolution`` from 1, so a larger one is taken for this."""
 _OLD_OCR_MIN_RECOGNITION_SCORE = 0.5
 
@@ -195,7 +195,7 @@ def _ocr(ocr: _Ocr, catalog: Catalog, settings: Settings) -> Asked:
     given: dict[str, Any] = {
         "min_detection_score": box.min_score,
         "min_recognition_score": recognition.options.min_score if recognition.options else None,
-        "max_resolution": None if box.max_resolution is None else min(box.max_resolution, _MAX_RESOLUTION),
+        "max_resolution": None if box.max_resolution is None else min(box.max_resolution, MAX_RESOLUTION),
     }
     default = OcrOptions(min_recognition_score=_OLD_OCR_MIN_RECOGNITION_SCORE) if old_dialect else OcrOptions()
     options = replace(default, **{name: value for name, value in given.items() if value is not None})

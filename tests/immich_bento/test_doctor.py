@@ -167,7 +167,7 @@ IMMICH: dict[str, tuple[int, Any]] = {
         {
             "machineLearning": {
                 "enabled": True,
-                "urls": [f"http://user:{SECRET}@immich-machine-learning:3003", f"http://immich-bento:3003/{SECRET}"],
+                "urls": [f"http://user:{SECRET}@immich-machine-learning:3003", f"http://immich-bento:3003/{SECRET}/"],
                 "clip": {"enabled": True, "modelName": "ViT-B-32__openai"},
                 "facialRecognition": {"enabled": False, "modelName": "buffalo_l"},
                 "ocr": {"enabled": True, "modelName": "PP-OCRv5_mobile"},
@@ -175,6 +175,14 @@ IMMICH: dict[str, tuple[int, Any]] = {
         },
     ),
 }
+
+
+def immich_set_to(image: dict[str, Any] | None = None, **parts: Any) -> dict[str, tuple[int, Any]]:
+    """Return what an Immich answers in which these parts of machine learning are set to something else."""
+    stored = IMMICH["GET /api/system-config"][1]["machineLearning"]
+    changed = {name: {**stored[name], **part} if isinstance(part, dict) else part for name, part in parts.items()}
+    config = {"machineLearning": {**stored, **changed}, **({"image": image} if image else {})}
+    return {**IMMICH, "GET /api/system-config": (200, config)}
 
 
 def test_immichs_models_are_held_against_ours() -> None:
@@ -192,10 +200,43 @@ def test_immichs_models_are_held_against_ours() -> None:
         "Immich's faces": Level.WARNING,
         "Immich's OCR": Level.GOOD,
     }
+    assert "512 numbers" in next(one.detail for one in fitting if one.subject == "Immich's smart search")
     misfit = next(finding for finding in another if finding.subject == "Immich's smart search")
     assert misfit.level is Level.WRONG
     assert "512" in misfit.detail
     assert SECRET not in str([finding.as_dict() for finding in (*fitting, *another)])
+
+
+@pytest.mark.parametrize(
+    ("side", "preview", "level", "said"),
+    [
+        (736, 1440, Level.GOOD, "at 736 pixels on the short side, boxes from a score of 0.5 and lines from 0.8"),
+        (1440, 1440, Level.GOOD, "at 1,440 pixels"),
+        (2000, 1440, Level.WARNING, "at 2,000 pixels, but 1,440 is the short side of the previews"),
+        (20_000, None, Level.WARNING, "at 20,000 pixels, but 10,000 is the most that is done here"),
+    ],
+)
+def test_immichs_limits_are_held_against_what_is_done_here(
+    side: int, preview: int | None, level: Level, said: str
+) -> None:
+    image = {"preview": {"size": preview}} if preview else None
+    ocr = {"maxResolution": side, "minDetectionScore": 0.5, "minRecognitionScore": 0.8}
+    faces = {"enabled": True, "minScore": 0.7}
+    with Fake(immich_set_to(image, ocr=ocr, facialRecognition=faces)) as fake:
+        config = Settings(immich_url=fake.url, immich_api_key=SecretStr(SECRET), recognition_model="buffalo_s")
+        found = {finding.subject: finding for finding in check_immich(CATALOG, config)}
+    limits = found["Immich's limits of OCR"]
+    assert (limits.level, said in limits.detail) == (level, True)
+    assert "0.7; DETECTION_THRESH=0.65" in found["Immich's limits of faces"].detail
+
+
+def test_a_url_whose_key_immich_leaves_out_is_told_without_the_key() -> None:
+    key = SecretStr(SECRET)
+    with Fake(immich_set_to(urls=[f"http://immich-bento:3003/{SECRET}"])) as fake:
+        found = list(check_immich(CATALOG, Settings(immich_url=fake.url, immich_api_key=key, url_key=key)))
+    (slash,) = [finding for finding in found if finding.level is Level.WRONG]
+    assert "no slash after it" in slash.detail
+    assert SECRET not in str([finding.as_dict() for finding in found])
 
 
 def test_an_immich_that_is_none_is_told() -> None:
