@@ -59,10 +59,13 @@ class PictureGraph:
     def _answers(self, pictures: Sequence[Pixels]) -> list[NDArray[Any]]:
         width, height = self.size
         with self._buffers.borrow((len(pictures), 3, height, width), np.float32) as normalised:
-            for target, picture in zip(normalised, pictures, strict=True):
-                np.subtract(picture.transpose(2, 0, 1), _MEAN, out=target)
-            normalised *= self._scale
+            self._normalise(pictures, normalised)
             return self._session.run({self._input.name: normalised.astype(self._input.dtype, copy=False)})
+
+    def _normalise(self, pictures: Sequence[Pixels], into: NDArray[Any]) -> None:
+        for target, picture in zip(into, pictures, strict=True):
+            np.subtract(picture.transpose(2, 0, 1), _MEAN, out=target)
+        into *= self._scale
 
 
 def _takes_batches(session: Session) -> bool:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from errors import ModelUnavailable
 from runners.contract import Float32
 from runners.engine.best_class import CLASSES
+from runners.engine.buffers import Buffers
 from runners.engine.session import Session
 
 LINE_HEIGHT = 48
@@ -28,6 +29,7 @@ _UPRIGHT = 1.5
 """Height to width from which on a line is taken to run from top to bottom, as in RapidOCR."""
 _MAX_PATCH_SIDE = 16000
 """Pixels: OpenCV's warp refuses pictures with a side of 32,767 and more."""
+_BUFFERS = Buffers()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,9 @@ def read_lines(session: Session, alphabet: Sequence[str], lines: Sequence[NDArra
     at_once = session.inputs[0].shape[0]
     read: dict[int, ReadLine] = {}
     for width, chunk in _chunks([line.shape[1] for line in lines], at_once):
-        scores, classes = session.run({session.inputs[0].name: _pad([lines[index] for index in chunk], width)})
+        with _BUFFERS.borrow((len(chunk), 3, LINE_HEIGHT, width), np.float32) as planes:
+            _pad([lines[index] for index in chunk], planes)
+            scores, classes = session.run({session.inputs[0].name: planes})
         read.update(zip(chunk, decode(scores, classes, alphabet), strict=True))
     return [read[index] for index in range(len(lines))]
 
@@ -203,14 +207,13 @@ def _power_of_two(most: int) -> int:
     return 1 << (most.bit_length() - 1)
 
 
-def _pad(lines: Sequence[NDArray[np.uint8]], width: int) -> Float32:
-    """Stack lines to (n, 3, LINE_HEIGHT, width) float32, -1 to 1, blue first, with mid grey (0) right of each line.
+def _pad(lines: Sequence[NDArray[np.uint8]], into: Float32) -> None:
+    """Write lines to ``into``, (n, 3, LINE_HEIGHT, width) float32, -1 to 1, blue first, mid grey (0) right of each.
 
     This is what PP-OCR was trained with.
     """
-    padded = np.zeros((len(lines), 3, LINE_HEIGHT, width), np.float32)
-    for planes, line in zip(padded, lines, strict=True):
+    for planes, line in zip(into, lines, strict=True):
         inside = planes[:, :, : line.shape[1]]
         np.multiply(line[..., ::-1].transpose(2, 0, 1), np.float32(1 / 127.5), out=inside)
         inside -= 1
-    return padded
+        planes[:, :, line.shape[1] :] = 0

@@ -48,7 +48,7 @@ _SEAMS: Mapping[str, Sequence[tuple[ModuleType | type, str]]] = {
     ],
     "preprocess": [
         *((Preprocessing, name) for name in ("_resize", "normalised")),
-        *((PictureGraph, "_normalised"), (runners.faces.detection, "letterbox"), (runners.faces, "aligned_crop")),
+        *((PictureGraph, "_normalise"), (runners.faces.detection, "letterbox"), (runners.faces, "aligned_crop")),
         *((runners.ocr.detection, name) for name in ("_resize", "_normalise")),
         *((runners.ocr, "cut_line"), (runners.ocr.recognition, "_pad")),
     ],
