@@ -101,8 +101,8 @@ image: $(VENV)/.serve
 image-cuda: $(VENV)/.serve
 	@$(BIN)/python -m tools.image --variant cuda $(ARGS)
 
-# Builds the image and runs it: all tasks, search, killed processes, read-only, an upgrade. Needs podman, and says
-# "skipped" without it.
+# Builds the image and runs it: all tasks, search, CN-CLIP from a hub on loopback, killed processes, read-only, an
+# upgrade. Needs podman, and says "skipped" without it.
 test-image: $(VENV)/.test
 	@$(BIN)/python -m pytest -m image -rs tests/image $(ARGS)
 

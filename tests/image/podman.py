@@ -104,15 +104,19 @@ class Container:
     image: str
     options: Sequence[str] = ()
     arguments: Sequence[str] = ()
+    on_host: bool = False
+    """In the network of this machine, whose loopback it reaches."""
     port: int = 0
     id: str = field(default="", init=False)
     started: float = field(default=0.0, init=False)
 
     def __enter__(self) -> Container:
         self.port = free_port()
-        publish = f"127.0.0.1:{self.port}:3003"
+        network = ["-p", f"127.0.0.1:{self.port}:3003"]
+        if self.on_host:
+            network = ["--network", "host", "-e", "IMMICH_HOST=127.0.0.1", "-e", f"IMMICH_PORT={self.port}"]
         self.started = time.monotonic()
-        self.id = podman("run", "-d", "-p", publish, *self.options, self.image, *self.arguments).stdout.strip()
+        self.id = podman("run", "-d", *network, *self.options, self.image, *self.arguments).stdout.strip()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -127,12 +131,12 @@ class Container:
         done = podman("logs", self.id, check=False)
         return done.stdout + done.stderr
 
-    def wait_until_ready(self, seconds: float = 120) -> float:
-        """Wait for ``/readyz``; return the seconds since the container was started."""
+    def wait_until_ready(self, seconds: float = 120, path: str = "/readyz") -> float:
+        """Wait until ``path`` is answered 200; return the seconds since the container was started."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:
-                if httpx.get(self.url + "/readyz", timeout=5).status_code == 200:
+                if httpx.get(self.url + path, timeout=5).status_code == 200:
                     return time.monotonic() - self.started
             except httpx.TransportError:
                 pass
@@ -142,6 +146,16 @@ class Container:
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run ``command`` in the container, as ``docker exec`` does."""
         return podman("exec", self.id, *command, check=check)
+
+    def kill(self) -> None:
+        """Send SIGKILL to all processes of the container, and wait until they have ended."""
+        podman("kill", "--signal", "KILL", self.id)
+        podman("wait", self.id, timeout=60)
+
+    def start_again(self) -> None:
+        """Start the container, which has ended, with the files that it had."""
+        self.started = time.monotonic()
+        podman("start", self.id)
 
     def state(self) -> dict[str, Any]:
         """Return podman's word on how the container is."""
