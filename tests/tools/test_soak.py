@@ -69,10 +69,17 @@ def test_it_is_drawn_anew_from_what_was_kept(tmp_path: Path, capsys: pytest.Capt
 
 def test_everything_happens_in_a_soak_of_any_length_and_at_its_pace_in_one_of_an_hour() -> None:
     for seconds in (60, 120, 3600):
-        assert {plan.what for _, plan in schedule(seconds)} == {plan.what for plan in plans(seconds)}
-    hour = [plan.what for _, plan in schedule(3600)]
+        assert {plan.what for _, plan in schedule(seconds, seconds / 12)} == {plan.what for plan in plans(seconds)}
+    hour = [plan.what for _, plan in schedule(3600, 300)]
     counts = {what: hour.count(what) for what in set(hour)}
-    assert counts == {"runner killed": 60, "gateway killed": 12, "database restarted": 6, "restart": 6}
+    assert counts == {"runner killed": 50, "gateway killed": 10, "database restarted": 5, "restart": 5}
+
+
+def test_nothing_is_done_to_the_service_while_memory_is_measured() -> None:
+    for seconds in (60, 120, 600, 3600):
+        times = [at for at, _ in schedule(seconds, seconds / 12)]
+        assert min(times) >= seconds / 12
+        assert max(times) <= seconds * 11 / 12
 
 
 @pytest.mark.slow

@@ -28,11 +28,13 @@ from tools.harness.pings import Pings
 from tools.harness.rendered import mixed_pages
 from tools.harness.server import BUNDLED_MODELS, ROOT, Server, free_port
 from tools.soak.chart import plot
-from tools.soak.events import Service, carry_out
+from tools.soak.events import Service, carry_out, schedule
 from tools.soak.record import Record, Stage, summary
-from tools.soak.traffic import callers
+from tools.soak.traffic import callers, warmed_up
 
 NOBODY = "nobody"
+_STAGES = (NOBODY, *HOSTILE, NOBODY)
+"""Hostile clients in turn."""
 _MEMORY_EVERY = 5.0
 """Seconds."""
 
@@ -67,8 +69,13 @@ def _index(folder: Path, environment: Mapping[str, str]) -> None:
 
 
 async def soak(service: Service, url: str, key: str, seconds: float) -> Record:
-    """Load the service at ``url`` for so many ``seconds``, kill and restart it meanwhile; return what was seen."""
+    """Load the service at ``url`` for so many ``seconds``, kill and restart it meanwhile; return what was seen.
+
+    The time begins when all models are loaded.
+    """
+    await warmed_up(url, key)
     record, began = Record(), time.monotonic()
+    due = schedule(seconds, calm=seconds / len(_STAGES))
 
     def now() -> float:
         return time.monotonic() - began
@@ -77,7 +84,7 @@ async def soak(service: Service, url: str, key: str, seconds: float) -> Record:
     with Pings(service.server.url, every=0.05) as pings:
         asking = asyncio.create_task(callers(url, key, record.requests.append, now, end))
         weighing = asyncio.create_task(_weigh(service, record, now, end))
-        acting = asyncio.create_task(carry_out(service, key, seconds, record.events.append, now))
+        acting = asyncio.create_task(carry_out(service, key, due, record.events.append, now))
         await _attack(service.server.url, seconds, record, now)
         await acting
         end.set()
@@ -88,9 +95,8 @@ async def soak(service: Service, url: str, key: str, seconds: float) -> Record:
 
 async def _attack(url: str, seconds: float, record: Record, now: Callable[[], float]) -> None:
     """Have each hostile client at work in turn, with a time without any at the beginning and at the end."""
-    names = [NOBODY, *HOSTILE, NOBODY]
-    for place, name in enumerate(names, start=1):
-        begins, ends = now(), seconds * place / len(names)
+    for place, name in enumerate(_STAGES, start=1):
+        begins, ends = now(), seconds * place / len(_STAGES)
         progress(f"{begins:.0f} s: beside {name}")
         with attacked(url, name) if name != NOBODY else contextlib.nullcontext():
             await asyncio.sleep(max(0.0, ends - now()))

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,29 +105,36 @@ def plans(seconds: float) -> tuple[Plan, ...]:
     )
 
 
-def schedule(seconds: float) -> list[tuple[float, Plan]]:
-    """Return when each plan is due, in order: a third of its pace after the beginning first, so that none coincide."""
-    return sorted(
-        ((at, plan) for place, plan in enumerate(plans(seconds)) for at in _times(plan.every, place, seconds)),
-        key=lambda due: due[0],
+def schedule(seconds: float, calm: float) -> list[tuple[float, Plan]]:
+    """Return when each plan is due in a soak of ``seconds``, in order. They begin apart, so that none coincide.
+
+    ``calm``: seconds at the beginning and at the end in which nothing is due, since memory is compared there.
+    """
+    times = (
+        (at, plan) for place, plan in enumerate(plans(seconds)) for at in _times(plan.every, place, seconds - calm)
     )
+    return sorted(((at, plan) for at, plan in times if at >= calm), key=lambda due: due[0])
 
 
-def _times(every: float, place: int, seconds: float) -> Iterator[float]:
+def _times(every: float, place: int, until: float) -> Iterator[float]:
     at = every * (0.4 + 0.1 * place)
-    while at < seconds - 10:
+    while at < until:
         yield at
         at += every
 
 
 async def carry_out(
-    service: Service, key: str, seconds: float, record: Callable[[Event], object], now: Callable[[], float]
+    service: Service,
+    key: str,
+    due_times: Sequence[tuple[float, Plan]],
+    record: Callable[[Event], object],
+    now: Callable[[], float],
 ) -> None:
-    """Do to ``service`` what is due in a soak of ``seconds``; ``record`` is called with each once all answers again.
+    """Do to ``service`` what is due (``schedule``); ``record`` is called with each once all answers again.
 
     Raises ``AssertionError`` where the service has not come back within two minutes.
     """
-    for due, plan in schedule(seconds):
+    for due, plan in due_times:
         await asyncio.sleep(max(0.0, due - now()))
         at = now()
         await asyncio.to_thread(plan.act, service)

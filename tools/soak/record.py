@@ -144,7 +144,7 @@ def _memory(record: Record) -> Mapping[str, float]:
     """Return MB of PSS in the first and the last stage, and the most that was seen."""
 
     def median(stage: Stage) -> float:
-        # Models are loaded in the first half of a stage.
+        # What the stage before has taken is given back in the first half of a stage.
         late = [one for at, one, _ in record.memory if (stage.begins + stage.ends) / 2 <= at <= stage.ends]
         return round(statistics.median(late)) if late else 0
 

@@ -44,6 +44,16 @@ def asks() -> tuple[Ask, ...]:
     )
 
 
+async def warmed_up(url: str, key: str) -> None:
+    """Have ``CALLERS`` callers ask each kind at the same time, so that every model and every copy of one is in memory.
+
+    Raises ``AssertionError`` where one is not answered.
+    """
+    async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=_GIVEN_UP_AFTER)) as client:
+        errors = await asyncio.gather(*(_error(client, ask, key) for ask in asks() for _ in range(CALLERS)))
+    assert not any(errors), f"Not all is answered before anything is done: {errors}"
+
+
 async def callers(
     url: str, key: str, record: Callable[[Request], object], now: Callable[[], float], until: asyncio.Event
 ) -> None:
