@@ -1,6 +1,6 @@
 """Find pictures: a query, as a person types it, to hits in one order, with the lines of text that match.
 
-The order is the database's (``sql/0009_near.sql``); here the query is parsed, folded, cut and embedded, and the
+The order is the database's (``sql/0010_plans.sql``); here the query is parsed, folded, cut and embedded, and the
 matching lines are added.
 """
 

@@ -94,10 +94,10 @@ def test_everybody_means_everybody(shared: Database) -> None:
 
 
 def test_an_owner_of_few_and_of_many_pictures_finds_the_same(database: Database) -> None:
-    """Beyond 5000 pictures the search starts at the texts, below at the pictures."""
+    """A search starts at the owner's pictures, or at the texts that match."""
     query = """
     SELECT asset_id, score, exact
-    FROM immich_ai.text_candidates(%(alternative)s::jsonb, 'ann', %(owned)s::uuid[], 1000) ORDER BY 1
+    FROM immich_ai.text_candidates(immich_ai.asked(%(alternative)s::jsonb), 'ann', %(owned)s::uuid[], 1000) ORDER BY 1
     """
     with psycopg.connect(database.conninfo, autocommit=True) as connection:
         connection.execute("SET search_path TO immich_ai, public")
