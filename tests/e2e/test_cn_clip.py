@@ -82,7 +82,8 @@ def test_the_name_of_an_architecture_is_all_that_it_takes(name: str, room: Path)
         with server, httpx.Client(base_url=server.url, timeout=1200) as client, _peak_memory(server) as memory:
             vectors = answered_vectors(client, name, pictures)
             seconds = time.monotonic() - started
-    log.info("%s: first answers %.0f s after the start, at most %.0f MB", name, seconds, memory.pss)
+    told = "%s: first answers %.0f s after the start; at most %.0f MB, %.0f MB without pages of files"
+    log.info(told, name, seconds, memory.pss, memory.anonymous)
     assert_torch_answers_so(model, size, pictures, vectors)
     assert f"is taken from {room / 'service/models/clip' / name}" in server.log
 
