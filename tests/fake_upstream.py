@@ -130,6 +130,8 @@ class FakeUpstream:
             await asyncio.sleep(0.005)
         for writer in list(self._open):
             writer.close()
+        while self._open:
+            await asyncio.sleep(0.005)
 
     async def _begin(self) -> None:
         self._server = await asyncio.start_server(self._serve, self.host, self.port, limit=2**24)
@@ -150,11 +152,13 @@ class FakeUpstream:
         self.connections += 1
         number = self.connections
         self._open.add(writer)
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.TimeoutError):
-            while await self._exchange(reader, writer, number):
-                pass
-        self._open.discard(writer)
-        writer.close()
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.TimeoutError):
+                while await self._exchange(reader, writer, number):
+                    pass
+        finally:
+            self._open.discard(writer)
+            writer.close()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> bool:
         """Answer one request. False: the connection is over."""

@@ -78,12 +78,14 @@ def restart(service: Service) -> None:
 
 def is_whole(service: Service, key: str) -> bool:
     """Return whether all processes answer, and search too."""
+    url = service.server.url
     try:
-        ready = httpx.get(service.server.url + "/readyz", timeout=10).status_code
-        search = httpx.get(service.server.url + "/stats", headers={"api-key": key}, timeout=10).status_code
+        # Not /readyz, which stays 200 while a process takes another's place: the page tells the device if all answer.
+        page = httpx.get(url, headers={"accept": "text/html"}, timeout=10).text
+        search = httpx.get(url + "/stats", headers={"api-key": key}, timeout=10).status_code
     except httpx.HTTPError:
         return False
-    return ready == search == 200
+    return "<dt>Device</dt>" in page and search == 200
 
 
 @dataclass(frozen=True, slots=True)
