@@ -98,6 +98,10 @@ def imported(path: Path) -> Iterator[str]:
 OURS = {path.stem for path in ROOT.glob("*.py")} | set(SERVED_PACKAGES)
 
 
+_NOT_EVERYWHERE = {"pillow_jxl": "pillow-jxl-plugin", "pillow_heif": "pillow-heif"}
+"""Modules of distributions that need not be installed, and are called otherwise."""
+
+
 def imported_distributions() -> dict[str, set[str]]:
     """Return distribution -> the files of the service that import it."""
     provided = packages_distributions()
@@ -105,7 +109,7 @@ def imported_distributions() -> dict[str, set[str]]:
     for path in SERVED_FILES:
         for name in imported(path):
             file = path.relative_to(ROOT).as_posix()
-            distributions = provided.get(name, [name])  # tomli is not installed where it is not needed
+            distributions = provided.get(name, [_NOT_EVERYWHERE.get(name, name)])
             for distribution in set(distributions):
                 found.setdefault(canonicalize_name(distribution), set()).add(file)
     # rapidocr asks for "opencv-python-headless"; pydantic's core comes with pydantic, version by version.

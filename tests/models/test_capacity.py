@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from models import capacity
-from models.capacity import NotEnough, require_disk, require_memory, usable_memory
+from models.capacity import NotEnough, has_bf16, require_disk, require_memory, usable_memory
 
 GB = 10**9
 
@@ -40,8 +40,33 @@ def test_limits_of_the_first_version_count_too(tmp_path: Path) -> None:
     assert usable_memory(tmp_path, tmp_path / "own") == 300_000_000
 
 
+@pytest.mark.parametrize(
+    ("line", "half"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16 sse2", True),
+        ("Features\t: fp asimd i8mm bf16", True),
+        ("flags\t\t: fpu avx2 avx512f", False),
+        ("", False),
+    ],
+)
+def test_a_cpu_with_bf16_is_known(tmp_path: Path, line: str, half: bool) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{line}\n")
+    assert has_bf16(tmp_path / "cpuinfo") is half
+    assert not has_bf16(tmp_path / "none")
+
+
+def test_a_cpu_without_bf16_needs_the_weights_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity, "usable_memory", lambda: 2 * GB)
+    monkeypatch.setattr(capacity, "has_bf16", lambda: True)
+    require_memory(1630 * 10**6, "ViT-L-14")
+    monkeypatch.setattr(capacity, "has_bf16", lambda: False)
+    with pytest.raises(NotEnough, match=r"ViT-L-14 needs at least 2\.0 GB of memory; .* has 2\.0 GB: 30 MB"):
+        require_memory(1630 * 10**6, "ViT-L-14")
+
+
 def test_what_is_missing_of_the_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capacity, "usable_memory", lambda: 2 * GB)
+    monkeypatch.setattr(capacity, "has_bf16", lambda: True)
     require_memory(754 * 10**6, "ViT-B-16")
     with pytest.raises(
         NotEnough, match=r"ViT-H-14 needs at least 2\.3 GB of memory; .* has 2\.0 GB: 3\d\d MB are missing"
