@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import HTTPException
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -48,7 +49,7 @@ class SearchRoute(APIRoute):
                     raise _invalid(error) from error
                 except _BodyRefused as error:
                     raise error.error from error
-                except HTTPException as error:
+                except StarletteHTTPException as error:  # FastAPI raises its own or the one that it is derived from
                     raise ServiceError(ErrorCode.INVALID_REQUEST, f"The body is wrong: {error.detail}.") from error
 
             return await answered(

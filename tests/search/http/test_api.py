@@ -130,6 +130,9 @@ def test_a_wrong_parameter_is_named(database: Database, path: str, told: str) ->
         (b"[", "body"),
         (b'{"tasks":["ocr"],"a":1}', "a"),
         (b"", "body"),
+        (b'{"tasks":["ocr\xff"]}', "body"),  # no UTF-8
+        (b"[" * 15_000, "body"),
+        (b"1" * 5_000, "body"),
     ],
 )
 def test_a_wrong_body_is_named(database: Database, body: bytes, told: str) -> None:
