@@ -37,10 +37,11 @@ from runners.engine.session import TensorSpec
 log = logging.getLogger(__name__)
 
 _PREPARED_OPTION = "CPU_RUNTIME_CACHE_CAPACITY"
-_PREPARED, _PREPARED_FOR_FEW = "64", "1024"
+_PREPARED, _PREPARED_FOR_FEW = "128", "1024"
 """Operations prepared for a shape that OpenVINO keeps per model, its own default being 5000: OCR with 73 shapes took
-498 MB with that, 350 MB with 64. Where there are few shapes, all are kept: faces in batches of 1 to 4 took 95 ms of CPU
-a picture with 64, since each change of shape prepared a graph anew, and 76 ms with 1024, for 14 MB more.
+498 MB with that, 350 MB with 64. Which number trades memory for speed: docs/performance-measurements.md, "Against an
+older commit". Where there are few shapes, all are kept: faces in batches of 1 to 4 took 95 ms of CPU a picture with 64,
+since each change of shape prepared a graph anew, and 76 ms with 1024, for 14 MB more.
 """
 _QUICK_TO_IMPORT = 64 * 2**20
 """Bytes of a compiled model up to which it is closed when idle: importing each of OCR's and faces' graphs takes 40 to
