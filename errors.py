@@ -62,6 +62,8 @@ class ServiceError(Exception):
     """An error that the caller is told about, with its code and a sentence for a person."""
 
     def __init__(self, code: ErrorCode, message: str) -> None:
+        # It may quote names that somebody else chose: halves of surrogate pairs are no text, and cannot be sent.
+        message = message.encode(errors="replace").decode()
         super().__init__(code, message)
         self.code = code
         self.message = message

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,11 +34,12 @@ class Digest:
     def parse(cls, text: str) -> Digest:
         """Return the digest that ``text``, made by ``str``, stands for. Raises ``ValueError``."""
         algorithm, _, value = text.partition(":")
-        if algorithm == "sha256" and len(value) == 64:
+        value = value.lower()  # as some hubs do not write it
+        if algorithm == "sha256" and re.fullmatch("[0-9a-f]{64}", value):
             return cls("sha256", value)
-        if algorithm == "git-sha1" and len(value) == 40:
+        if algorithm == "git-sha1" and re.fullmatch("[0-9a-f]{40}", value):
             return cls("git-sha1", value)
-        raise ValueError(f"{text!r} is no digest.")
+        raise ValueError(f"{text[:100]!r} is no digest.")
 
 
 def digest_of(path: Path, algorithm: Literal["sha256", "git-sha1"]) -> Digest:

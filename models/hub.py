@@ -76,7 +76,7 @@ def list_repository(endpoint: str, repo: str, revision: str = "main", *, limits:
     try:
         files = {file.rfilename: _blob(file) for file in info.siblings or [] if _is_wanted(file.rfilename)}
         return Manifest(repo, _commit(info.sha), files)
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise _no_list(endpoint, error) from error
 
 
@@ -107,7 +107,7 @@ def _model_info(endpoint: str, repo: str, revision: str, limits: Limits) -> Mode
         raise Interrupted(f"{host_of(bare)} did not answer within {limits.answer:g} s", answered=False) from error
     except httpx2.HTTPError as error:
         raise Interrupted(f"{host_of(bare)}: no connection ({error})", answered=False) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise _no_list(bare, error) from error
 
 
@@ -132,7 +132,7 @@ def list_modelscope(endpoint: str, repo: str, *, limits: Limits) -> Manifest:
             if item["Type"] == "blob" and _is_wanted(item["Path"])
         }
         return Manifest(repo, _MODELSCOPE_BRANCH, files)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise _no_list(url, error) from error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from errors import ErrorCode
+from errors import ErrorCode, ServiceError
 
 
 @pytest.mark.parametrize("code", ErrorCode)
@@ -36,3 +36,8 @@ def test_the_statuses_are_those_of_the_contract() -> None:
     }
     assert {code: code.status for code in named} == named
     assert [code for code in ErrorCode if code.status == 500] == [ErrorCode.INTERNAL]
+
+
+def test_a_message_can_always_be_sent() -> None:
+    error = ServiceError(ErrorCode.MODEL_UNAVAILABLE, "it lacks 权重 a\ud800")
+    assert error.message == str(error) == "it lacks 权重 a?"
