@@ -24,13 +24,18 @@ class NotEnough(Exception):
 
 def require_disk(folder: Path, needed: int, what: str) -> None:
     """Raise ``NotEnough`` if less than ``needed`` bytes are free on the disk of ``folder``; ``what`` needs them."""
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
+    free = free_bytes(folder)
     if free < needed:
         raise NotEnough(
             f"{what} needs {_size(needed)} on the disk of {folder}, where {_size(free)} are free: "
             f"{_size(needed - free)} are missing. Make room there, or name a folder on another disk"
         )
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the bytes that are free on the disk of ``folder``, which need not exist yet."""
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    return shutil.disk_usage(existing).free
 
 
 def require_memory(weights: int, what: str) -> None:

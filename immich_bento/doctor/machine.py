@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from immich_bento.doctor.finding import Finding, good, warning, wrong
 from immich_bento.folders import folder_problem
-from models.capacity import usable_memory
+from models.capacity import free_bytes, usable_memory
 from runners.engine import DeviceUnusable, check_engine, plan_engine
 from runners.engine.threads import available_cores
 from settings import Settings
@@ -56,7 +55,7 @@ def _folders(config: Settings) -> Iterator[Finding]:
         if problem is not None:
             yield wrong("disk", problem, "Do what the sentence says, then ask again.")
             continue
-        free = shutil.disk_usage(folder).free
+        free = free_bytes(folder)
         detail = f"{folder} can be written; {free / _GB:.1f} GB are free"
         if free < _LITTLE_DISK:
             yield warning("disk", detail, f"Make room, or name a folder on another disk in {name}.")

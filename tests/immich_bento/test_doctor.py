@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -251,3 +252,10 @@ def test_the_proxys_locations_are_known_by_who_answers() -> None:
         assert set(levels(check_proxy(ours.url)).values()) == {Level.GOOD}
         assert set(levels(check_proxy(immichs.url)).values()) == {Level.WRONG}
     assert [finding.level for finding in check_proxy(None)] == [Level.SKIPPED]
+
+
+def test_folders_that_are_not_there_yet_are_looked_at(tmp_path: Path) -> None:
+    config = Settings(cache_folder=tmp_path / "a/b", search_folder=tmp_path / "c/d")
+    findings = list(machine._folders(config))
+    assert [finding.level for finding in findings] == [Level.GOOD, Level.GOOD]
+    assert not list(tmp_path.iterdir())
