@@ -18,7 +18,7 @@ from typing import TypeAlias
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from errors import ServiceError
+from errors import ModelUnavailable, ServiceError
 from logs import on_standard_error
 from models.catalog import Catalog, CatalogError, ModelEntry, ModelKind, load_catalog
 from models.packages import RapidOcrListError
@@ -209,7 +209,12 @@ def _path(options: argparse.Namespace, catalog: Catalog, settings: Settings) -> 
     from models.resolve import resolve
 
     entry = find(catalog, options.name, options.task)
-    files = resolve(entry, settings.model_copy(update={"offline": True}))
+    try:
+        files = resolve(entry, settings.model_copy(update={"offline": True}))
+    except ModelUnavailable:
+        if settings.offline:
+            raise
+        return _say(f"{entry.name} is not here whole. `python -m models pull {entry.name}` fetches it.", FAILED)
     folders = {Path(str(path).removesuffix(name)) for name, path in files.items() if str(path).endswith("/" + name)}
     layout = len(folders) == 1 and all(str(path).endswith("/" + name) for name, path in files.items())
     print("\n".join(map(str, folders if layout else files.values())))  # noqa: T201

@@ -91,7 +91,8 @@ class Lookup:
             advice.append(f"set {' or '.join(endpoints)} to a mirror of the hub that can be reached")
         if entry.has_revisions and self.settings.model_revision != "main":
             advice.append("set MACHINE_LEARNING_MODEL_REVISION=main, whose vectors are the same")
-        advice.append(f"run `python -m models pull {entry.name} --from DIR` with a folder that holds them")
+        held = entry.checkpoint.file if entry.checkpoint is not None else "them"
+        advice.append(f"run `python -m models pull {entry.name} --from DIR` with a folder that holds {held}")
         if self._packages:  # then what `without_download` says is of no use: it names this very model
             return [
                 *advice,
