@@ -30,6 +30,7 @@ class Settings(ImmichNames, MtPhotosNames, ServingSettings, GatewaySettings, Sea
         env_nested_delimiter="__",
         env_ignore_empty=True,
         extra="ignore",
+        str_strip_whitespace=True,
         hide_input_in_errors=True,  # it may be a key or a password
         populate_by_name=True,
         frozen=True,

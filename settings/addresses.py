@@ -98,6 +98,19 @@ def check_url(url: str) -> None:
         raise ValueError("an address must read like http://gpu-box:3003, without a query.")
 
 
+def check_hub(url: str) -> None:
+    """Raise ``ValueError`` unless ``url`` is where a hub may be, which it may have a user and a password for. Never
+    repeats it.
+    """
+    try:
+        parts = urlsplit(url)
+        is_one = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not re.search(r"\s", url)
+    except ValueError:  # which quotes what it could not read
+        is_one = False
+    if not is_one:
+        raise ValueError("a hub's address must read like http://hub.example, with %2F for a / in a password.")
+
+
 def split_header(text: str) -> tuple[str, str]:
     """Return name and value of ``Name: value``.
 

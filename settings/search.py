@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
 
+from settings.addresses import check_url
+
 
 class SearchSettings(BaseModel):
     """What ``search/`` is set by, in the service and on the command line."""
@@ -64,6 +66,8 @@ class SearchSettings(BaseModel):
     @field_validator("immich_url")
     @classmethod
     def _without_slash(cls, value: str) -> str:
+        if value:
+            check_url(value)
         return value.rstrip("/")
 
     @field_validator("database_url")

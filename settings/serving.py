@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
+
+from settings.addresses import check_hub
 
 
 class ServingSettings(BaseModel):
@@ -107,6 +109,13 @@ class ServingSettings(BaseModel):
         description="Which hub is asked first for what both have (CN-CLIP's checkpoints); `auto`: the one whose first "
         "bytes come first.",
     )
+
+    @field_validator("hf_endpoint", "modelscope_endpoint")
+    @classmethod
+    def _where_a_hub_is(cls, value: str) -> str:
+        check_hub(value)
+        return value
+
     keep_checkpoints: bool = Field(
         False, description="Keep a checkpoint after its model was made of it; otherwise it is deleted."
     )

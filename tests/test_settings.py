@@ -32,6 +32,9 @@ def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, tupl
 LEAVES = {variable: (path, default) for variable, path, default in leaves(Settings)}
 
 OTHER_VALUES: dict[str, tuple[str, Any]] = {
+    **dict.fromkeys(
+        ("HF_ENDPOINT", "MODELSCOPE_ENDPOINT", "IMMICH_URL"), ("http://elsewhere:80", "http://elsewhere:80")
+    ),
     "IMMICH_HOST": ("127.0.0.1", "127.0.0.1"),
     "IMMICH_LOG_LEVEL": ("debug", "debug"),
     "MACHINE_LEARNING_DEVICE_IDS": ("1,2", "1,2"),
@@ -274,3 +277,18 @@ def test_the_document_gives_every_setting_a_meaning() -> None:
 
 def test_the_address_of_immich_has_no_slash_at_its_end() -> None:
     assert Settings(_env_file=None, immich_url="http://immich:2283//").immich_url == "http://immich:2283"
+
+
+@pytest.mark.parametrize("name", ["HF_ENDPOINT", "MODELSCOPE_ENDPOINT", "IMMICH_URL"])
+@pytest.mark.parametrize(
+    "value", ["hf-mirror.com", "://x", "ftp://x", "http://a b", "http://me:se/cret@hub", "http://[::1"]
+)
+def test_an_address_without_its_scheme_ends_the_start(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError, match=r"must read like http"):
+        Settings()
+
+
+def test_blanks_around_a_value_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIP_MODEL", " ViT-B-16 ")
+    assert Settings().clip_model == "ViT-B-16"
