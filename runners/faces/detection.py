@@ -6,6 +6,7 @@ Own code; numbers agree with insightface 2.1 (``model_zoo/scrfd.py``), whose rou
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import cv2
@@ -53,8 +54,8 @@ class Detections:
 class Detector:
     """SCRFD over one session. Thread-safe."""
 
-    def __init__(self, session: Session, size: tuple[int, int] = _DEFAULT_SIZE) -> None:
-        """Take over ``session``. ``size``: width and height of its pictures, where the graph leaves them open.
+    def __init__(self, session: Session) -> None:
+        """Take over ``session``.
 
         Raises ``ModelUnavailable`` where the graph is no SCRFD with landmarks, which recognition needs.
         """
@@ -65,12 +66,11 @@ class Detector:
             )
         if outputs not in _LAYOUTS:
             raise ModelUnavailable(f"the detection graph is no SCRFD: it has {outputs} outputs, not 9 or 15")
-        self._graph = PictureGraph(session, default_size=size, std=_STD, at_most=_BATCH)
-        strides, anchors_per_point = _LAYOUTS[outputs]
-        self._session = session
+        self._graph = PictureGraph(session, default_size=_DEFAULT_SIZE, std=_STD, at_most=_BATCH)
+        self._layout = strides, _ = _LAYOUTS[outputs]
         self._buffers = Buffers()
         self._levels = len(strides)
-        self._points, self._strides = anchors(self._graph.size, strides, anchors_per_point)
+        self._points, self._strides = anchors(self._graph.size, *self._layout)
 
     @property
     def batch(self) -> int:
@@ -105,7 +105,10 @@ class Detector:
 
         Closing this one closes both.
         """
-        return Detector(self._session, size)
+        other = copy(self)
+        other._graph = self._graph.of_size(size)
+        other._points, other._strides = anchors(other._graph.size, *self._layout)
+        return other
 
     def close(self) -> None:
         """Free the graph."""
