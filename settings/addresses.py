@@ -72,22 +72,25 @@ def _dns_server(text: str) -> tuple[str, int]:
         raise ValueError("the DNS server must be an address, such as ?server=10.0.0.2:53.") from None
 
 
-def _split(url: str) -> SplitResult:
+def _split(url: str, *, credentials: bool = False) -> SplitResult:
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:  # which quotes what it could not read
         raise ValueError("an address must read like http://gpu-box:3003, with a port from 0 to 65535.") from None
-    if "@" in parts.netloc:
+    if "@" in parts.netloc and not credentials:
         raise ValueError(
             "an address holds a user name or password. Send those by UPSTREAM_HEADER (`Authorization: Basic …`)."
         )
     return parts
 
 
-def check_url(url: str) -> None:
-    """Raise ``ValueError`` unless ``url`` is where a server may be. Never repeats it: it may hold a password."""
-    parts = _split(url)
+def check_url(url: str, *, credentials: bool = False) -> None:
+    """Raise ``ValueError`` unless ``url`` is where a server may be. Never repeats it: it may hold a password.
+
+    ``credentials``: it may hold a user and a password, in which ``/`` is written ``%2F``.
+    """
+    parts = _split(url, credentials=credentials)
     if (
         parts.scheme not in ("http", "https")
         or not parts.hostname
@@ -96,19 +99,6 @@ def check_url(url: str) -> None:
         or re.search(r"\s", url)
     ):
         raise ValueError("an address must read like http://gpu-box:3003, without a query.")
-
-
-def check_hub(url: str) -> None:
-    """Raise ``ValueError`` unless ``url`` is where a hub may be, which it may have a user and a password for. Never
-    repeats it.
-    """
-    try:
-        parts = urlsplit(url)
-        is_one = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not re.search(r"\s", url)
-    except ValueError:  # which quotes what it could not read
-        is_one = False
-    if not is_one:
-        raise ValueError("a hub's address must read like http://hub.example, with %2F for a / in a password.")
 
 
 def split_header(text: str) -> tuple[str, str]:

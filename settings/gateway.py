@@ -13,7 +13,7 @@ from settings.lists import names
 
 Route = Literal["local", "upstream"]
 Servers: TypeAlias = "tuple[str | DnsName, ...]"
-"""Where other Immich ML servers are: URLs without slashes at their ends, and DNS names."""
+"""Addresses of other Immich ML servers: URLs without slashes at their ends, and DNS names."""
 
 
 class GatewaySettings(BaseModel):

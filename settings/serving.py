@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from settings.addresses import check_hub
+from settings.addresses import check_url
 
 
 class ServingSettings(BaseModel):
@@ -113,7 +113,7 @@ class ServingSettings(BaseModel):
     @field_validator("hf_endpoint", "modelscope_endpoint")
     @classmethod
     def _where_a_hub_is(cls, value: str) -> str:
-        check_hub(value)
+        check_url(value, credentials=True)
         return value
 
     keep_checkpoints: bool = Field(

@@ -281,7 +281,8 @@ def test_the_address_of_immich_has_no_slash_at_its_end() -> None:
 
 @pytest.mark.parametrize("name", ["HF_ENDPOINT", "MODELSCOPE_ENDPOINT", "IMMICH_URL"])
 @pytest.mark.parametrize(
-    "value", ["hf-mirror.com", "://x", "ftp://x", "http://a b", "http://me:se/cret@hub", "http://[::1"]
+    "value",
+    ["hf-mirror.com", "://x", "ftp://x", "http://a b", "http://me:se/cret@hub", "http://me:1?x@hub", "http://[::1"],
 )
 def test_an_address_without_its_scheme_ends_the_start(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
