@@ -28,7 +28,7 @@ from models.catalog import load_catalog
 from runners.bento.codec import decode_picture, decode_results, encode_picture, encode_results
 from runners.clip.preprocessing import Preprocessing
 from runners.contract import Ask, FaceOptions, Failure, ImageJob, OcrOptions, Options, PictureJob
-from runners.engine import Exactness, Session, open_session, plan_engine
+from runners.engine import Session, plan_engine
 from runners.faces.graph import PictureGraph
 from runners.pictures.header import Header
 from runners.tasks import CLIP_IMAGE, FACES, OCR, Loading, Task, tasks_by_name
@@ -82,17 +82,8 @@ class _Measured(Loading):
 
     watch: Stopwatch
 
-    def open(
-        self,
-        path: Path,
-        *,
-        exact: Exactness = "as planned",
-        laned: bool = False,
-        best_class: bool = False,
-        few_shapes: bool = False,
-    ) -> Session:
-        session = open_session(path, self.plan, exact=exact, best_class=best_class, few_shapes=few_shapes)
-        return MeasuredSession(session, self.watch)
+    def open(self, path: Path, **how: Any) -> Session:
+        return MeasuredSession(super().open(path, **how), self.watch)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
