@@ -107,7 +107,7 @@ class Task(Generic[R]):
     route: Callable[[Settings], Route] = lambda settings: "local"
     """Who answers (``ROUTE_CLIP``)."""
     servers: Callable[[Settings], Servers] = lambda settings: settings.upstreams()
-    """Which other servers answer where that is routed upstream (``IMMICH_API_CLIP``, else ``IMMICH_API``)."""
+    """The other servers that answer where it is routed upstream (``IMMICH_API_CLIP``, else ``IMMICH_API``)."""
 
     def source(self, using: Loading) -> Source | None:
         """Return where its models' files come from; None where ``load`` knows alone."""

@@ -33,7 +33,7 @@ class Upstream:
     url: str
     """Without a slash at its end."""
     number: int
-    """What it is called where anybody may look: its place in ``IMMICH_API``, from 1, unless a DNS name has it."""
+    """Its name where anybody may look: its place in ``IMMICH_API``, from 1, unless a DNS name has it."""
     up: bool = True
     """It is asked."""
     reason: str = ""

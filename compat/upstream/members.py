@@ -1,4 +1,4 @@
-"""Which servers a pool has at the time: those that settings name, and the addresses that DNS names have."""
+"""The servers that a pool has at the time: those that settings name, and the addresses that DNS names have."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class NoAddress(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What a DNS name has."""
+    """The addresses of a DNS name."""
 
     addresses: tuple[str, ...]
     """IPv4 and IPv6, at least one, in a fixed order."""

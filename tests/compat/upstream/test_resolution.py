@@ -1,4 +1,4 @@
-"""What addresses a DNS name has, asked of a DNS server on loopback."""
+"""The addresses of a DNS name, asked of a DNS server on loopback."""
 
 from __future__ import annotations
 
