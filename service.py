@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 import bentoml
 
-from compat.immich.api import ImmichServer, create_app
-from compat.immich_search.api import open_bar
-from compat.immich_search.api import routes as bar_routes
-from compat.mtphotos.api import MtPhotosServer, routes
-from compat.upstream.routing import can_answer, open_upstreams
+from compat.gateway import open_gateway
 from runners.bento.connect import connect_runners, depends_on
 from runners.bento.entry import entry_options, set_up_server, take_over
 from runners.bento.remote import RemoteRunners
 from runners.bento.services import runner_services
 from runners.bento.start import prepare, read_catalog, read_settings, shares_process
 from runners.bento.stop import CloseWhenRetired
-from search.http.life import SearchLife
-from search.http.routes import routes as search_routes
-from search.http.state import SearchApi
-from search.immich.exchange import ImmichHttp
-from search.immich.visitor import Visitors
-from serving.body import open_intake
 from serving.late_response import EARLY_HEAD
 from serving.url_key import UrlKey
 from web.page import open_page
@@ -29,44 +21,35 @@ from web.routes import routes as page_routes
 config = read_settings()
 catalog = read_catalog(config)
 services = runner_services(config, shared=shares_process(config))
-immich = ImmichServer(catalog=catalog, settings=config, intake=open_intake(config))
-mtphotos = MtPhotosServer(catalog=catalog, settings=config, intake=immich.intake)
-search = SearchApi(catalog=catalog, settings=config, life=SearchLife(config))
-visitors = Visitors(ImmichHttp(config.immich_url)) if config.immich_url else None
-page = open_page(config, search, visitors)
-bar = open_bar(config, search.life, visitors)
-others = [*routes(mtphotos), *search_routes(search), *page_routes(page), *bar_routes(bar)]
+gateway = open_gateway(config, catalog)
+page = open_page(config, gateway.search, gateway.visitors)
+app = UrlKey(gateway.app(page_routes(page)), config.url_key)
+closing = AsyncExitStack()
 
 
 @bentoml.service(**entry_options(config, head_after=EARLY_HEAD.after))
-@bentoml.asgi_app(CloseWhenRetired(UrlKey(create_app(immich, others), config.url_key)), path="/")
+@bentoml.asgi_app(CloseWhenRetired(app), path="/")
 @depends_on(services)
 class ImmichBento:
     """Answers Immich's machine-learning protocol and mt-photos-ai's, and searches; computes nothing itself."""
 
     check = bentoml.on_deployment(lambda: prepare(config))
+    runners: RemoteRunners | None = None
 
     @bentoml.on_startup
     async def begin(self) -> None:
-        set_up_server(config, before_all=lambda app: UrlKey(app, config.url_key))
-        immich.upstreams = open_upstreams(config)
-        runners = await connect_runners(self, services, config)
-        immich.runners = mtphotos.runners = search.runners = page.runners = runners
-        search.life.start()
-        page.start(immich.upstreams)
+        set_up_server(config, before_all=lambda inner: UrlKey(inner, config.url_key))
+        self.runners = await connect_runners(self, services, config)
+        closing.push_async_callback(self.runners.close)
+        gateway.start(self.runners)
+        closing.push_async_callback(gateway.close)
+        page.start(self.runners, gateway.upstreams)
+        closing.push_async_callback(page.close)
         take_over(config, catalog, ImmichBento.url)  # type: ignore[attr-defined] # a Service by now
 
     @bentoml.on_shutdown
     async def end(self) -> None:
-        if immich.upstreams is not None:
-            await immich.upstreams.close()
-        if isinstance(immich.runners, RemoteRunners):
-            await immich.runners.close()
-        await page.close()
-        if visitors is not None:
-            await visitors.close()
-        await search.life.close()
+        await closing.aclose()
 
     async def __is_ready__(self) -> bool:
-        runners = immich.runners
-        return isinstance(runners, RemoteRunners) and can_answer(immich.upstreams, config) and await runners.are_ready()
+        return self.runners is not None and gateway.can_answer and await self.runners.are_ready()

@@ -42,9 +42,9 @@ class Page:
     _upstreams: Upstreams | None = None
     _thumbnails: Thumbnails | None = None
 
-    def start(self, upstreams: Upstreams | None) -> None:
+    def start(self, runners: Runners, upstreams: Upstreams | None) -> None:
         """Begin to keep the last hour's figures. ``upstreams``: the servers behind this one; None: there are none."""
-        self._upstreams = upstreams
+        self.runners, self._upstreams = runners, upstreams
         if self.settings.page_enabled:
             self.history.start()
 
