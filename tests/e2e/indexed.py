@@ -21,7 +21,7 @@ from psycopg.rows import dict_row
 
 from search.embedded.server import DATABASE
 from search.embedded.setup import server_user, socket_folder
-from tests.open_folder import open_folder
+from tools.harness.open_folder import open_folder
 from tools.harness.server import ROOT, Server, free_port
 
 KEY = "a key of the tests"

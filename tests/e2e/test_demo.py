@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.open_folder import open_folder
+from tools.harness.open_folder import open_folder
 from tools.harness.server import ROOT
 
 

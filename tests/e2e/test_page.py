@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from tests.e2e.test_search import environment, wait_for_search
-from tests.open_folder import open_folder
+from tools.harness.open_folder import open_folder
 from tools.demo.pictures import make
 from tools.harness.rendered import jpeg, page
 from tools.harness.server import ROOT, Server

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from tests.e2e.calls import wait_for
-from tests.open_folder import open_folder
+from tools.harness.open_folder import open_folder
 from tools.harness.rendered import jpeg, page
 from tools.harness.server import ROOT, Server
 

@@ -29,7 +29,7 @@ from psycopg.rows import dict_row
 
 from search.embedded.server import EmbeddedServer
 from search.store.database import Connection, Database, examine
-from tests.open_folder import open_folder
+from tools.harness.open_folder import open_folder
 
 HERE = Path(__file__).resolve().parent
 IMMICHS = {

@@ -6,10 +6,10 @@ import json
 import secrets
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from tools.harness.open_folder import open_folder
 from tools.harness.server import BUNDLED_MODELS, ROOT, Server, free_port
 
 SEARCH = ROOT / "docs" / "openapi.json"
@@ -52,9 +52,7 @@ def fuzz_api(seconds: int) -> int:
     Returns 1 where a request was answered 500, or not at all; schemathesis tells which.
     """
     key = secrets.token_hex(8)
-    with tempfile.TemporaryDirectory(prefix="immich-bento-fuzz-") as temporary:
-        folder = Path(temporary)
-        folder.chmod(0o755)  # where we are root, PostgreSQL runs as somebody else
+    with open_folder() as folder:
         clients = folder / "clients.json"
         clients.write_text(json.dumps(protocols()))
         environment = {

@@ -15,7 +15,6 @@ import secrets
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any
 from tools.bench.report import progress
 from tools.harness.holding_proxy import held
 from tools.harness.hostile import HOSTILE, attacked
+from tools.harness.open_folder import open_folder
 from tools.harness.pings import Pings
 from tools.harness.rendered import mixed_pages
 from tools.harness.server import BUNDLED_MODELS, ROOT, Server, free_port
@@ -42,9 +42,7 @@ _MEMORY_EVERY = 5.0
 @contextlib.contextmanager
 def started(key: str) -> Iterator[Service]:
     """Start the service, with pictures to search for; end it, and remove everything, after the block."""
-    with tempfile.TemporaryDirectory(prefix="immich-bento-soak-") as temporary:
-        folder = Path(temporary)
-        folder.chmod(0o755)  # where we are root, PostgreSQL runs as somebody else
+    with open_folder() as folder:
         port = free_port()
         environment = {
             **BUNDLED_MODELS,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from search.command.main import main
-from tests.open_folder import open_folder
+from tools.harness.open_folder import open_folder
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from search.embedded.copy import reachable
 from search.embedded.server import EmbeddedServer
 from search.embedded.setup import Programs, ServerUser, server_user
 from search.store.errors import SearchUnavailable
-from tests.open_folder import open_folder
+from tools.harness.open_folder import open_folder
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as somebody else")
 

@@ -20,7 +20,7 @@ from errors import ErrorCode
 from search.embedded.server import EmbeddedServer
 from search.embedded.setup import Programs, run_as, server_user, socket_folder
 from search.store.errors import SearchUnavailable
-from tests.open_folder import open_folder
+from tools.harness.open_folder import open_folder
 
 ROOT = Path(__file__).resolve().parents[3]
 # Another process that uses the folder: it says so, and holds on until it is told to end or is killed.

@@ -21,7 +21,7 @@ from search.store.database import Database, Facts, embedded_folder, examine, ope
 from search.store.errors import SearchUnavailable
 from search.store.source import Source, Switch
 from settings import Settings
-from tests.open_folder import open_folder
+from tools.harness.open_folder import open_folder
 
 
 @pytest.fixture

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import shutil
 import struct
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from uuid import UUID
 
 import psycopg
@@ -22,6 +18,7 @@ from search.store.documents import FORM, searched
 from search.store.lexicon import sounds
 from search.store.records import Line
 from settings import Settings
+from tools.harness.open_folder import open_folder
 
 _INDEXES = ("ocr_document_words", "ocr_document_grams")
 
@@ -54,17 +51,12 @@ class Built:
 @contextlib.asynccontextmanager
 async def temporary_database() -> AsyncIterator[Database]:
     """Start a fresh embedded database, and remove it afterwards."""
-    # Not in a folder that only root may enter: PostgreSQL runs as another user when this runs as root.
-    folder = Path(tempfile.mkdtemp(prefix="immich-bento-bench-"))
-    folder.chmod(0o755)
-    try:
+    with open_folder() as folder:
         database = await open_database(Settings(search_folder=folder, database_url=None))
         try:
             yield database
         finally:
             await database.close()
-    finally:
-        await asyncio.to_thread(shutil.rmtree, folder)
 
 
 def build(conninfo: str, entries: Iterable[Entry], vectors: Iterable[Float32], model: str) -> Built:

@@ -1,4 +1,4 @@
-"""A folder that every user may enter, which pytest's are not: where we are root, PostgreSQL runs as somebody else."""
+"""A folder that every user may enter, as temporary ones are not: where we are root, PostgreSQL runs as somebody else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 @contextmanager
 def open_folder() -> Iterator[Path]:
     """Yield a new folder that others may enter and only we write to; removed with all that is in it."""
-    path = Path(tempfile.mkdtemp(prefix="immich-bento-tests-"))
+    path = Path(tempfile.mkdtemp(prefix="immich-bento-"))
     path.chmod(0o755)
     try:
         yield path
