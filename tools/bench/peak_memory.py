@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from pathlib import Path
 from types import TracebackType
 
 import psutil
 
-from tools.bench.processes import ProcessTree
+from tools.bench.processes import ProcessTree, kernel_sizes
 
 _PERIOD = 0.1
 """Seconds between two looks."""
@@ -45,15 +44,9 @@ class PeakMemory:
             pss = anonymous = 0.0
             for process in self._tree.processes():
                 with contextlib.suppress(psutil.Error, ProcessLookupError, FileNotFoundError):  # it has ended
-                    sizes = _sizes(process.pid, "smaps_rollup")
-                    pss += sizes.get("Pss", 0.0)
-                    anonymous += sizes.get("Pss_Anon", 0.0)
+                    sizes = kernel_sizes(process.pid, "smaps_rollup")
+                    pss += sizes.get("Pss", 0) / 1e6
+                    anonymous += sizes.get("Pss_Anon", 0) / 1e6
                     if self._word in process.cmdline():
-                        self.apart = max(self.apart, _sizes(process.pid, "status").get("VmHWM", 0.0))
+                        self.apart = max(self.apart, kernel_sizes(process.pid, "status").get("VmHWM", 0) / 1e6)
             self.pss, self.anonymous = max(self.pss, pss), max(self.anonymous, anonymous)
-
-
-def _sizes(pid: int, file: str) -> dict[str, float]:
-    """Return the sizes in one of the kernel's files about a process, in MB by name."""
-    lines = (line.split() for line in Path(f"/proc/{pid}/{file}").read_text().splitlines())
-    return {words[0].rstrip(":"): int(words[1]) / 1000 * 1.024 for words in lines if words[-1:] == ["kB"]}

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import psutil
@@ -57,12 +57,17 @@ def process_pss(process: psutil.Process) -> float:
     Where that file is missing psutil adds up the long ``smaps``.
     """
     try:
-        lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
+        return kernel_sizes(process.pid, "smaps_rollup").get("Pss", 0) / 2**20
     except FileNotFoundError:
         return float(process.memory_full_info().pss) / 2**20
     except ProcessLookupError as error:  # it has ended, and was not waited for
         raise psutil.NoSuchProcess(process.pid) from error
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
+def kernel_sizes(pid: int, file: Literal["smaps_rollup", "status"]) -> dict[str, int]:
+    """Return the sizes in one of the kernel's files about a process, in bytes by name."""
+    lines = (line.split() for line in Path(f"/proc/{pid}/{file}").read_text().splitlines())
+    return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if words[-1:] == ["kB"]}
 
 
 def tree_of(url: str, pid: int | None = None) -> ProcessTree | None:
