@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect
@@ -55,3 +55,14 @@ async def gather_first_error(work: Sequence[Awaitable[Any]]) -> list[Any]:
         for task in tasks:
             task.cancel()
         del task, tasks  # as above
+
+
+async def gather_in_turns(calls: Sequence[Callable[[], Awaitable[R]]], *, at_once: int) -> list[R]:
+    """Make all ``calls``, at most so many ``at_once``, and return their results as ``gather_first_error`` does."""
+    turns = asyncio.Semaphore(at_once)
+
+    async def in_turn(call: Callable[[], Awaitable[R]]) -> R:
+        async with turns:
+            return await call()
+
+    return await gather_first_error([in_turn(call) for call in calls])

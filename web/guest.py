@@ -13,12 +13,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from starlette.requests import Request
 
 from errors import ErrorCode, ServiceError
-from runners.cancellation import gather_first_error
+from runners.cancellation import gather_in_turns
 from search.immich.visitor import Credentials, Visitor, Visitors, credentials_of
 from serving.key import has_key
 from settings import Settings, names
@@ -92,14 +93,10 @@ class Guests:
         """
         if guest.user is None:
             return set(ids)
-        turns = asyncio.Semaphore(_AT_ONCE)
-
-        async def look(asset: UUID) -> tuple[UUID, bool]:
-            async with turns:
-                return asset, await self._sees(guest.credentials[0], asset)
-
-        answers = await gather_first_error([look(asset) for asset in dict.fromkeys(ids)])
-        return {asset for asset, sees in answers if sees}
+        assets = list(dict.fromkeys(ids))
+        looks = [partial(self._sees, guest.credentials[0], asset) for asset in assets]
+        answers = await gather_in_turns(looks, at_once=_AT_ONCE)
+        return {asset for asset, sees in zip(assets, answers, strict=True) if sees}
 
     async def require_seen(self, guest: Guest, asset: UUID) -> None:
         """Raise ``ServiceError`` UNKNOWN_ASSET unless the guest may see the asset."""

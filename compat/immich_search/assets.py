@@ -4,8 +4,7 @@ theirs to see.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -15,7 +14,7 @@ import orjson
 
 from compat.immich_search.filters import as_filter
 from compat.immich_search.wish import METADATA, Wish
-from runners.cancellation import gather_first_error
+from runners.cancellation import gather_in_turns
 from search.immich.version import Version
 from search.immich.visitor import Credentials, Visitors
 
@@ -70,25 +69,16 @@ class Assets:
         if conditions is not None:
             missing = self._missing(ids)
             parts = [missing[at : at + _ONE_CALL] for at in range(0, len(missing), _ONE_CALL)]
-            await self._each([partial(self._by_alternatives, part, conditions) for part in parts])
+            await gather_in_turns([partial(self._by_alternatives, part, conditions) for part in parts], at_once=_AT_ONCE)
         else:
             if len(self._missing(ids)) > _WORTH_A_LIST and not self._listed:
                 self._listed = True
                 await self._by_text()
-            await self._each([partial(self._by_id, one) for one in self._missing(ids)])
+            await gather_in_turns([partial(self._by_id, one) for one in self._missing(ids)], at_once=_AT_ONCE)
         return [one for one in ids if one in self.known]
 
     def _missing(self, ids: Sequence[UUID]) -> list[UUID]:
         return [one for one in dict.fromkeys(ids) if one not in self.known and one not in self._asked]
-
-    async def _each(self, calls: Sequence[Callable[[], Awaitable[None]]]) -> None:
-        room = asyncio.Semaphore(_AT_ONCE)
-
-        async def in_turn(call: Callable[[], Awaitable[None]]) -> None:
-            async with room:
-                await call()
-
-        await gather_first_error([in_turn(call) for call in calls])
 
     async def _by_id(self, asset: UUID) -> None:
         items = await self._search({**self.wish.filters, "id": str(asset), "size": 1})

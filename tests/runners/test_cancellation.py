@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+from functools import partial
 from weakref import ref
 
 import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from runners.cancellation import gather_first_error, unless_gone
+from runners.cancellation import gather_first_error, gather_in_turns, unless_gone
 
 
 class Client:
@@ -129,5 +130,24 @@ def test_the_first_error_cancels_the_rest() -> None:
         await asyncio.sleep(0)
         assert ends == ["cancelled"]
         assert await gather_first_error([]) == []
+
+    asyncio.run(run())
+
+
+def test_calls_in_turns_are_made_no_more_than_so_many_at_once_and_answered_in_order() -> None:
+    async def run() -> None:
+        running, most = 0, 0
+
+        async def call(number: int) -> int:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            for _ in range(10 - number):  # the later, the sooner done
+                await asyncio.sleep(0)
+            running -= 1
+            return number
+
+        assert await gather_in_turns([partial(call, number) for number in range(10)], at_once=3) == [*range(10)]
+        assert most == 3
 
     asyncio.run(run())
