@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
@@ -20,9 +20,10 @@ from starlette.requests import Request
 
 from errors import ErrorCode, ServiceError
 from runners.cancellation import gather_in_turns
+from search.immich.keys import keys_of
 from search.immich.visitor import Credentials, Visitor, Visitors, credentials_of
 from serving.key import has_key
-from settings import Settings, names
+from settings import Settings
 from web import session
 
 _AT_ONCE = 8
@@ -63,7 +64,7 @@ class Guests:
         self._settings = settings
         self._visitors = visitors
         self._seen: OrderedDict[tuple[bytes, UUID], tuple[float, bool]] = OrderedDict()
-        self._keys = _keys_of(settings)
+        self._keys = tuple(map(_by_key, keys_of(settings)))
 
     async def who(self, request: Request) -> Guest | None:
         """Return who sends the request, or None where nobody is known. Raises ``ServiceError`` IMMICH_UNAVAILABLE."""
@@ -122,15 +123,5 @@ def unknown(asset: UUID) -> ServiceError:
     return ServiceError(ErrorCode.UNKNOWN_ASSET, f"There is no asset {asset} that can be found.")
 
 
-def _keys_of(settings: Settings) -> tuple[Credentials, ...]:
-    secrets = [secret.get_secret_value() for secret in (settings.immich_api_key, settings.immich_api_keys) if secret]
-    return tuple(_by_key(key) for key in names(*secrets))
-
-
 def _by_key(key: str) -> Credentials:
     return Credentials((("x-api-key", key),), "", True, hashlib.sha256(key.encode()).digest())
-
-
-def in_order(credentials: Sequence[Credentials], first: bytes | None) -> list[Credentials]:
-    """Return ``credentials``, the one of the digest ``first`` before the others."""
-    return sorted(credentials, key=lambda one: one.digest != first)

@@ -13,8 +13,9 @@ import orjson
 from errors import ErrorCode, ServiceError
 from search.answers import Answer
 from search.immich.exchange import Reply
+from search.immich.keys import KeysOfOwners
 from search.immich.visitor import Credentials, Visitors
-from web.guest import Guest, in_order, unknown
+from web.guest import Guest, unknown
 
 _LARGEST_JSON = 4 * 2**20
 """Bytes."""
@@ -49,8 +50,7 @@ class ImmichPictures:
     """None: there is no IMMICH_URL."""
     max_bytes: int
     """Of a picture."""
-    _key_of_owner: dict[str, bytes] = field(default_factory=dict)
-    """Owner -> digest of the credentials by which their pictures could be had."""
+    _keys: KeysOfOwners[Credentials] = field(default_factory=KeysOfOwners)
 
     async def picture(self, guest: Guest, owner: str, asset: UUID, size: str) -> tuple[bytes, str]:
         """Return the encoded thumbnail (``size`` is ``thumbnail``) or preview, and its content type.
@@ -97,11 +97,11 @@ class ImmichPictures:
     async def _ask(self, guest: Guest, owner: str, asset: UUID, path: str, most: int) -> Reply:
         """Ask with each of the guest's credentials until one is good: first what was good for the owner before."""
         visitors = self._reached()
-        for credentials in in_order(guest.credentials, self._key_of_owner.get(owner)):
+        for credentials in self._keys.in_order(owner, guest.credentials):
             reply = await visitors.ask("GET", path, credentials, most=most)
             if reply.status == 200:
                 if guest.user is None:
-                    self._key_of_owner[owner] = credentials.digest
+                    self._keys.keep(owner, credentials)
                 return reply
             if reply.status not in _NOT_THEIRS:
                 raise _unavailable(f"answered with status {reply.status}")

@@ -11,8 +11,9 @@ from uuid import UUID
 import httpx
 
 from errors import ErrorCode, ServiceError
+from search.immich.keys import KeysOfOwners, keys_of
 from search.immich.version import VERSION_PATH, Version, version_of
-from settings import Settings, names
+from settings import Settings
 from settings.addresses import shown_url
 
 T = TypeVar("T")
@@ -137,9 +138,8 @@ class ImmichUsers:
         await self._by_any(owner, lambda client: client.refresh_faces(asset_id))
 
     async def _by_any(self, owner: str, ask: Callable[[ImmichClient], Awaitable[T]]) -> T:
-        known = _KEYS_OF_OWNERS.get(owner)
         refusal: ServiceError | None = None
-        for client in sorted(self.clients, key=lambda client: client.key != known):
+        for client in _CLIENTS_OF_OWNERS.in_order(owner, self.clients):
             try:
                 result = await ask(client)
             except ServiceError as error:
@@ -147,20 +147,18 @@ class ImmichUsers:
                     raise
                 refusal = refusal or error
             else:
-                _KEYS_OF_OWNERS[owner] = client.key
+                _CLIENTS_OF_OWNERS.keep(owner, client)
                 return result
         assert refusal is not None  # noqa: S101 - there is at least one client
         raise refusal
 
 
-_KEYS_OF_OWNERS: dict[str, str] = {}
-"""By which key an owner's assets could be had."""
+_CLIENTS_OF_OWNERS: KeysOfOwners[ImmichClient] = KeysOfOwners()
 
 
 def immich_users(config: Settings) -> ImmichUsers:
     """Return Immich as the settings name it. Raises ``ServiceError`` IMMICH_UNAVAILABLE where they do not."""
-    secrets = [secret.get_secret_value() for secret in (config.immich_api_key, config.immich_api_keys) if secret]
-    keys = names(*secrets)
+    keys = keys_of(config)
     if not config.immich_url or not keys:
         raise _unavailable(
             "Re-doing an asset of Immich needs IMMICH_URL and IMMICH_API_KEY: set both and start the service again."
