@@ -21,6 +21,7 @@ class FakeImmich(LoopbackServer):
         self.edited: dict[str, bytes] = {}
         """What is asked for as edited, where an asset was."""
         self.version = (3, 1, 0)
+        self.version_requests = 0
         self.status: int | None = None
         self.requests: list[str] = []
         """``METHOD path?query`` of all requests but those for the version."""
@@ -28,7 +29,9 @@ class FakeImmich(LoopbackServer):
 
     def answer(self, request: str, key: str | None, body: bytes) -> tuple[int, bytes]:
         """Return status and body."""
-        if request != "GET /api/server/version":
+        if request == "GET /api/server/version":
+            self.version_requests += 1
+        else:
             self.requests.append(request)
         if self.status is not None:
             return self.status, b"{}"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -29,7 +28,7 @@ from compat.immich_search.wish import SMART, Wish
 from errors import ServiceError, forget_frames
 from search.http.life import SearchLife
 from search.immich.exchange import Reply
-from search.immich.version import VERSION_PATH, Version, version_of
+from search.immich.version import VERSION_PATH, KnownVersion, Version
 from search.immich.visitor import Credentials, Visitors
 from serving.deadline import timeout
 from serving.exchange import Fields
@@ -45,7 +44,6 @@ PATIENCE = 1.5
 _MOST_TEXTS = 1000
 _WORTH_A_PAGE = 8
 """Pictures from which on a page of Immich's own is asked for again, rather than each of them."""
-_VERSION_KEPT = 600.0
 _LARGEST = 2**20
 _MOST_ALBUMS = 4
 
@@ -65,7 +63,7 @@ class SearchBar:
     life: SearchLife
     visitors: Visitors
     listings: Listings = field(default_factory=Listings)
-    _version: tuple[float, Version] | None = None
+    _version: KnownVersion = field(default_factory=KnownVersion)
 
     async def answer(self, wish: Wish, credentials: Credentials, ask: AskImmich, fields: Fields) -> Response:
         """Answer one search. ``fields``: of the log line; ``done`` and ``reason`` are noted there.
@@ -103,16 +101,13 @@ class SearchBar:
 
     async def version(self) -> Version:
         """Return Immich's version, major and minor; (0, 0) where it cannot be found out."""
-        if self._version is None or time.monotonic() > self._version[0]:
-            try:
-                reply = await self.visitors.http.ask("GET", VERSION_PATH, (), most=_LARGEST, seconds=5)
-            except ServiceError:
-                return 0, 0
-            found = version_of(reply.body)
-            if found is None:
-                return 0, 0
-            self._version = time.monotonic() + _VERSION_KEPT, found
-        return self._version[1]
+        try:
+            return await self._version.read(self._ask_version) or (0, 0)
+        except ServiceError:
+            return 0, 0
+
+    async def _ask_version(self) -> bytes:
+        return (await self.visitors.http.ask("GET", VERSION_PATH, (), most=_LARGEST, seconds=5)).body
 
 
 @dataclass(slots=True)

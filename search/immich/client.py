@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -12,7 +13,7 @@ import httpx
 
 from errors import ErrorCode, ServiceError
 from search.immich.keys import KeysOfOwners, keys_of
-from search.immich.version import VERSION_PATH, Version, version_of
+from search.immich.version import VERSION_PATH, KnownVersion, Version
 from settings import Settings
 from settings.addresses import shown_url
 
@@ -38,6 +39,7 @@ class ImmichClient:
     key: str = field(repr=False)
     max_bytes: int
     """Bytes of a preview, at most."""
+    version: KnownVersion = field(default_factory=KnownVersion, compare=False, repr=False)
 
     async def preview(self, asset_id: UUID) -> bytes:
         """Fetch the encoded preview, which is what Immich computes on: upright, no EXIF; where a picture was edited in
@@ -70,9 +72,12 @@ class ImmichClient:
         """Return whether this Immich reads, and finds faces in, what an edit has left of a picture: 3.2 and newer do.
         Written from what is known of it; not run.
         """
-        async with self._ask("GET", VERSION_PATH) as response:
-            found = version_of(await response.aread())
+        found = await self.version.read(self._version)
         return found is not None and found >= _EDITS_SINCE
+
+    async def _version(self) -> bytes:
+        async with self._ask("GET", VERSION_PATH) as response:
+            return await response.aread()
 
     async def refresh_faces(self, asset_id: UUID) -> None:
         """Have Immich look for the faces of the asset again, in a job of its own: this returns when the job waits in
@@ -128,6 +133,7 @@ class ImmichUsers:
 
     clients: Sequence[ImmichClient]
     """At least one."""
+    _good: KeysOfOwners[ImmichClient] = field(default_factory=KeysOfOwners, compare=False, repr=False)
 
     async def preview(self, asset_id: UUID, owner: str) -> bytes:
         """Fetch the preview as ``ImmichClient.preview`` does. ``owner``: the id of the asset's user."""
@@ -139,7 +145,7 @@ class ImmichUsers:
 
     async def _by_any(self, owner: str, ask: Callable[[ImmichClient], Awaitable[T]]) -> T:
         refusal: ServiceError | None = None
-        for client in _CLIENTS_OF_OWNERS.in_order(owner, self.clients):
+        for client in self._good.in_order(owner, self.clients):
             try:
                 result = await ask(client)
             except ServiceError as error:
@@ -147,13 +153,10 @@ class ImmichUsers:
                     raise
                 refusal = refusal or error
             else:
-                _CLIENTS_OF_OWNERS.keep(owner, client)
+                self._good.keep(owner, client)
                 return result
         assert refusal is not None  # noqa: S101 - there is at least one client
         raise refusal
-
-
-_CLIENTS_OF_OWNERS: KeysOfOwners[ImmichClient] = KeysOfOwners()
 
 
 def immich_users(config: Settings) -> ImmichUsers:
@@ -163,7 +166,14 @@ def immich_users(config: Settings) -> ImmichUsers:
         raise _unavailable(
             "Re-doing an asset of Immich needs IMMICH_URL and IMMICH_API_KEY: set both and start the service again."
         )
-    return ImmichUsers([ImmichClient(config.immich_url, key, config.max_body_bytes) for key in keys])
+    return _immich(config.immich_url, keys, config.max_body_bytes)
+
+
+@lru_cache(maxsize=1)
+def _immich(url: str, keys: tuple[str, ...], max_bytes: int) -> ImmichUsers:
+    """Return the same object as before, with what it has learned, as long as the settings are the same."""
+    version = KnownVersion()
+    return ImmichUsers([ImmichClient(url, key, max_bytes, version) for key in keys])
 
 
 def _reason(error: Exception) -> str:

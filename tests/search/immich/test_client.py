@@ -122,4 +122,11 @@ def test_an_edited_picture_comes_as_immich_computes_on_it(
     immich: FakeImmich, version: tuple[int, int, int], expected: bytes
 ) -> None:
     immich.edited[str(ASSET)], immich.version = b"e", version
-    assert asyncio.run(client(immich).preview(ASSET)) == expected
+    assert asyncio.run(ImmichClient(immich.url, "immich-key", 10_000).preview(ASSET)) == expected
+
+
+def test_immich_is_asked_for_its_version_once_for_many_pictures(immich: FakeImmich) -> None:
+    config = Settings(_env_file=None, immich_url=immich.url, immich_api_key="immich-key")
+    for _ in range(3):
+        assert asyncio.run(immich_users(config).preview(ASSET, "owner"))
+    assert immich.version_requests == 1
