@@ -118,8 +118,7 @@ async def _outcome(
         response = _error_response(error, error_body, fields)
         forget_frames(error)
     except asyncio.TimeoutError as error:
-        late = ServiceError(ErrorCode.TIMEOUT, f"The request was not answered in {timeout:g} s (REQUEST_TIMEOUT).")
-        response = _error_response(late, error_body, fields)
+        response = _error_response(too_late(timeout), error_body, fields)
         forget_frames(error)
     except ClientDisconnect as error:
         response = _NoResponse(status_code=_CLIENT_GONE)
@@ -132,6 +131,11 @@ async def _outcome(
     response.headers["x-request-id"] = fields["request_id"]
     response.headers.update(left_out_headers(fields))
     return response
+
+
+def too_late(seconds: float) -> ServiceError:
+    """Return the error of a request that was not answered within the time that it may take."""
+    return ServiceError(ErrorCode.TIMEOUT, f"The request was not answered in {seconds:g} s (REQUEST_TIMEOUT).")
 
 
 def request_id(request: Request) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -12,7 +13,8 @@ from starlette.responses import JSONResponse, Response
 
 from errors import ErrorCode, ServiceError, forget_frames
 from serving.body import small_body
-from serving.exchange import detail_and_code
+from serving.deadline import timeout
+from serving.exchange import detail_and_code, too_late
 from serving.origin import refuse_other_sites
 from web.files import HEADERS
 
@@ -64,15 +66,20 @@ def _valid(model: type[M], content: Any) -> M:
         raise ServiceError(ErrorCode.INVALID_REQUEST, f"{where} is wrong: {first['msg']}.") from error
 
 
-async def quietly(work: Callable[[], Awaitable[Response]]) -> Response:
-    """Return what ``work`` returns, or the response that its error stands for, without a log line: a page of thumbnails
-    would fill the log.
+async def quietly(work: Callable[[], Awaitable[Response]], *, seconds: float) -> Response:
+    """Return what ``work`` returns within so many ``seconds``, or the response that its error stands for, without a log
+    line: a page of thumbnails would fill the log.
     """
     try:
-        return await work()
+        async with timeout(seconds):
+            return await work()
     except ServiceError as error:
-        response = JSONResponse(
-            detail_and_code(error), error.code.status, headers={**HEADERS, "cache-control": "no-store"}
-        )
         forget_frames(error)
-        return response
+        return _error_response(error)
+    except asyncio.TimeoutError as error:
+        forget_frames(error)
+        return _error_response(too_late(seconds))
+
+
+def _error_response(error: ServiceError) -> Response:
+    return JSONResponse(detail_and_code(error), error.code.status, headers={**HEADERS, "cache-control": "no-store"})

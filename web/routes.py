@@ -108,7 +108,8 @@ def _open(page: Page, method: str, path: str, work: Callable[[Request, Fields], 
 
 
 async def _picture(page: Page, request: Request) -> Response:
-    return await quietly(lambda: _operated(page, "picture", request, {}))
+    limit = page.settings.request_timeout
+    return await quietly(lambda: _operated(page, "picture", request, {}), seconds=limit)
 
 
 class _Me:
