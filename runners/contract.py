@@ -217,7 +217,7 @@ class Runners(Protocol):
     """Everything that computes, as its callers see it. A job of which a task failed raises its ``ServiceError``;
     one whose model is being fetched ``ModelOnItsWay``.
 
-    For a single task see also ``runners.tasks.Task.of_picture`` and ``of_text``.
+    For a single task see also ``runners.task.Task.of_picture`` and ``of_text``.
     """
 
     async def picture(self, job: PictureJob) -> Mapping[str, Result]:

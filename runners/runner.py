@@ -72,7 +72,7 @@ class Runner(Generic[J, R]):
     ) -> None:
         """``name``: for logs and metrics. ``load``: a model by its catalog name; raises ``ServiceError``.
 
-        ``lanes``: batches of one model that compute at the same time. ``decodes_whole``: as of ``runners.tasks.Task``.
+        ``lanes``: batches of one model that compute at the same time. ``decodes_whole``: as of ``runners.task.Task``.
         ``arrivals``: of the files that ``load`` needs; None where it fetches whatever it does.
         """
         self.name = name

@@ -30,7 +30,7 @@ leaves may import each other.
 RANK = {name: -number for number, names in enumerate(LAYERS) for name in names}
 
 ENTRANCES: Mapping[str, tuple[str, ...]] = {
-    "runners": ("runners.contract", "runners.tasks", "runners.pictures.header", "runners.cancellation"),
+    "runners": ("runners.contract", "runners.task", "runners.tasks", "runners.pictures.header", "runners.cancellation"),
     "models": ("models.catalog", "models.entry"),
 }
 """What the layers above ``runners`` import of it and of ``models``: the seam and the catalog, never what computes."""

@@ -13,7 +13,8 @@ from compat.immich.answers import clip_answer, faces_answer, ocr_answer, old_ocr
 from errors import ErrorCode, ServiceError
 from models.catalog import Catalog, ModelKind
 from runners.contract import FaceOptions, OcrOptions, Options
-from runners.tasks import CLIP_IMAGE, CLIP_TEXT, FACES, OCR, Task, extra_modules
+from runners.task import Task
+from runners.tasks import CLIP_IMAGE, CLIP_TEXT, FACES, OCR, extra_modules
 from settings import Settings
 
 M = TypeVar("M", bound=BaseModel)

@@ -22,7 +22,8 @@ from models.catalog import Catalog
 from runners.cancellation import unless_gone
 from runners.contract import FaceOptions, OcrOptions, Options, Runners
 from runners.pictures.header import Header
-from runners.tasks import CLIP_IMAGE, CLIP_TEXT, FACES, OCR, Task
+from runners.task import Task
+from runners.tasks import CLIP_IMAGE, CLIP_TEXT, FACES, OCR
 from serving.attempts import ask_in_turn
 from serving.body import Intake
 from serving.client_address import client_address

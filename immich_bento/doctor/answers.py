@@ -16,7 +16,8 @@ from immich_bento.doctor.finding import Finding, good, skipped, wrong
 from immich_bento.doctor.weights import models_of
 from models.catalog import Catalog, ModelKind
 from models.places import places
-from runners.tasks import BUILT_IN, CLIP_TEXT, Task
+from runners.task import Task
+from runners.tasks import BUILT_IN, CLIP_TEXT
 from settings import Settings
 from settings.addresses import shown_url
 

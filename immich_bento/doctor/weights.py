@@ -9,7 +9,8 @@ from immich_bento.doctor.finding import Finding, good, skipped, wrong
 from models.catalog import Catalog, ModelEntry, ModelKind
 from models.places import places, verify
 from models.progress import on_its_way
-from runners.tasks import Task, tasks_by_name
+from runners.task import Task
+from runners.tasks import tasks_by_name
 from settings import Settings
 
 

@@ -11,7 +11,8 @@ from errors import ServiceError
 from models.catalog import Catalog, ModelEntry, ModelKind
 from models.listing import rows
 from models.places import cache_folder
-from runners.tasks import Task, tasks_by_name
+from runners.task import Task
+from runners.tasks import tasks_by_name
 from settings import Settings
 from settings.addresses import DnsName
 from settings.gateway import Servers

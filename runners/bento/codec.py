@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from errors import ErrorCode
 from runners.contract import Ask, Failure, PictureJob, Result, TextJob
-from runners.tasks import Task
+from runners.task import Task
 
 R = TypeVar("R")
 

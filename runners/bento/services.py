@@ -24,7 +24,8 @@ from runners.engine.lanes import lanes_of
 from runners.engine.threads import available_cores
 from runners.model_cache import give_memory_back
 from runners.runner import Model, Runner, RunnerLimits, run_picture
-from runners.tasks import Loading, Task, tasks_by_name
+from runners.task import Loading, Task
+from runners.tasks import tasks_by_name
 from runners.turns import CoreTurns
 from settings import Settings, settings
 

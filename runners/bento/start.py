@@ -32,7 +32,8 @@ from runners.bento.parent import end_with_parent, name_arbiter
 from runners.bento.transport import make_secret
 from runners.bento.usage_reports import send_no_usage_reports
 from runners.engine.threads import available_cores
-from runners.tasks import ExtraTaskError, Task, tasks_by_name
+from runners.task import Task
+from runners.tasks import ExtraTaskError, tasks_by_name
 from settings import Settings, names, settings
 from settings.problems import settings_that_name, what_is_wrong
 from settings.variables import names_in_file, setting_names, warnings_of

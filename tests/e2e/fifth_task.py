@@ -15,7 +15,7 @@ from errors import ErrorCode, ServiceError
 from models.catalog import Catalog
 from runners.contract import Failure, Float32, ImageJob
 from runners.pictures.header import Header
-from runners.tasks import Loading, Task
+from runners.task import Loading, Task
 from settings import Settings
 
 MODEL = "mean"

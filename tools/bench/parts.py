@@ -31,7 +31,8 @@ from runners.contract import Ask, FaceOptions, Failure, ImageJob, OcrOptions, Op
 from runners.engine import Session, plan_engine
 from runners.faces.graph import PictureGraph
 from runners.pictures.header import Header
-from runners.tasks import CLIP_IMAGE, FACES, OCR, Loading, Task, tasks_by_name
+from runners.task import Loading, Task
+from runners.tasks import CLIP_IMAGE, FACES, OCR, tasks_by_name
 from settings import Settings
 from tools.bench.load import Connection
 from tools.bench.report import Cell, Table

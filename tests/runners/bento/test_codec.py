@@ -21,7 +21,8 @@ from runners.bento.codec import (
     encode_text,
 )
 from runners.contract import Ask, Embedding, FaceOptions, Faces, Failure, OcrOptions, PictureJob, TextJob, TextLines
-from runners.tasks import Task, tasks_by_name
+from runners.task import Task
+from runners.tasks import tasks_by_name
 
 TASKS = tasks_by_name("")
 JOB = PictureJob(
