@@ -2,9 +2,9 @@
 
 import { h, icon } from "./dom.js";
 import { get, photoPath, pictureUrl, post } from "./client.js";
+import { follow } from "./follow.js";
 import { duration, number, percent, t, when } from "./words.js";
 
-const EVERY = 5000;
 const PARTS = ["read", "empty", "failed", "waiting"];
 
 /** Return the view. It follows the counts while it is shown. */
@@ -13,24 +13,12 @@ export function libraryView() {
   const counts = h("div", { "aria-busy": "true" }, h("p", { class: "faint" }, t("loading")));
   const failed = new PictureList({ path: "failures", title: "library.failed", hint: "library.failed.hint", gone });
   const lost = new PictureList({ path: "lost", title: "library.lost", hint: "library.lost.hint", gone });
-  let timer = 0;
-  async function look() {
-    try {
-      const facts = await get("library", gone.signal);
-      counts.replaceChildren(...summary(facts));
-      counts.removeAttribute("aria-busy");
-    } catch (error) {
-      if (error.name === "AbortError") return;
-      counts.replaceChildren(h("p", { class: "notice", role: "alert" }, icon("warning"), error.message));
-    }
-    timer = setTimeout(look, EVERY);
-  }
-  look();
+  follow("library", gone, counts, (facts) => counts.replaceChildren(...summary(facts)));
   failed.load();
   lost.load();
   return {
     element: h("section", { class: "library" }, h("h1", {}, t("title.library")), counts, failed.element, lost.element),
-    leave: () => { clearTimeout(timer); gone.abort(); },
+    leave: () => gone.abort(),
   };
 }
 

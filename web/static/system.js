@@ -1,34 +1,23 @@
 // The system: models, queue, load of the last hour, upstreams, versions, and a report to copy.
 
 import { h, icon } from "./dom.js";
-import { get } from "./client.js";
 import { chart } from "./chart.js";
 import { copyButton } from "./clipboard.js";
+import { follow } from "./follow.js";
 import { bytes, number, t } from "./words.js";
-
-const EVERY = 5000;
 
 /** Return the view. It follows the figures while it is shown. */
 export function systemView() {
   const gone = new AbortController();
   const body = h("div", { "aria-busy": "true" }, h("p", { class: "faint" }, t("loading")));
   let facts = null;
-  let timer = 0;
-  async function look() {
-    try {
-      facts = await get("system", gone.signal);
-      if (!body.contains(document.activeElement)) body.replaceChildren(...sections(facts, () => facts.report));
-      body.removeAttribute("aria-busy");
-    } catch (error) {
-      if (error.name === "AbortError") return;
-      body.replaceChildren(h("p", { class: "notice", role: "alert" }, icon("warning"), error.message));
-    }
-    timer = setTimeout(look, EVERY);
-  }
-  look();
+  follow("system", gone, body, (latest) => {
+    facts = latest;
+    if (!body.contains(document.activeElement)) body.replaceChildren(...sections(facts, () => facts.report));
+  });
   return {
     element: h("section", { class: "system" }, h("h1", {}, t("title.system")), body),
-    leave: () => { clearTimeout(timer); gone.abort(); },
+    leave: () => gone.abort(),
   };
 }
 
