@@ -40,12 +40,12 @@ class Gateway:
 
     @property
     def upstreams(self) -> Upstreams | None:
-        """The servers behind this one; None before the start, and where nothing is routed to any."""
+        """Return the servers behind this one; None before the start, and where nothing is routed to any."""
         return self.immich.upstreams
 
     @property
     def can_answer(self) -> bool:
-        """Whether any task can be answered as far as upstreams go."""
+        """Return whether any task can be answered as far as upstreams go."""
         return can_answer(self.immich.upstreams, self.settings)
 
     def app(self, others: Sequence[BaseRoute]) -> Starlette:

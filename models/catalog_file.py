@@ -29,7 +29,7 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What models of one family have in common."""
+    """The properties that models of one family have in common."""
 
     name: str
     task: ModelKind
@@ -42,7 +42,7 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """What a user's file changes about a built-in model."""
+    """The changes that a user's file makes to a built-in model."""
 
     advice: str
 

@@ -46,7 +46,7 @@ _LARGEST_MODEL = 2
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """Where a checkpoint can be had."""
+    """The origin of a checkpoint."""
 
     repo: str
     url: str

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 
 class ModelKind(str, Enum):
-    """What a model is for, in Immich's words."""
+    """The purpose of a model, in Immich's words."""
 
     CLIP = "clip"
     FACES = "facial-recognition"

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where downloads of a model go, within which limits, and who is told how far they are."""
+    """The folder that downloads of a model go to, their limits, and who is told how far they are."""
 
     folder: Path
     """The caller holds its lock."""

@@ -50,7 +50,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What reading every byte in one place came to."""
+    """The outcome of reading every byte in one place."""
 
     state: Literal["right", "unchecked", "incomplete", "damaged"]
     detail: str

@@ -37,7 +37,7 @@ _RATE_OVER = 10
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far one model is."""
+    """The progress of fetching or converting one model."""
 
     task: ModelKind
     name: str

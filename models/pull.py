@@ -33,7 +33,7 @@ from settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """What became of one pull."""
+    """The outcome of one pull."""
 
     how: Literal["stored", "already stored", "in a package", "in your folder"]
     folder: Path
@@ -83,7 +83,7 @@ def pull(
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What became of one removal."""
+    """The outcome of one removal."""
 
     folders: tuple[Path, ...]
     """Those that are gone."""

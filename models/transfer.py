@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long to wait and how often to try. All in seconds but the counts."""
+    """The limits on waiting and on tries. All in seconds but the counts."""
 
     connect: float = 10.0
     """For one address of a host."""

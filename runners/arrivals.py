@@ -31,7 +31,7 @@ _SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 900.0
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the files of a task's models come from."""
+    """The source of the files of a task's models."""
 
     fetch: Callable[[str], object]
     """Has the files of a model on this machine; blocks. Raises ``ServiceError``."""
@@ -41,7 +41,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What the last look for a model's files came to."""
+    """The outcome of the last look for a model's files."""
 
     at: float
     failure: FailedLoad | None

@@ -38,7 +38,7 @@ _BATCHES_WITHOUT_HOLD = 8
 
 @dataclass(frozen=True, slots=True)
 class Unfinished(Generic[J]):
-    """What a model returns in place of a result once a job has had its share of time."""
+    """The value that a model returns in place of a result once a job has had its share of time."""
 
     rest: J
     """The job with which the model goes on."""
@@ -84,7 +84,7 @@ class Batcher(Generic[J, R]):
 
     @property
     def waiting(self) -> int:
-        """Jobs that wait for a call, their first or another."""
+        """Return the number of jobs that wait for a call, their first or another."""
         return len(self._queue) + len(self._unfinished)
 
     async def submit(self, job: J) -> R:

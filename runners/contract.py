@@ -51,7 +51,7 @@ class OcrOptions:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a job wants of its picture: one task, by one model."""
+    """One task that a job wants of its picture, by one model."""
 
     task: str
     """Name of a task (``runners.tasks``)."""
@@ -77,7 +77,7 @@ class PictureJob:
 
 @dataclass(frozen=True, slots=True)
 class ImageJob:
-    """What a model gets: one picture, and the options of its own task."""
+    """The input of a model: one picture, and the options of its own task."""
 
     data: bytes = field(repr=False)
     """The encoded file."""
@@ -166,7 +166,7 @@ class TextLines:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What became of a job that has no result."""
+    """The outcome of a job that has no result."""
 
     code: ErrorCode
     message: str
@@ -178,7 +178,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """Whether the files of one model are on this machine. It need not be in memory."""
+    """The state of one model's files on this machine. It need not be in memory."""
 
     task: str
     """A runner's name: ``clip_image``."""

@@ -44,7 +44,7 @@ class Model(Protocol[J_contra, R_co]):
 
 @dataclass(frozen=True, slots=True)
 class RunnerLimits:
-    """How much of a runner there may be."""
+    """The limits of one runner."""
 
     max_batch: int
     model_ttl: float

@@ -1,4 +1,4 @@
-"""What a task is: what it is called, what it takes and returns, how its models are loaded, and by which settings."""
+"""The description of a task: its names, what it takes and returns, how its models are loaded, and its settings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LEAST_PLACES = 8  # twice the most lanes
 
 @dataclass(frozen=True)
 class Loading:
-    """What loading a model takes, whichever it is."""
+    """The parts that every model is loaded with."""
 
     catalog: Catalog
     settings: Settings
@@ -110,7 +110,7 @@ class Task(Generic[R]):
 
     @property
     def entry(self) -> str:
-        """Its key in Immich's entries: ``clip``."""
+        """Return its key in Immich's entries: ``clip``."""
         return self.label.partition(".")[0]
 
     async def of_picture(

@@ -23,7 +23,7 @@ PIECE = 320 * 1024
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """How large a body may be and how slowly it may come."""
+    """The most bytes of a body, and the least rate at which it may come."""
 
     largest: int
     """Bytes."""
@@ -35,7 +35,7 @@ class BodyLimits:
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """What the clients of all protocols share: room for bodies, under one set of limits, and turns at the runners."""
+    """The resources that all clients share: room for bodies, under one set of limits, and turns at the runners."""
 
     budget: ByteBudget
     limits: BodyLimits

@@ -84,12 +84,12 @@ class ByteBudget:
 
     @property
     def held(self) -> int:
-        """Bytes that all requests hold."""
+        """Return the bytes that all requests hold."""
         return self._small.held + self._large.held
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for room, unread."""
+        """Return the number of requests that wait for room, unread."""
         return self._small.waiting + self._large.waiting
 
     @asynccontextmanager

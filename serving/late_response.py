@@ -19,7 +19,7 @@ _BLANK = b" "
 
 @dataclass(frozen=True, slots=True)
 class EarlyHead:
-    """When the head is sent before the answer is known."""
+    """The times at which the head of an answer is sent that is not known yet, and blanks after it."""
 
     after: float = 100.0
     """Seconds from the beginning of a request that waits for a model."""

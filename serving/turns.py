@@ -48,7 +48,7 @@ class _Job:
 
 @dataclass(slots=True)
 class _Runner:
-    """What is sent to a runner and not answered yet."""
+    """The jobs that are sent to a runner and not answered yet."""
 
     places: float
     taken: float = 0.0
@@ -99,7 +99,7 @@ class ClientTurns:
 
     @property
     def waiting(self) -> int:
-        """Jobs that wait for their turn."""
+        """Return the number of jobs that wait for their turn."""
         return sum(map(len, self._line.values()))
 
     @asynccontextmanager

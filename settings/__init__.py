@@ -75,12 +75,12 @@ class Settings(ImmichNames, MtPhotosNames, ServingSettings, GatewaySettings, Sea
 
     @property
     def listen_port(self) -> int:
-        """The port that is listened on."""
+        """Return the port that is listened on."""
         return self.port or self.http_port
 
     @property
     def own_url(self) -> str:
-        """The service's address on its own machine. A secret where ``URL_KEY`` is set, which it holds."""
+        """Return the service's address on its own machine. A secret where ``URL_KEY`` is set, which it holds."""
         key = f"/{self.url_key.get_secret_value()}" if self.url_key is not None else ""
         return f"http://127.0.0.1:{self.listen_port}{key}"
 

@@ -17,7 +17,7 @@ Servers: TypeAlias = "tuple[str | DnsName, ...]"
 
 
 class GatewaySettings(BaseModel):
-    """Who may ask, and who answers."""
+    """Settings of who may ask, and of who answers."""
 
     api_auth_key: SecretStr | None = Field(
         None,
@@ -122,5 +122,5 @@ class GatewaySettings(BaseModel):
 
     @property
     def upstream_header_pair(self) -> tuple[str, str] | None:
-        """Name and value of ``UPSTREAM_HEADER``. A secret."""
+        """Return name and value of ``UPSTREAM_HEADER``. A secret."""
         return split_header(self.upstream_header.get_secret_value()) if self.upstream_header is not None else None

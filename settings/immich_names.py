@@ -40,7 +40,7 @@ class Preload(BaseModel):
 
 
 class ImmichNames(BaseModel):
-    """What Immich's container is set by."""
+    """Settings of Immich's container."""
 
     host: str = Field(
         "0.0.0.0",  # noqa: S104 - Immich runs on another machine or in another container

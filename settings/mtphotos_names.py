@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 
 class MtPhotosNames(BaseModel):
-    """What people who come from these services have set already."""
+    """Settings that people who come from these services have made already."""
 
     clip_model: str = Field(
         "",

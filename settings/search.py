@@ -11,7 +11,7 @@ from settings.addresses import check_url
 
 
 class SearchSettings(BaseModel):
-    """What ``search/`` is set by, in the service and on the command line."""
+    """Settings of ``search/``, in the service and on the command line."""
 
     search_enabled: bool = Field(True, description="Offer search; without it no database is started or connected to.")
     database_url: SecretStr | None = Field(

@@ -11,7 +11,7 @@ from settings.addresses import check_url
 
 
 class ServingSettings(BaseModel):
-    """How requests are taken in and worked on."""
+    """Settings of how requests are taken in and worked on."""
 
     ocr_model: str = Field(
         "",

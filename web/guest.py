@@ -47,12 +47,12 @@ class Guest:
 
     @property
     def may_see_system(self) -> bool:
-        """True for an administrator of Immich, and for whoever has the key."""
+        """Return True for an administrator of Immich, and for whoever has the key."""
         return self.user is None or self.user.is_admin
 
     @property
     def owners(self) -> tuple[str, ...] | None:
-        """Owners of the pictures that are the guest's own: the user; None: everybody."""
+        """Return the owners of the pictures that are the guest's own: the user; None: everybody."""
         return None if self.user is None else (str(self.user.id),)
 
 

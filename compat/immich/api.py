@@ -45,7 +45,7 @@ _PARTS = {"entries": _MAX_TEXT, "text": _MAX_TEXT, "image": None}
 
 @dataclass(frozen=True, slots=True)
 class _Input:
-    """What the tasks of one request are about."""
+    """The input of the tasks of one request."""
 
     client: str
     """Who takes a turn: see ``serving.client_address``."""

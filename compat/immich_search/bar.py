@@ -57,7 +57,7 @@ class _NotOurs(Exception):
 
 @dataclass(slots=True)
 class SearchBar:
-    """What all searches share."""
+    """The parts that all searches share."""
 
     settings: Settings
     life: SearchLife

@@ -46,7 +46,7 @@ class Listing:
 
     @property
     def held(self) -> int:
-        """Number of ids that are kept."""
+        """Return the number of ids that are kept."""
         return len(self.order) + len(self.shown) + len(self.own)
 
     async def page(self, number: int, size: int, visible: Visible, next_page: NextPage) -> tuple[list[UUID], bool]:

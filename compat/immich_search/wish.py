@@ -49,13 +49,13 @@ class Wish:
 
     @property
     def filters(self) -> dict[str, Any]:
-        """The keys of the body by which ``/search/metadata`` leaves out what this search is not to find."""
+        """Return the keys of the body by which ``/search/metadata`` leaves out what this search is not to find."""
         ignored = _QUESTION | (_METADATA_ALONE if self.path == SMART else frozenset())
         return {key: value for key, value in self.body.items() if key not in ignored}
 
     @property
     def albums(self) -> tuple[str, ...]:
-        """The albums that the search is within, whose pictures may be of other owners; none for ``SMART``, by which
+        """Return the albums to search in, whose pictures may be of other owners; none for ``SMART``, by which
         Immich finds those in the searcher's own timeline alone.
         """
         albums = self.body.get("albumIds")

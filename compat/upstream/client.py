@@ -51,7 +51,7 @@ class NoAnswerInTime(Exception):
 
 
 class NotHttp(Exception):
-    """What came back is no HTTP, or more of it than an answer can have."""
+    """An answer that is no HTTP, or longer than an answer can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Reply:
 
 @dataclass(slots=True)
 class _Attempt:
-    """How far one attempt came."""
+    """The progress of one attempt."""
 
     on_reused_connection: bool = False
     answered: bool = False

@@ -47,18 +47,18 @@ class Upstream:
 
     @property
     def name(self) -> str:
-        """The URL without its scheme, for errors and the log."""
+        """Return the URL without its scheme, for errors and the log."""
         parts = urlsplit(self.url)
         return parts.netloc + parts.path
 
     @property
     def label(self) -> str:
-        """Its number, as a label of metrics."""
+        """Return its number, as a label of metrics."""
         return str(self.number)
 
 
 class Health:
-    """What is known of each upstream. Belongs to the event loop that it is made in."""
+    """The state of each upstream, as far as it is known. Belongs to the event loop that it is made in."""
 
     def __init__(self, client: UpstreamClient, *, retry_after: float, on_change: Callable[[], None]) -> None:
         """``retry_after``: seconds between looks at one that is down. ``on_change``: called when one goes down or

@@ -74,7 +74,7 @@ class Members:
 
     @property
     def upstreams(self) -> Sequence[Upstream]:
-        """All, those too that are down, and those that have left and still work on something."""
+        """Return all, those too that are down, and those that have left and still work on something."""
         return self._upstreams
 
     def live(self, avoid: Sequence[Upstream] = ()) -> list[Upstream]:

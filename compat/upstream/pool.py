@@ -23,7 +23,7 @@ _TRY_ELSEWHERE = (502, 503)
 
 @dataclass(frozen=True, slots=True)
 class UpstreamAnswer:
-    """What a request came to."""
+    """The outcome of a request."""
 
     upstream: str
     tasks: dict[str, Any]
@@ -88,7 +88,7 @@ class UpstreamPool:
 
     @property
     def any_up(self) -> bool:
-        """True: some upstream is up and asked."""
+        """Return whether some upstream is up and asked."""
         return bool(self._members.live())
 
     def state(self, *, with_urls: bool) -> dict[str, Any]:

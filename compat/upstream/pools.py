@@ -22,7 +22,7 @@ class Upstreams:
 
     @property
     def any_up(self) -> bool:
-        """True: some upstream, of whichever task, is up and asked."""
+        """Return whether some upstream, of whichever task, is up and asked."""
         return any(pool.any_up for pool in self._pools.values())
 
     def state(self, *, with_urls: bool) -> dict[str, Any]:

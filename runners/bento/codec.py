@@ -33,7 +33,7 @@ _STEP = 8
 
 
 class CodecError(ValueError):
-    """What arrived is no job or no result of the tasks known here."""
+    """A message that is no job or no result of the tasks known here."""
 
 
 def encode_picture(job: PictureJob) -> tuple[str, bytes]:

@@ -80,7 +80,7 @@ def _log_failure(task: asyncio.Task[None]) -> None:
 
 
 class RunnerService:
-    """What every runner process has: its runners, the clock that unloads idle models, and a graceful end."""
+    """The parts of every runner process: its runners, the clock that unloads idle models, and a graceful end."""
 
     tasks: ClassVar[tuple[Task[Any], ...]] = ()
     position: ClassVar[int] = 0

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 class StartError(BentoMLException):  # type: ignore[misc] # BentoML has no types here
-    """Why the service does not start, in one sentence. BentoML's command line prints it and exits with status 1."""
+    """The reason why the service does not start, in one sentence. BentoML's command line prints it and exits with 1."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"immich-bento does not start: {reason}")

@@ -34,7 +34,7 @@ _SHORT = 3.0
 
 
 class _Way(Enum):
-    """How a line is read."""
+    """The direction in which a line is read."""
 
     AS_CUT = "as it was cut out"
     ON_ITS_HEAD = "turned by 180 degrees"
@@ -53,7 +53,7 @@ class Lines:
 
 @dataclass(frozen=True, slots=True)
 class DirectedLine:
-    """What a line says, and where."""
+    """A line with its text and its place."""
 
     read: ReadLine
     box: Float32

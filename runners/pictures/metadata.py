@@ -34,7 +34,7 @@ _MAX_JPEG_SEGMENTS = 2_000
 
 @dataclass(frozen=True, slots=True)
 class TiffDirectory:
-    """What the first directory of a TIFF says of the picture."""
+    """The first directory of a TIFF, as far as it tells of the picture."""
 
     entries: int
     pieces: int = 0

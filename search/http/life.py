@@ -24,7 +24,7 @@ _RETRY_AFTER = 5.0
 
 
 class SearchLife:
-    """Where a request finds the database, from the start of the service to its end."""
+    """The database of requests, from the start of the service to its end."""
 
     def __init__(self, config: Settings) -> None:
         self._config = config

@@ -35,7 +35,7 @@ _MODELS_KEPT = 30.0
 
 @dataclass(slots=True)
 class SearchApi:
-    """What the operations work with. ``runners`` is set when the service has started."""
+    """The parts that the operations work with. ``runners`` is set when the service has started."""
 
     catalog: Catalog
     settings: Settings

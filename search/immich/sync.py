@@ -43,7 +43,7 @@ _OVERLAP = timedelta(minutes=2)
 
 @dataclass(frozen=True, slots=True)
 class SyncReport:
-    """What a sync did, in pictures."""
+    """Numbers of pictures that a sync has changed."""
 
     added: int = 0
     updated: int = 0

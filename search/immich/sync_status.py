@@ -8,7 +8,7 @@ from search.answers import Answer
 
 
 class SyncStatus(Answer):
-    """How well the searched texts follow Immich's."""
+    """The state of the copy of Immich's texts that is searched."""
 
     synced_at: datetime | None = None
     """Time at which they were last brought up to date; null: not since the service started."""

@@ -48,7 +48,7 @@ _SECRET = secrets.token_bytes(32)
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who asks, as their request says it to Immich."""
+    """The part of a request that tells Immich who asks."""
 
     headers: Headers = field(repr=False)
     """All headers of the request but those about the one request and its connection: cookies and ``User-Agent``, which

@@ -19,7 +19,7 @@ _ORIENTATION = 0x0112
 
 
 class NotAPicture(Exception):
-    """What is wrong with the file, for a person."""
+    """A file that is no picture. The message says what is wrong with it, for a person."""
 
 
 def opened(data: bytes, format: str) -> Image.Image:

@@ -22,7 +22,7 @@ _PIECE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a file holds. Of a video, nothing but what it is known by is in memory."""
+    """The contents of a file. Of a video, nothing but what it is known by is in memory."""
 
     hash: bytes
     """(32,) bytes: ``picture_hash`` or ``video_hash``."""

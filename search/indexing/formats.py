@@ -16,7 +16,7 @@ CONVERTED_SUFFIXES = frozenset({"heic", "heif", "hif", "jxl"}) | RAW_SUFFIXES
 
 
 class Kind(str, Enum):
-    """What is made of a file."""
+    """The kind of a file, by which it is decoded."""
 
     IMAGE = "image"
     VIDEO = "video"

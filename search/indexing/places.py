@@ -49,7 +49,7 @@ class Place(Protocol):
 
     @property
     def uri(self) -> str:
-        """That of the root; every file's own starts with it."""
+        """Return the address of the root; every file's own starts with it."""
         ...
 
     def walk(self, failed: Callable[[str, str], None]) -> Iterator[Entry]:

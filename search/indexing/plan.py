@@ -12,7 +12,7 @@ from search.store.records import Known
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to index."""
+    """The options of a run."""
 
     owner: str = ""
     jobs: int = 4
@@ -25,7 +25,7 @@ class Options:
 
 
 class Need(Enum):
-    """What is to be done with a file."""
+    """The work that is to be done on a file."""
 
     NOTHING = "nothing"
     """It is as it was, and all tasks are done."""

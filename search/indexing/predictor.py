@@ -51,12 +51,12 @@ _WHOLE_PICTURE = frozenset(
 
 
 class CannotGoOn(Exception):
-    """Why no picture at all can be done, in a sentence for a person."""
+    """The reason why no picture at all can be done, in a sentence for a person."""
 
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """What came of one picture."""
+    """The results of one picture."""
 
     vector: Vector | None = None
     text: Text | None = None

@@ -23,7 +23,7 @@ FEW = 10
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What became of the files that a complete walk did not see."""
+    """The outcome for the files that a complete walk did not see."""
 
     removed: int
     refusal: str | None = None

@@ -27,7 +27,7 @@ LONGEST_URI = 2000
 
 @dataclass(slots=True)
 class Tally:
-    """How a run goes; grows as it does."""
+    """The counts of a run, which grow as it goes."""
 
     seen: int = 0
     """Pictures and videos that the walk came across."""

@@ -30,7 +30,7 @@ read.
 
 
 class NotAVideo(Exception):
-    """What is wrong with the video, for a person."""
+    """A file that is no video. The message says what is wrong with it, for a person."""
 
 
 def middle_frame(file: IO[bytes], *, max_pixels: int) -> Image.Image:

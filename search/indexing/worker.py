@@ -24,7 +24,7 @@ _NO_DATE = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What was done with a file."""
+    """The work that was done on a file."""
 
     touched: bool = False
     moved: bool = False

@@ -13,7 +13,7 @@ from search.answers import Answer, Note
 
 
 class Mode(str, Enum):
-    """What is searched. ``auto``: text alone behind the prefix ``ocr:``, else both."""
+    """The lists that are searched. ``auto``: text alone behind the prefix ``ocr:``, else both."""
 
     AUTO = "auto"
     OCR = "ocr"
@@ -32,7 +32,7 @@ Box = Annotated[Sequence[float], Field(min_length=8, max_length=8)]
 
 
 class SearchRequest(BaseModel):
-    """What a person wants to find: the query parameters of ``GET /search``."""
+    """A search of a person: the query parameters of ``GET /search``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -51,7 +51,7 @@ class SearchRequest(BaseModel):
 
 
 class OcrPart(Answer):
-    """Why the text of a picture was found."""
+    """The reason why the text of a picture was found."""
 
     rank: int
     """Place in the list of texts, from 1."""
@@ -62,7 +62,7 @@ class OcrPart(Answer):
 
 
 class ClipPart(Answer):
-    """Why the meaning of a picture was found."""
+    """The reason why the meaning of a picture was found."""
 
     rank: int
     """Place in the list of meanings, from 1."""

@@ -52,7 +52,7 @@ _SPACED_OUT = re.compile(rf"(?<!\S){CJK}(?: {CJK})+(?!\S)")
 
 
 class _Converter(Protocol):
-    """What OpenCC offers."""
+    """The methods of OpenCC's converters that are used."""
 
     def convert(self, text: str) -> str: ...
 

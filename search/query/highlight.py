@@ -25,13 +25,13 @@ class _Line:
 
     @cached_property
     def across(self) -> list[tuple[int, int, int]]:
-        """Number of a needle (from 1), and where its part of this line starts and ends in the folded line."""
+        """Return the number of a needle (from 1), and where its part starts and ends in the folded line."""
         given = self.row[5] if len(self.row) > 5 and self.row[5] else ()
         return [(given[at], given[at + 1], given[at + 2]) for at in range(0, len(given), 3)]
 
     @cached_property
     def forms(self) -> tuple[Form, ...]:
-        """The numbers and dates in the folded line."""
+        """Return the numbers and dates in the folded line."""
         return tuple(forms(self.folded))
 
 

@@ -19,7 +19,7 @@ _ANOTHER = "[^\\x01-\\x7f]"
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """How a word is looked for that differs from a typed one, as ``immich_ai.near_candidates`` takes it."""
+    """The conditions on a word that is almost a typed one, as ``immich_ai.near_candidates`` takes them."""
 
     word: str | None = None
     """The typed word, if it is of letters."""

@@ -42,7 +42,7 @@ _OLDEST_PGVECTOR = (0, 5)
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a database once it was looked at."""
+    """The facts about a database that a look at it brings."""
 
     source: Source
     cutter: Cutter

@@ -36,7 +36,7 @@ ON CONFLICT (asset_id) DO UPDATE SET
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """What is searched of one text."""
+    """The forms in which one text is searched."""
 
     folded: str
     """The lines folded, one a line; then, behind a line that is a form feed, blocks of several lines, one a line."""

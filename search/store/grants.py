@@ -19,7 +19,7 @@ _WRITE = "SELECT, INSERT, UPDATE, DELETE"
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """What may be done with some tables, and what for."""
+    """A right to some tables, and what it is for."""
 
     purpose: str
     privileges: str

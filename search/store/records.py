@@ -61,7 +61,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What was read in a picture. No lines: it was read, and there was no text."""
+    """The text that was read in a picture. No lines: it was read, and there was no text."""
 
     model: str
     lines: tuple[Line, ...]
@@ -69,7 +69,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Vector:
-    """What a picture means, to one model."""
+    """The meaning of a picture to one model."""
 
     model: str
     numbers: Float32
@@ -78,7 +78,7 @@ class Vector:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a task has no result."""
+    """The reason why a task has no result."""
 
     task: FailedTask
     code: str

@@ -22,7 +22,7 @@ SYNC_LOCK = 0x696D6D6963680002
 
 
 class Source(str, Enum):
-    """Whose pictures are searched: the values of SEARCH_SOURCE."""
+    """The tables whose pictures are searched: the values of SEARCH_SOURCE."""
 
     STANDALONE = "standalone"
     IMMICH = "immich"
@@ -30,7 +30,7 @@ class Source(str, Enum):
 
 
 class Switch(Enum):
-    """When an opening of a database may switch it to another source."""
+    """The conditions on which an opening of a database may switch it to another source."""
 
     NEVER = "never"
     """Commands that only read."""

@@ -20,7 +20,7 @@ Content = bytes | memoryview
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with one answer."""
+    """A fault of one answer."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Fault:
 
 
 class Web:
-    """What the server serves, and what it was asked."""
+    """The files that the server serves, and what it was asked."""
 
     def __init__(self) -> None:
         self.files: dict[str, Content] = {}

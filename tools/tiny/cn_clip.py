@@ -30,7 +30,7 @@ class Architecture:
 
     @property
     def configuration(self) -> dict[str, Any]:
-        """Arguments of cn_clip's class ``CLIP``."""
+        """Return the arguments of cn_clip's class ``CLIP``."""
         folder = cn_clip_folder() / "model_configs"
         parts = [json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in (self.vision, self.text)]
         config: dict[str, Any] = parts[0] | parts[1] | dict(self.changes)
@@ -40,7 +40,7 @@ class Architecture:
 
     @property
     def image_size(self) -> int:
-        """Pixels: side of the square that the image half takes."""
+        """Return the side of the square that the image half takes, in pixels."""
         return int(self.configuration["image_resolution"])
 
     @property
