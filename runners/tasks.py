@@ -16,7 +16,7 @@ from models.catalog import Catalog, ModelKind
 from runners.contract import Embedding, FaceOptions, Faces, OcrOptions, TextLines
 from runners.cost import clip_cost, ocr_cost, text_cost
 from runners.task import Loading, Task, files_of
-from settings import Settings, names
+from settings import names
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -69,7 +69,9 @@ class Assets:
         if conditions is not None:
             missing = self._missing(ids)
             parts = [missing[at : at + _ONE_CALL] for at in range(0, len(missing), _ONE_CALL)]
-            await gather_in_turns([partial(self._by_alternatives, part, conditions) for part in parts], at_once=_AT_ONCE)
+            await gather_in_turns(
+                [partial(self._by_alternatives, part, conditions) for part in parts], at_once=_AT_ONCE
+            )
         else:
             if len(self._missing(ids)) > _WORTH_A_LIST and not self._listed:
                 self._listed = True

@@ -19,8 +19,8 @@ import pytest
 from PIL import Image
 
 from tests.e2e.test_search import environment, wait_for_search
-from tools.harness.open_folder import open_folder
 from tools.demo.pictures import make
+from tools.harness.open_folder import open_folder
 from tools.harness.rendered import jpeg, page
 from tools.harness.server import ROOT, Server
 

@@ -1,4 +1,4 @@
-"""A folder that every user may enter, as temporary ones are not: where we are root, PostgreSQL runs as somebody else."""
+"""A folder that every user may enter, as temporary ones are not: PostgreSQL runs as somebody else where we are root."""
 
 from __future__ import annotations
 

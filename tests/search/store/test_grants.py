@@ -24,9 +24,9 @@ from search.store.database import Database, Facts, examine
 from search.store.grants import RIGHTS, grants, missing_rights, uninstall
 from search.store.source import Source
 from settings import Settings
-from tools.harness.open_folder import open_folder
 from tests.search.conftest import HERE, UnpooledDatabase
 from tests.search.immich.library import Library
+from tools.harness.open_folder import open_folder
 from tools.harness.server import ROOT
 
 if TYPE_CHECKING:
