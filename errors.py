@@ -1,4 +1,4 @@
-"""What can go wrong, as a caller sees it: one code, one HTTP status, one sentence.
+"""Errors as a caller sees them: one code, one HTTP status, one sentence.
 
 ``ServiceError``                      anything that this service answers on purpose
  +-- ``ModelUnavailable``             the weights of a known model cannot be had right now

@@ -1,4 +1,4 @@
-"""How this service logs: one line per event, as text or as JSON, from every process alike; and how its commands do.
+"""The log of this service: one line per event, as text or as JSON, from every process alike; and how its commands do.
 
 A leaf: anything may import it.
 """

@@ -1,4 +1,4 @@
-"""What ``/metrics`` counts besides BentoML's own figures. A leaf: anything may import it.
+"""The figures of ``/metrics`` besides BentoML's own. A leaf: anything may import it.
 
 BentoML sets ``PROMETHEUS_MULTIPROC_DIR`` before its processes start, so that one scrape sums up all of them.
 """

@@ -1,4 +1,4 @@
-"""Whether the folders that the service writes to can be written, asked before anything else is imported.
+"""A check that the folders which the service writes to can be written, made before anything else is imported.
 
 The standard library is all that this needs: BentoML writes into its own folder while it is imported.
 """

@@ -1,1 +1,1 @@
-"""Which weights exist, where they come from, and how they are verified."""
+"""The weights that exist, where they come from, and how they are verified."""

@@ -1,4 +1,4 @@
-"""Whether the disk and the memory of this machine suffice for a model, asked before it is fetched."""
+"""A check that the disk and the memory of this machine suffice for a model, made before it is fetched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which models exist: ``catalog.toml`` and a user's own file, and finding an entry by the name that a request gives.
+"""The models that exist: ``catalog.toml`` and a user's own file, and finding an entry by the name that a request gives.
 
 No model's name is spelled out in code.
 """

@@ -1,4 +1,4 @@
-"""What is known and what is here, as a table for people and as JSON for scripts."""
+"""The list of models, known and here, as a table for people and as JSON for scripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a model's files lie on this machine, and whether their bytes are right.
+"""The places of a model's files on this machine, and whether their bytes are right.
 
 What the bytes must be is known from the catalog (faces, OCR), else from a record beside the files: a hub's list
 (``models.hub``), or the ``model.yaml`` of BentoML's store. A folder without a record is taken as it is.

@@ -1,4 +1,4 @@
-"""How far a model is that is being fetched or converted: told in the log, and in a file that other processes read.
+"""The progress of a model that is being fetched or converted: told in the log, and in a file that other processes read.
 
 The file is ``<cache folder>/.progress/<task>--<name>.json``. It counts while somebody holds the lock of the folder that
 the model is fetched into, which the kernel releases however a process ends.

@@ -1,4 +1,4 @@
-"""What has to be done again when another CLIP model answers than before, told before it answers.
+"""The succession of CLIP models: what has to be done again when another answers than before, told before it does.
 
 Which one answered last is kept in the service's cache folder.
 """

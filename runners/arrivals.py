@@ -1,4 +1,4 @@
-"""Whether the files of models are on this machine; fetched where they are not, without loading them into memory."""
+"""The arrival of models' files on this machine: fetched where they are not here, without loading them into memory."""
 
 from __future__ import annotations
 

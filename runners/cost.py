@@ -1,4 +1,4 @@
-"""What a job will cost, estimated from its picture's header: only as exact as fair turns need.
+"""The cost of a job, estimated from its picture's header: only as exact as fair turns need.
 
 The unit is the work on an ordinary picture, Immich's preview of 1440 x 1080 pixels under default options.
 """

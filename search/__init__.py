@@ -1,1 +1,1 @@
-"""What finds pictures: by the text in them, by meaning, and by both at once, in PostgreSQL."""
+"""Search for pictures: by the text in them, by meaning, and by both at once, in PostgreSQL."""

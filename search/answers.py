@@ -1,4 +1,4 @@
-"""What search's answers have in common. Each answer is one pydantic model, made where its content is found out and
+"""The base of search's answers. Each answer is one pydantic model, made where its content is found out and
 serialised as it is by the HTTP API; the docstrings of its fields are the descriptions in docs/openapi.json.
 """
 

@@ -1,1 +1,1 @@
-"""What every HTTP answer needs: log line and errors, the key, bounded bodies, the status page."""
+"""The needs of every HTTP answer: log line and errors, the key, bounded bodies, the status page."""

@@ -1,4 +1,4 @@
-"""Who sends a request, as far as shares and turns are concerned."""
+"""The address of a request's sender, by which shares and turns are given."""
 
 from __future__ import annotations
 

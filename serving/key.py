@@ -1,4 +1,4 @@
-"""Who may ask: the one key of this service (``API_AUTH_KEY``), as the clients of several protocols send it."""
+"""The one key of this service (``API_AUTH_KEY``), as the clients of several protocols send it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an answer had to leave out, told in its headers, in the log and to ``/stats``."""
+"""Notes of what an answer had to leave out, told in its headers, in the log and to ``/stats``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which requests a browser sends on behalf of another site's page."""
+"""The origin of a request: whether a browser sends it on behalf of another site's page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong in settings, in words for the person who set them. Values are not repeated: one may be a secret."""
+"""The problems of settings, in words for the person who made them. Values are not repeated: one may be a secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who looks at the page, and what they may see.
+"""The guests of the page, and what they may see.
 
 Either a user of Immich, by the session that their browser has there: they see what Immich gives them. Or whoever has
 the service's key, in the cookie of the page or in a header: they see everything, the pictures of Immich through the

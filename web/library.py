@@ -1,4 +1,4 @@
-"""How far a library is: counts, pace, what failed, and what Immich may have lost; of some owners' pictures or of all.
+"""The state of a library: counts, pace, what failed, and what Immich may have lost; of some owners' pictures or of all.
 
 The population is that of Immich's own job page: what is in the timeline and the archive. Pictures in the trash, hidden
 halves of live photos and locked ones are left out, the last since nobody but their owner may know of them.

@@ -1,4 +1,4 @@
-"""How Immich wants its answers: vectors as strings of JSON, boxes in pixels or fractions, floats in shortest form."""
+"""Answers in Immich's form: vectors as strings of JSON, boxes in pixels or fractions, floats in shortest form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Immich asks for: the JSON of the ``entries`` part, checked and resolved to tasks with models and options."""
+"""The entries of Immich's requests: JSON, checked and resolved to tasks with models and options."""
 
 from __future__ import annotations
 

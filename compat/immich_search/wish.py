@@ -1,4 +1,4 @@
-"""What a request of Immich's search bar asks for, if it is something that this service can answer better than Immich.
+"""Requests of Immich's search bar, read as far as this service can answer them better than Immich.
 
 The body is read as Immich reads it. Whatever is unusual in it, wrong, or for Immich alone is not judged here: there is
 no ``Wish`` then, and the request is passed on as it came.

@@ -1,4 +1,4 @@
-"""How mt-photos-ai's clients want their answers: numbers as strings of fixed decimals, boxes upright and in pixels."""
+"""Answers in mt-photos-ai's form: numbers as strings of fixed decimals, boxes upright and in pixels."""
 
 from __future__ import annotations
 

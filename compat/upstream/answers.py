@@ -1,5 +1,5 @@
-"""What another Immich ML server answered: is it what was asked for, an error that is the client's, or an error that is
-that server's?
+"""Answers of another Immich ML server, told apart: what was asked for, an error that is the client's, one that is
+that server's.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which other Immich ML servers are up: those that broke are left out, and looked at until they answer again."""
+"""The health of other Immich ML servers: those that broke are left out, and looked at until they answer again."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Which tasks of a request are answered here, and which by another Immich ML server (``ROUTE_CLIP``, ``ROUTE_FACES``,
-``ROUTE_OCR``).
+"""Routes: the tasks of a request that are answered here, and those that another Immich ML server answers
+(``ROUTE_CLIP``, ``ROUTE_FACES``, ``ROUTE_OCR``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a CN-CLIP is made of, read off the shapes of its tensors, and what the shapes of all its tensors must then be.
+"""The architecture of a CN-CLIP, read off the shapes of its tensors, and the shapes that all of them must then have.
 
 No shape tells how many heads attention has: in CN-CLIP a head is 64 numbers wide, and 80 in ViT-H-14's image half.
 """

@@ -1,4 +1,4 @@
-"""What CN-CLIP's halves have in common, as nodes of a graph.
+"""The operations that CN-CLIP's halves have in common, as nodes of a graph.
 
 They are written in the forms that ONNX Runtime and OpenVINO know to fuse: MatMul and Add, LayerNormalization, softmax
 between two MatMuls.

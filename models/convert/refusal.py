@@ -1,4 +1,4 @@
-"""Why a checkpoint is not converted."""
+"""The error of a checkpoint that is not converted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the members of a ZIP archive lie in its file, read without unpacking anything.
+"""The places of a ZIP archive's members in its file, read without unpacking anything.
 
 ``zipfile`` would do, but for three things that matter with a stranger's file: it reads a directory of any size into
 memory, it takes members that overlap, and it does not tell where a member's bytes begin. What PyTorch writes is a small

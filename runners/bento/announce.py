@@ -1,4 +1,4 @@
-"""What the service says once it listens: what answers each task, what is downloaded first, and the URL for Immich."""
+"""The announcement of a service that listens: what answers each task, what is downloaded first, the URL for Immich."""
 
 from __future__ import annotations
 

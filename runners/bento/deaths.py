@@ -1,4 +1,4 @@
-"""Why a worker died: told in the log, an out-of-memory kill by its name."""
+"""The deaths of workers, told in the log with their cause, an out-of-memory kill by its name."""
 
 from __future__ import annotations
 

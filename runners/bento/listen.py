@@ -1,4 +1,4 @@
-"""Whether the address that the service is to listen on can be had, found out before BentoML opens any socket."""
+"""A check that the address which the service is to listen on can be had, made before BentoML opens any socket."""
 
 from __future__ import annotations
 

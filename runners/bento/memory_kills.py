@@ -1,4 +1,4 @@
-"""How many processes the kernel has killed for lack of memory, beside this one."""
+"""The number of processes that the kernel has killed for lack of memory, beside this one."""
 
 from __future__ import annotations
 

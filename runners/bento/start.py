@@ -1,4 +1,4 @@
-"""What happens before the service listens: settings and catalog are read, what would fail in every worker is found out
+"""The steps before the service listens: settings and catalog are read, what would fail in every worker is found out
 once, and the process that watches the workers is prepared.
 
 BentoML runs ``@bentoml.on_deployment`` hooks once, in the process that the user started, before any socket is opened

@@ -1,4 +1,4 @@
-"""How a worker ends: what runs is finished, and what does not finish in time is cut off.
+"""The end of a worker: what runs is finished, and what does not finish in time is cut off.
 
 BentoML sends SIGTERM to all of its processes at once. A runner that obeyed at once would stop listening while the
 gateway still has requests for it, and a gateway that waited for that runner would never end. So the gateway begins at

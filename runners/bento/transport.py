@@ -1,4 +1,4 @@
-"""How jobs travel between the processes of the service, and on what connections.
+"""The way of jobs between the processes of the service, and its connections.
 
 A job is one POST to the socket of a runner's process, in the form of ``runners.bento.codec``. BentoML's own protocol
 between services costs 2 ms more a request (``python -m tools.bench transport``) and is made of pickles, which run code.

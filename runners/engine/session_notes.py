@@ -1,4 +1,4 @@
-"""Which engine and precision a model's graphs were opened with, for whoever opens them."""
+"""Notes of the engine and precision that a model's graphs were opened with, for whoever opens them."""
 
 from __future__ import annotations
 

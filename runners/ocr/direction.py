@@ -1,4 +1,4 @@
-"""Which way lines run: lines that stand on their heads, and single characters that were cut out lying.
+"""The direction of lines: lines that stand on their heads, and single characters that were cut out lying.
 
 A line that was read without doubt is left alone. Of the others, and of the longest of each picture, PP-OCR's classifier
 of line directions tells which stand on their heads; these are read once more, turned by 180 degrees, and the reading

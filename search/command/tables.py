@@ -1,4 +1,4 @@
-"""What the commands print: a table on a terminal, lines with tabs elsewhere, or JSON on request."""
+"""The output of the commands: a table on a terminal, lines with tabs elsewhere, or JSON on request."""
 
 from __future__ import annotations
 

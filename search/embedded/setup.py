@@ -1,4 +1,4 @@
-"""What the embedded PostgreSQL is made of: its programs, its settings, its folder, and the user that it runs as."""
+"""The parts of the embedded PostgreSQL: its programs, its settings, its folder, and the user that it runs as."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When the texts of Immich are looked at again: regularly, and soon after Immich has told of a new picture."""
+"""The pace of looks at the texts of Immich: regularly, and soon after Immich has told of a new picture."""
 
 from __future__ import annotations
 

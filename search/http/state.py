@@ -1,4 +1,4 @@
-"""What search's operations work with: loaded at the start of every process, so it imports nothing large."""
+"""The parts that search's operations work with: loaded at the start of every process, so it imports nothing large."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Immich is set to ask machine learning for, as it keeps that in its own database: models and the limits of
+"""Immich's settings of machine learning, as it keeps them in its own database: models and the limits of
 OCR.
 """
 

@@ -1,4 +1,4 @@
-"""How well the searched texts follow Immich's."""
+"""The state of the copy of Immich's texts, as it is told."""
 
 from __future__ import annotations
 

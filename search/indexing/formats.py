@@ -1,4 +1,4 @@
-"""Which files are indexed, by the ends of their names."""
+"""The formats of files that are indexed, by the ends of their names."""
 
 from __future__ import annotations
 

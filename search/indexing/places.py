@@ -1,4 +1,4 @@
-"""Where pictures lie: folders of this machine, and whatever ``fsspec`` knows by an address. Listed lazily, read on
+"""Places of pictures: folders of this machine, and whatever ``fsspec`` knows by an address. Listed lazily, read on
 demand.
 
 A file's *uri* is what the index knows it by: a plain absolute path, or ``scheme://…``. A local name that is not UTF-8,

@@ -1,4 +1,4 @@
-"""What a file needs, by what the index knows of it."""
+"""The plan for a file: what it needs, by what the index knows of it."""
 
 from __future__ import annotations
 

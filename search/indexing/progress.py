@@ -1,4 +1,4 @@
-"""What a person sees of a run: a bar on standard error while it goes, a table of what it came to at its end."""
+"""The progress of a run, for a person: a bar on standard error while it goes, a table of what it came to at its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What computes when a picture is done again, and its implementation over the runners, for the service itself."""
+"""The interface by which a picture is computed again, and its implementation over the runners, for the service."""
 
 from __future__ import annotations
 

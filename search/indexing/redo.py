@@ -1,4 +1,4 @@
-"""What can be done again, and what came of it."""
+"""The tasks that can be done again, and their outcome."""
 
 from __future__ import annotations
 

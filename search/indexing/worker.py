@@ -1,4 +1,4 @@
-"""What is done with one file: read, compared, computed, written."""
+"""The work on one file: read, compared, computed, written."""
 
 from __future__ import annotations
 

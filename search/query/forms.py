@@ -1,4 +1,4 @@
-"""What a number or a date is looked up by, however it is written: one word for each, beside the words of the text.
+"""The one form of numbers and dates, however they are written: one word for each, beside the words of the text.
 
 =1280          a number without what stands between its digits
 =20240305      a day, as a number of eight digits would be

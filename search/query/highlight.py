@@ -1,4 +1,4 @@
-"""Which lines of a hit match, and which characters of them to mark."""
+"""The lines of a hit that match, and the characters of them to mark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is almost a typed word: another form of it, one wrong letter or character, and Chinese that is typed in Pinyin.
+"""Words that are almost a typed one: another form of it, one wrong letter or character, and Chinese typed in Pinyin.
 
 Only words of letters and of Chinese characters are: a number or a code with a wrong digit is another one.
 """

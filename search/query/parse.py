@@ -1,4 +1,4 @@
-"""What a person typed, as what is searched for: quotes, minus, ``or`` and the prefix ``ocr:``. Any text is a query or
+"""Typed text, parsed to what is searched for: quotes, minus, ``or`` and the prefix ``ocr:``. Any text is a query or
 INVALID_QUERY.
 
     ocr:发票                 text alone; also ``OCR：``, and with blanks around the colon

@@ -1,4 +1,4 @@
-"""What was read in one picture, as it is searched: the lines put together, folded and cut to words."""
+"""Documents: what was read in one picture, as it is searched: the lines put together, folded and cut to words."""
 
 from __future__ import annotations
 

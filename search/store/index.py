@@ -1,5 +1,5 @@
-"""What is written to the standalone source: files, and what the models made of them. One asset, one transaction: never
-half written.
+"""The index of the standalone source, as it is written: files, and what the models made of them. An asset is written in
+one transaction, never half.
 
 Every function takes a connection as ``Database.connection`` gives it, with rows as mappings.
 """

@@ -1,4 +1,4 @@
-"""Which models answer a search and do a picture again, and whether the vectors that are stored fit them.
+"""The models that answer a search and do a picture again, and whether the vectors that are stored fit them.
 
 CLIP: ``CLIP_MODEL``; without it the model that most vectors of our own index are of, or the one that Immich is set to.
 OCR: ``OCR_MODEL``; without it the one that Immich is set to, or the catalog's ``ocr``.

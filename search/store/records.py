@@ -1,4 +1,4 @@
-"""What the standalone source keeps, as plain values: files, what the models made of them, and what went wrong.
+"""The records of the standalone source, as plain values: files, what the models made of them, and what went wrong.
 ``store`` writes them.
 """
 

@@ -1,4 +1,4 @@
-"""Whose pictures are searched, and when that may change.
+"""The source: whose pictures are searched, and when that may change.
 
 Views hide the source (``sql/0002_sources.sql``). To switch them is to search other pictures, so that only two things
 do it: ``python -m search migrate``, and an opening of a database in which nothing would be searched differently: our

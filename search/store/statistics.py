@@ -1,4 +1,4 @@
-"""How many pictures there are and what was done with them: ``GET /stats`` and ``python -m search stats``."""
+"""Counts of the pictures and of what was done with them: ``GET /stats`` and ``python -m search stats``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a search of Immich's bar takes longer through this service than at Immich itself, which is faked here: it waits
+"""The time that a search of Immich's bar takes more through this service than at Immich itself, a fake: it waits
 as long as it is told, and answers with assets of ordinary size.
 
 A made-up library of one owner in an embedded database in a temporary folder; the routes of the service on loopback, in

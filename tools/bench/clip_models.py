@@ -1,4 +1,4 @@
-"""What each of CN-CLIP's architectures costs: milliseconds a picture and a text, and memory, over HTTP.
+"""The cost of each of CN-CLIP's architectures: milliseconds a picture and a text, and memory, over HTTP.
 
 Random weights, which take as long as any others. Each architecture is served alone: the service is asked for pictures
 by one caller and by four, then for texts by one, and its memory is looked at when it is idle again, with both halves

@@ -1,4 +1,4 @@
-"""What the first start with each of CN-CLIP's architectures takes: seconds and memory from an empty cache to vectors.
+"""The first start with each of CN-CLIP's architectures: seconds and memory from an empty cache to vectors.
 
 A hub on loopback has a checkpoint in the official form and of the published size (fp32, random weights), and the
 service is told nothing but ``CLIP_MODEL`` and where the hub is. It fetches, converts, loads and answers; a picture and

@@ -1,4 +1,4 @@
-"""How soon ``GET /ping`` is answered while every runner is saturated; Immich gives a server up after 2 s.
+"""The latency of ``GET /ping`` while every runner is saturated; Immich gives a server up after 2 s.
 
 Pings come at a fixed rate, each on a connection of its own, as Immich's do (it pings every 30 s and closes idle
 connections after 4), and are timed from the moment that they were due. The load comes from another process: eight

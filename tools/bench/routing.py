@@ -1,4 +1,4 @@
-"""What the gateway adds to a request that it passes on: asked through it, and asked directly, for a 400 kB picture.
+"""The time that the gateway adds to a request that it passes on: the same one of 400 kB, through it and directly.
 
 Two instances of this service, the second, with a tiny CLIP, behind the first. One caller, the two ways in turns in one
 run. The gateway's part: to receive and take apart the body, to look at the picture's header, to send it on, and to

@@ -1,4 +1,4 @@
-"""How throughput of ours grows with the number of cores, the size of the pictures, and the size of batches.
+"""The growth of our throughput with the number of cores, the size of the pictures, and the size of batches.
 
 Cores: servers pinned to the first 1, 2, … cores from their start (ours, and the peer), 4 callers. Sizes: short sides of
 360 to 2880 pixels, 4 callers. Batches: MAX_BATCH 1 to 16, 16 callers.

@@ -1,4 +1,4 @@
-"""How long a start takes: to ``/ping``, and to the first answers of CLIP, cold and warm.
+"""The time of a start: to ``/ping``, and to the first answers of CLIP, cold and warm.
 
 Cold is a start with empty caches, warm the next one with what the first left there (compiled models, checked digests).
 The weights are in the machine's page cache both times. The first requests are sent from the moment of the start, again

@@ -1,4 +1,4 @@
-"""What a ``/predict`` costs beyond its model: gateway, runner and back, for a 400 kB picture.
+"""The cost of a ``/predict`` beyond its model: gateway, runner and back, for a 400 kB picture.
 
 The tiny CLIP on a preview of 400 kB. The whole is timed over HTTP, one caller; the model's own ``run`` of the same job
 (decoding is nearly all of it) in this process, in turns with the service. Their difference is the transport: HTTP,

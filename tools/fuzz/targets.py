@@ -1,4 +1,4 @@
-"""What is fuzzed: each target takes any bytes, and raises unless they are read or refused, in time and always alike.
+"""The targets of fuzzing: each takes any bytes, and raises unless they are read or refused, in time and always alike.
 
 Needs no fuzzer: the tests replay ``tests/seeds`` through these.
 """

@@ -1,4 +1,4 @@
-"""What hostile requests are made of: connections from addresses of their own, heads, pictures that cost much."""
+"""The parts of hostile requests: connections from addresses of their own, heads, pictures that cost much."""
 
 from __future__ import annotations
 

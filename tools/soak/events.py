@@ -1,4 +1,4 @@
-"""What is done to the service in a soak: workers killed, the database and the service restarted."""
+"""The events of a soak: workers killed, the database and the service restarted."""
 
 from __future__ import annotations
 

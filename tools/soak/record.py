@@ -1,4 +1,4 @@
-"""What was seen in a soak: requests, pings, memory, what was killed when; and what it comes to, as JSON."""
+"""The record of a soak: requests, pings, memory, what was killed when; and what it comes to, as JSON."""
 
 from __future__ import annotations
 

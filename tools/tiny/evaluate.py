@@ -1,4 +1,4 @@
-"""How often cn-clip-tiny finds an emoji of a set that it never saw, by its name: ``python -m tools.tiny.evaluate``.
+"""The recall of cn-clip-tiny on a set of emoji that it never saw, by their names: ``python -m tools.tiny.evaluate``.
 
 Queries are CLDR's short names, of which no two are alike; candidates all of OpenMoji's pictures of the emoji learned
 (no skin tones, directions and country flags), as PNG of 256 pixels on white. Both go through the service's own

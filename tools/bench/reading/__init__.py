@@ -1,1 +1,1 @@
-"""How well text is read: rendered pictures of known text, by kind, and what three readers make of them."""
+"""The quality of reading: rendered pictures of known text, by kind, and what three readers make of them."""

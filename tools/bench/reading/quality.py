@@ -1,4 +1,4 @@
-"""How well text is read: over 400 rendered pictures of twelve kinds, beside RapidOCR and the plain reference.
+"""The quality of reading: over 400 rendered pictures of twelve kinds, beside RapidOCR and the plain reference.
 
 Needs the fonts of ``tools/bench/reading/fonts.py``, which Debian packages; says which are missing. Pictures and what
 was read of them are kept in ~/.cache/immich-bento/reading-quality, and a run that broke off goes on there: delete the

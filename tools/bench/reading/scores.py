@@ -1,4 +1,4 @@
-"""What a reader made of a picture, held to the lines that are in it."""
+"""The scores of a reader's lines, held to those that are in the picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much search finds, by kind of question: 13 kinds of 20 over 90 made-up papers, read by the real OCR.
+"""The recall of search by kind of question: 13 kinds of 20 over 90 made-up papers, read by the real OCR.
 
 Numbers, dates and words are typed in another form than they are printed in. A paper counts as an answer where OCR read
 right what the question is about. Reading takes minutes on the first run, and is kept in

@@ -1,4 +1,4 @@
-"""How much search finds: 120 queries with known answers over 300 documents read by the real OCR, and hybrid search.
+"""The recall of search: 120 queries with known answers over 300 documents read by the real OCR, and hybrid search.
 
 Text search (``ocr:``) stands beside plain ILIKE and beside Immich's own matching (pairs of characters, strict word
 similarity above 0.5, unranked), worked out here in Python. The mixed set adds OpenMoji's emoji, found by their names

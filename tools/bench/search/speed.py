@@ -1,4 +1,4 @@
-"""How fast search answers in a library of 1,000 to 1,000,000 pictures: time per query, index sizes, time to build.
+"""The speed of search in a library of 1,000 to 1,000,000 pictures: time per query, index sizes, time to build.
 
 A made-up library (``tools/bench/search/library.py``) in an embedded database in a temporary folder. Queries go through
 ``search.query.find``, as those over HTTP do, highlighted lines and all, by eight callers at once; CLIP's text encoder
