@@ -6,7 +6,6 @@ import asyncio
 
 import pytest
 
-from search.immich import version
 from search.immich.version import KnownVersion
 
 ANSWERS = {b'{"major": 3, "minor": 2, "patch": 0}': (3, 2), b'{"major": 3}': None, b"<html>": None, b"[]": None}
@@ -24,7 +23,7 @@ def test_it_is_asked_for_again_after_ten_minutes_and_after_an_answer_that_cannot
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr(version.time, "monotonic", lambda: now)
+    monkeypatch.setattr("search.immich.version.time.monotonic", lambda: now)
     answers = [b'{"major": 3, "minor": 2}', b'{"major": 3, "minor": 1}', b"no JSON"]
 
     async def ask() -> bytes:
