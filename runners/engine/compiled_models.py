@@ -34,7 +34,7 @@ _ROOM = 8 * 2**30
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What an entry was compiled from."""
+    """The origin of an entry."""
 
     source: str
     """The model file."""
