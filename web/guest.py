@@ -55,6 +55,11 @@ class Guest:
         """Return the owners of the pictures that are the guest's own: the user; None: everybody."""
         return None if self.user is None else (str(self.user.id),)
 
+    @property
+    def timelines(self) -> tuple[str, ...] | None:
+        """Owners of the pictures that the guest's searches are for: the user and their partners; None: everybody."""
+        return None if self.user is None else tuple(dict.fromkeys(map(str, self.user.timelines)))
+
 
 class Guests:
     """Tells guests apart, and asks Immich what each may see."""

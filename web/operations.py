@@ -77,26 +77,17 @@ async def find(page: Page, guest: Guest, request: Request, fields: Fields) -> Re
 
 
 async def _found(page: Page, guest: Guest, query: PageSearch) -> SearchAnswer:
-    owner, cursor = _single_owner(guest), query.cursor
+    cursor = query.cursor
     hits: list[Hit] = []
     for _ in range(_MOST_LOOKS):
-        looked = SearchRequest.model_validate(query.model_dump() | {"owner": owner, "cursor": cursor})
-        found = await page.search.find(looked)
+        looked = SearchRequest.model_validate(query.model_dump() | {"cursor": cursor})
+        found = await page.search.find(looked, owners=guest.timelines)
         seen = await page.guests.seen(guest, [hit.id for hit in found.hits])
         hits += [hit for hit in found.hits if hit.id in seen]
         cursor = found.next_cursor
         if cursor is None or len(hits) >= query.limit:
             break
     return found.model_copy(update={"hits": hits, "next_cursor": cursor})
-
-
-def _single_owner(guest: Guest) -> str | None:
-    """Return whose pictures are searched: the visitor's own where they have no partners; None: everybody's, out of
-    which Immich chooses.
-    """
-    if guest.user is None or len(guest.user.timelines) > 1:
-        return None
-    return str(guest.user.id)
 
 
 async def alike(page: Page, guest: Guest, request: Request, fields: Fields) -> Response:
@@ -106,7 +97,7 @@ async def alike(page: Page, guest: Guest, request: Request, fields: Fields) -> R
     asset = await _asset(page, guest, request)
     async with page.search.database() as database:
         model = (await page.search.models_in_use(database)).clip
-        hits = await similar(database, asset, model=model, owner=_single_owner(guest), most=_ALIKE)
+        hits = await similar(database, asset, model=model, owners=guest.timelines, most=_ALIKE)
     seen = await page.guests.seen(guest, [hit.id for hit in hits])
     fields["hits"] = len(seen)
     return answer({"hits": [hit.model_dump(mode="json") for hit in hits if hit.id in seen]})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -62,12 +62,12 @@ class SearchApi:
         model = self._models[1].clip_or_refuse()
         return Vector(model, (await CLIP_TEXT.of_text(started(self.runners), text, model)).vector)
 
-    async def find(self, request: SearchRequest) -> SearchAnswer:
-        """Answer a search. Raises as ``search.query.find.find`` does, and SEARCH_UNAVAILABLE."""
+    async def find(self, request: SearchRequest, *, owners: Sequence[str] | None = None) -> SearchAnswer:
+        """Answer a search as ``search.query.find.find`` does. Raises SEARCH_UNAVAILABLE too."""
         from search.query.find import find
 
         async with self.database() as database:
-            return await find(database, request, lambda text: self.embed(database, text), self.settings)
+            return await find(database, request, lambda text: self.embed(database, text), self.settings, owners=owners)
 
     async def redo(self, asset: UUID, tasks: Collection[RedoTask]) -> Redone:
         """Do tasks of one picture again. Raises as ``search.indexing.reprocess.reprocess`` does."""

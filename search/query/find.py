@@ -1,6 +1,6 @@
 """Find pictures: a query, as a person types it, to hits in one order, with the lines of text that match.
 
-The order is the database's (``sql/0010_plans.sql``); here the query is parsed, folded, cut and embedded, and the
+The order is the database's (``sql/0012_owners.sql``); here the query is parsed, folded, cut and embedded, and the
 matching lines are added.
 """
 
@@ -40,8 +40,16 @@ Embed: TypeAlias = Callable[[str], Awaitable[Vector]]
 _Answering: TypeAlias = Literal[Mode.OCR, Mode.CLIP, Mode.HYBRID]
 
 
-async def find(database: Database, request: SearchRequest, embed: Embed | None, config: Settings) -> SearchAnswer:
-    """Answer a search. ``embed``: None where there is no CLIP model.
+async def find(
+    database: Database,
+    request: SearchRequest,
+    embed: Embed | None,
+    config: Settings,
+    *,
+    owners: Sequence[str] | None = None,
+) -> SearchAnswer:
+    """Answer a search. ``embed``: None where there is no CLIP model. ``owners``: whose pictures alone are searched,
+    each named once; None: those of the request's owner.
 
     Hybrid search without CLIP answers from text and says why in a note; ``mode=clip`` raises instead. Raises
     ``ServiceError`` INVALID_QUERY, INVALID_REQUEST (owner, cursor), STORED_MODEL_DIFFERS, MODEL_UNAVAILABLE,
@@ -50,12 +58,14 @@ async def find(database: Database, request: SearchRequest, embed: Embed | None, 
     _check_owner(request.owner, database.source)
     parsed = parse(request.q)
     mode = _resolved(request.mode, parsed)
+    if owners is None and request.owner is not None:
+        owners = [request.owner]
     start = paging.start(request.cursor, _identity(request))
     vector, reason = await _vector(mode, parsed, embed)
     rows: Sequence[dict[str, Any]] = ()
     if reason is None:
         try:
-            rows = await _rows(database, request, parsed, mode, vector, start, config)
+            rows = await _rows(database, request, owners, parsed, mode, vector, start, config)
         except psycopg.errors.DataException as error:  # pgvector: vectors of different sizes
             reason = ServiceError(
                 ErrorCode.STORED_MODEL_DIFFERS,
@@ -69,7 +79,7 @@ async def find(database: Database, request: SearchRequest, embed: Embed | None, 
     if reason is not None:
         notes = (Note(code=reason.code.value, message=f"{reason.message} These hits are from text alone."),)
         mode = Mode.OCR
-        rows = await _rows(database, request, parsed, mode, None, start, config)
+        rows = await _rows(database, request, owners, parsed, mode, None, start, config)
     more = len(rows) > request.limit
     found = await with_explanations(database, [_hit(row, parsed, mode) for row in rows[: request.limit]], parsed)
     hits = await without_cropped_text(database, found)
@@ -99,7 +109,7 @@ _SIZES = (
 _PAGE = """
 SELECT f.*, a.name, CASE WHEN f.ocr_rank IS NOT NULL THEN immich_ai.highlighted(f.asset_id, %(needles)s) END AS lines
 FROM immich_ai.hybrid_search(
-    %(alternatives)s::jsonb, %(vector)s::vector, %(model)s, %(owner)s, %(fusion)s,
+    %(alternatives)s::jsonb, %(vector)s::vector, %(model)s, %(owners)s::text[], %(fusion)s,
     %(clip_weight)s, %(ocr_weight)s, %(clip_most)s, %(ocr_most)s
 ) f
 JOIN immich_ai.source_asset a ON a.id = f.asset_id
@@ -111,6 +121,7 @@ ORDER BY f.place
 async def _rows(
     database: Database,
     request: SearchRequest,
+    owners: Sequence[str] | None,
     parsed: ParsedQuery,
     mode: Mode,
     vector: Vector | None,
@@ -123,7 +134,7 @@ async def _rows(
         "alternatives": None if mode is Mode.CLIP else alternatives_json(parsed, database.cutter),
         "vector": None if vector is None else vector.numbers,
         "model": None if vector is None else vector.model,
-        "owner": request.owner,
+        "owners": None if owners is None else list(owners),
         "fusion": config.search_fusion,
         "clip_weight": _weight(config.search_clip_weight),
         "ocr_weight": _weight(config.search_ocr_weight),

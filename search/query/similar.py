@@ -16,23 +16,25 @@ _NEAREST = """
 SELECT c.asset_id, c.similarity, a.name
 FROM (SELECT e.vector, e.model FROM immich_ai.source_embedding e WHERE e.asset_id = %(id)s
       ORDER BY e.model = %(model)s DESC LIMIT 1) AS own,
-LATERAL immich_ai.clip_search(own.vector, own.model, %(owner)s, %(most)s) c
+unnest(coalesce(%(owners)s::text[], ARRAY[NULL::text])) AS who (owner),
+LATERAL immich_ai.clip_search(own.vector, own.model, who.owner, %(most)s) c
 JOIN immich_ai.source_asset a ON a.id = c.asset_id
 WHERE c.asset_id <> %(id)s
-ORDER BY c.rank
+ORDER BY c.similarity DESC, c.rank, c.asset_id LIMIT %(most)s
 """
 
 
 async def similar(
-    database: Database, asset_id: UUID, *, model: str | None, owner: str | None, most: int
+    database: Database, asset_id: UUID, *, model: str | None, owners: Sequence[str] | None, most: int
 ) -> Sequence[Hit]:
     """Return the visible pictures whose vectors are nearest to that of ``asset_id``, nearest first; none where it has
     no vector.
 
-    ``model``: whose vector is taken where there are several. ``owner``: whose pictures; None: everybody's. ``most``:
-    how many, at most 200. Raises what psycopg raises.
+    ``model``: whose vector is taken where there are several. ``owners``: whose pictures, each named once; None:
+    everybody's. ``most``: how many, at most 200. Raises what psycopg raises.
     """
-    parameters = {"id": asset_id, "model": model or "", "owner": owner, "most": most + 1}
+    listed = None if owners is None else list(owners)
+    parameters = {"id": asset_id, "model": model or "", "owners": listed, "most": most + 1}
     async with database.connection() as connection:
         await connection.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
         rows = await (await connection.execute(_NEAREST, parameters)).fetchall()

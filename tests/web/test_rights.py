@@ -112,6 +112,20 @@ def test_partners_pictures_are_found_if_immich_shows_them(library: Library) -> N
     assert str(foreign) not in found(library.pages(), session_of(library.bob))
 
 
+def test_nothing_hints_at_pictures_of_others(library: Library) -> None:
+    library.bob.partners = ((library.ann, True),)
+    shared = library.add(library.ann, "发票")
+    for _ in range(8):
+        library.add(library.admin, "发票")
+    library.immich.seen.clear()
+    told = library.pages().get("search?q=ocr:发票&limit=1", session_of(library.bob))
+    assert ([hit["id"] for hit in told["hits"]], told["next_cursor"]) == ([str(shared)], None)
+    asked = {seen.target for seen in library.immich.seen if seen.target.startswith("/api/assets/")}
+    assert asked == {f"/api/assets/{shared}"}
+    alike = library.pages().get(f"assets/{shared}/similar", session_of(library.bob))["hits"]
+    assert alike == []
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

@@ -120,11 +120,12 @@ def found(
     embed: Embed | None = None,
     config: Settings | None = None,
     owner: str | None = None,
+    owners: Sequence[str] | None = None,
     limit: int = 20,
     cursor: str | None = None,
 ) -> SearchAnswer:
     request = SearchRequest(q=query, mode=mode, owner=owner, limit=limit, cursor=cursor)
-    return asyncio.run(find(database, request, embed, config or Settings()))
+    return asyncio.run(find(database, request, embed, config or Settings(), owners=owners))
 
 
 def names(page: SearchAnswer) -> list[str]:

@@ -78,6 +78,20 @@ def test_no_query_of_one_owner_shows_anothers_picture(
 
 
 @pytest.mark.parametrize("mode", list(Mode))
+def test_several_people_are_searched_as_one(shared: Database, mode: Mode) -> None:
+    """What two people find together is what everybody finds, without the others. Fused lists are in another order,
+    since the places in both lists are counted without the others too.
+    """
+    towards = embedding(direction(1, 0.2))
+    both = names(found(shared, "发票", mode, embed=towards, owners=[owner_id("ann"), owner_id("cid")], limit=100))
+    everybody = names(found(shared, "发票", mode, embed=towards, limit=100))
+    theirs = [name for name in everybody if owner_of(name) in ("ann", "cid")]
+    assert both == theirs if mode in (Mode.OCR, Mode.CLIP) else sorted(both) == sorted(theirs)
+    assert {owner_of(name) for name in both} == {"ann", "cid"}
+    assert not found(shared, "发票", mode, embed=towards, owners=[], limit=100).hits
+
+
+@pytest.mark.parametrize("mode", list(Mode))
 def test_pictures_in_the_trash_hidden_or_locked_are_not_shown(shared: Database, mode: Mode) -> None:
     page = found(shared, "发票", mode, embed=embedding(direction(1)), owner=owner_id("ann"), limit=100)
     unseen = {"ann-1", "ann-2", "ann-4"}
