@@ -51,8 +51,8 @@ class SearchSettings(BaseModel):
     )
     immich_url: str = Field(
         "",
-        description="Address of Immich itself (`http://immich:2283`), for its search bar and for re-doing one of its "
-        "assets.",
+        description="Address of Immich itself (`http://immich:2283`), for its search bar, for telling who looks at the "
+        "page, and for re-doing one of its assets.",
     )
     immich_api_key: SecretStr | None = Field(
         None, min_length=1, description="Key for the API of Immich, to re-do one of its assets. No default."

@@ -39,11 +39,11 @@ class SearchLife:
         nobody may search: by the key, or as a user of Immich.
         """
         config = self._config
-        as_user_of_immich = config.immich_url and config.search_bar != "off"
+        as_user_of_immich = config.immich_url and (config.search_bar != "off" or config.page_enabled)
         if config.search_enabled and config.api_auth_key is None and not as_user_of_immich:
             log.info(
-                "Search is not started: nobody may search without a key. Set API_AUTH_KEY, or IMMICH_URL for Immich's "
-                "own search bar, or SEARCH_ENABLED=false to silence this."
+                "Search is not started: nobody may search without a key. Set API_AUTH_KEY, or IMMICH_URL for users of "
+                "Immich, or SEARCH_ENABLED=false to silence this."
             )
         elif config.search_enabled:
             self._task = asyncio.create_task(self._run())

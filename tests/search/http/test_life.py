@@ -79,7 +79,17 @@ def test_a_database_is_opened_in_the_background_and_tried_again(
     ]
 
 
-@pytest.mark.parametrize("overrides", [{"search_enabled": False}, {"api_auth_key": None}])
+IMMICH: dict[str, object] = {"api_auth_key": None, "immich_url": "http://immich:2283"}
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"search_enabled": False},
+        {"api_auth_key": None},
+        {**IMMICH, "search_bar": "off", "page_enabled": False},
+    ],
+)
 def test_nothing_is_opened_for_nobody(monkeypatch: pytest.MonkeyPatch, overrides: dict[str, object]) -> None:
     async def open_database(config: Settings) -> None:
         pytest.fail("A database was opened.")
@@ -94,6 +104,24 @@ def test_nothing_is_opened_for_nobody(monkeypatch: pytest.MonkeyPatch, overrides
         await life.close()
 
     monkeypatch.setattr(module, "open_database", open_database)
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("overrides", [{"search_bar": "off"}, {"page_enabled": False}])
+def test_users_of_immich_need_no_key(monkeypatch: pytest.MonkeyPatch, overrides: dict[str, object]) -> None:
+    async def play() -> None:
+        opened = asyncio.Event()
+
+        async def open_database(config: Settings) -> None:
+            opened.set()
+            await asyncio.sleep(3600)
+
+        monkeypatch.setattr(module, "open_database", open_database)
+        life = SearchLife(settings(**{**IMMICH, **overrides}))
+        life.start()
+        await opened.wait()
+        await life.close()
+
     asyncio.run(play())
 
 
