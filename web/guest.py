@@ -8,7 +8,6 @@ keys of their owners.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Collection
@@ -21,7 +20,7 @@ from starlette.requests import Request
 from errors import ErrorCode, ServiceError
 from runners.cancellation import gather_in_turns
 from search.immich.keys import keys_of
-from search.immich.visitor import Credentials, Visitor, Visitors, credentials_of
+from search.immich.visitor import Credentials, Visitor, Visitors, credentials_of, credentials_of_key
 from serving.key import has_key
 from settings import Settings
 from web import session
@@ -69,7 +68,7 @@ class Guests:
         self._settings = settings
         self._visitors = visitors
         self._seen: OrderedDict[tuple[bytes, UUID], tuple[float, bool]] = OrderedDict()
-        self._keys = tuple(map(_by_key, keys_of(settings)))
+        self._keys = tuple(map(credentials_of_key, keys_of(settings)))
 
     async def who(self, request: Request) -> Guest | None:
         """Return who sends the request, or None where nobody is known. Raises ``ServiceError`` IMMICH_UNAVAILABLE."""
@@ -126,7 +125,3 @@ class Guests:
 def unknown(asset: UUID) -> ServiceError:
     """Return the error of an asset that is not there, or not for whoever asks: both look alike."""
     return ServiceError(ErrorCode.UNKNOWN_ASSET, f"There is no asset {asset} that can be found.")
-
-
-def _by_key(key: str) -> Credentials:
-    return Credentials((("x-api-key", key),), "", True, hashlib.sha256(key.encode()).digest())

@@ -148,16 +148,16 @@ async def redo(page: Page, guest: Guest, request: Request, fields: Fields) -> Re
     """Do one photo again, and answer with what is different."""
     tasks = list(dict.fromkeys((await posted(request, RedoRequest, seconds=page.settings.body_timeout)).tasks))
     asset = await _asset(page, guest, request)
-    return answer(await _redone(page, asset, tasks, fields))
+    return answer(await _redone(page, guest, asset, tasks, fields))
 
 
-async def _redone(page: Page, asset: UUID, tasks: list[RedoTask], fields: Fields) -> RedonePhoto:
+async def _redone(page: Page, guest: Guest, asset: UUID, tasks: list[RedoTask], fields: Fields) -> RedonePhoto:
     fields["tasks"] = "+".join(task.value for task in tasks)
     with_vector = RedoTask.CLIP in tasks
     async with page.search.database() as database:
         model = (await page.search.models_in_use(database)).clip
         before = await stored_vector(database, asset, model) if with_vector else None
-    done = await page.search.redo(asset, tasks)
+    done = await page.search.redo(asset, tasks, visitor=guest.credentials[0] if guest.user is not None else None)
     async with page.search.database() as database:
         after = await stored_vector(database, asset, model) if with_vector else None
     return RedonePhoto(**done.model_dump(), similarity=similarity(before, after))
@@ -204,7 +204,7 @@ async def retry(page: Page, guest: Guest, request: Request, fields: Fields) -> R
     wanted = await posted(request, RetryRequest, seconds=page.settings.body_timeout)
     if wanted.id is not None and wanted.tasks:
         await page.guests.require_seen(guest, wanted.id)
-        return answer(await _redone(page, wanted.id, list(dict.fromkeys(wanted.tasks)), fields))
+        return answer(await _redone(page, guest, wanted.id, list(dict.fromkeys(wanted.tasks)), fields))
     if wanted.subject is None or guest.user is not None:
         raise ServiceError(ErrorCode.INVALID_REQUEST, "Say which asset is to be done again, and its tasks.")
     from search.indexing.recompute import RunnersRecompute

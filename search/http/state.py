@@ -21,6 +21,7 @@ from settings import Settings
 # What these modules import is large (PostgreSQL's client, dictionaries), so they are imported by the first request that
 # needs them.
 if TYPE_CHECKING:
+    from search.immich.visitor import Credentials
     from search.indexing.redo import Redone, RedoTask
     from search.query.answers import SearchAnswer, SearchRequest
     from search.store.database import Database
@@ -69,15 +70,18 @@ class SearchApi:
         async with self.database() as database:
             return await find(database, request, lambda text: self.embed(database, text), self.settings, owners=owners)
 
-    async def redo(self, asset: UUID, tasks: Collection[RedoTask]) -> Redone:
-        """Do tasks of one picture again. Raises as ``search.indexing.reprocess.reprocess`` does."""
+    async def redo(self, asset: UUID, tasks: Collection[RedoTask], *, visitor: Credentials | None = None) -> Redone:
+        """Do tasks of one picture again. ``visitor``: in whose name Immich is asked; None: by the keys of the settings.
+
+        Raises as ``search.indexing.reprocess.reprocess`` does.
+        """
         from search.indexing.recompute import RunnersRecompute
         from search.indexing.reprocess import reprocess
 
         recompute = RunnersRecompute(started(self.runners), max_pixels=self.settings.max_picture_pixels)
         async with self.redos, self.database() as database:
             models = await self.models_in_use(database)
-            return await reprocess(database, asset, tasks, recompute, models, self.settings)
+            return await reprocess(database, asset, tasks, recompute, models, self.settings, visitor=visitor)
 
     async def models_in_use(self, database: Database) -> ModelsInUse:
         """Return the models that fit what is stored now."""

@@ -1,27 +1,31 @@
-"""Immich's own HTTP API, as far as re-doing one asset needs it: its preview picture, and its job for faces."""
+"""Immich's own HTTP API, as far as re-doing one asset needs it: its preview picture, and its job for faces.
+
+It is asked with the keys of the settings, or in the name of a visitor, whose own rights then decide.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeVar
 from uuid import UUID
 
-import httpx
-
 from errors import ErrorCode, ServiceError
+from search.immich.exchange import AnswerTooLarge, ImmichHttp, Reply
 from search.immich.keys import KeysOfOwners, keys_of
 from search.immich.version import VERSION_PATH, KnownVersion, Version
+from search.immich.visitor import Credentials, ask_as, credentials_of_key
 from settings import Settings
 from settings.addresses import shown_url
 
 T = TypeVar("T")
 
 _EDITS_SINCE: Version = (3, 2)
-_TIMEOUT = httpx.Timeout(60.0, connect=5.0)
-"""Seconds: for the connection, and for each further silence."""
+_SECONDS = 60.0
+"""Seconds for one answer."""
+_LARGEST = 2**20
+"""Bytes of an answer that is no picture."""
 
 
 class KeyRefused(ServiceError):
@@ -33,40 +37,41 @@ class KeyRefused(ServiceError):
 
 @dataclass(frozen=True)
 class ImmichClient:
-    """Immich at one address, with one key. Opens a connection for each call: calls are rare and far apart."""
+    """Immich at one address, asked by one user. Opens a connection for each call: calls are rare and far apart."""
 
     url: str
-    key: str = field(repr=False)
+    credentials: Credentials = field(repr=False)
     max_bytes: int
     """Bytes of a preview, at most."""
     version: KnownVersion = field(default_factory=KnownVersion, compare=False, repr=False)
+    of_visitor: bool = False
+    """True: the credentials are a visitor's own. False: they are a key of the settings."""
 
     async def preview(self, asset_id: UUID) -> bytes:
         """Fetch the encoded preview, which is what Immich computes on: upright, no EXIF; where a picture was edited in
         Immich 3.2 and newer, the edited one.
 
-        Raises ``ServiceError``: UNKNOWN_ASSET if Immich has no such picture for this key; BODY_TOO_LARGE;
-        IMMICH_UNAVAILABLE.
+        Raises ``ServiceError``: UNKNOWN_ASSET if Immich has no such picture for this user; BODY_TOO_LARGE; FORBIDDEN
+        (of a visitor alone); IMMICH_UNAVAILABLE.
         """
-        parameters = {"size": "preview", **({"edited": "true"} if await self._computes_on_edits() else {})}
-        async with self._ask("GET", f"/api/assets/{asset_id}/thumbnail", params=parameters) as response:
-            if response.status_code in (400, 404):
-                raise ServiceError(
-                    ErrorCode.UNKNOWN_ASSET,
-                    f"Immich has no preview of the asset {asset_id} for this key: it was deleted, has no preview yet, "
-                    "or belongs to somebody whose pictures the user of IMMICH_API_KEY may not see.",
-                )
-            self._check(response, "the permission asset.view")
-            picture = bytearray()
-            async for piece in response.aiter_bytes():
-                picture += piece
-                if len(picture) > self.max_bytes:
-                    raise ServiceError(
-                        ErrorCode.BODY_TOO_LARGE,
-                        f"Immich's preview of the asset {asset_id} is larger than the {self.max_bytes:,} bytes of "
-                        "MAX_BODY_BYTES.",
-                    )
-            return bytes(picture)
+        edited = "&edited=true" if await self._computes_on_edits() else ""
+        try:
+            path = f"/api/assets/{asset_id}/thumbnail?size=preview{edited}"
+            reply = await self._ask("GET", path, most=self.max_bytes)
+        except AnswerTooLarge as error:
+            raise ServiceError(
+                ErrorCode.BODY_TOO_LARGE,
+                f"Immich's preview of the asset {asset_id} is larger than the {self.max_bytes:,} bytes of "
+                "MAX_BODY_BYTES.",
+            ) from error
+        if reply.status in (400, 404):
+            raise ServiceError(
+                ErrorCode.UNKNOWN_ASSET,
+                f"Immich has no preview of the asset {asset_id} for {self._who}: it was deleted, has no preview yet, "
+                "or belongs to somebody whose pictures they may not see.",
+            )
+        self._check(reply, "the permission asset.view")
+        return reply.body
 
     async def _computes_on_edits(self) -> bool:
         """Return whether this Immich reads, and finds faces in, what an edit has left of a picture: 3.2 and newer do.
@@ -76,59 +81,54 @@ class ImmichClient:
         return found is not None and found >= _EDITS_SINCE
 
     async def _version(self) -> bytes:
-        async with self._ask("GET", VERSION_PATH) as response:
-            return await response.aread()
+        return (await self._ask("GET", VERSION_PATH)).body
 
     async def refresh_faces(self, asset_id: UUID) -> None:
         """Have Immich look for the faces of the asset again, in a job of its own: this returns when the job waits in
         its queue.
 
-        Raises ``ServiceError``: UNKNOWN_ASSET, IMMICH_UNAVAILABLE.
+        Raises ``ServiceError``: UNKNOWN_ASSET, FORBIDDEN (of a visitor alone), IMMICH_UNAVAILABLE.
         """
-        async with self._ask(
-            "POST", "/api/assets/jobs", json={"assetIds": [str(asset_id)], "name": "refresh-faces"}
-        ) as response:
-            if response.status_code in (400, 404):
-                raise ServiceError(
-                    ErrorCode.UNKNOWN_ASSET,
-                    f"Immich has no asset {asset_id} that the user of IMMICH_API_KEY may change.",
-                )
-            self._check(response, "the permissions asset.update and job.create")
+        job = {"assetIds": [str(asset_id)], "name": "refresh-faces"}
+        reply = await self._ask("POST", "/api/assets/jobs", content=job)
+        if reply.status in (400, 404):
+            raise ServiceError(
+                ErrorCode.UNKNOWN_ASSET,
+                f"Immich has no asset {asset_id} that {self._who} may change. Faces are for its owner to find again.",
+            )
+        self._check(reply, "the permissions asset.update and job.create")
 
-    def _check(self, response: httpx.Response, permission: str) -> None:
-        if response.status_code in (401, 403):
+    @property
+    def _who(self) -> str:
+        return "whoever is logged in" if self.of_visitor else "the user of IMMICH_API_KEY"
+
+    def _check(self, reply: Reply, permission: str) -> None:
+        where = f"Immich at {shown_url(self.url)}"
+        if reply.status in (401, 403) and self.of_visitor:
+            raise ServiceError(
+                ErrorCode.FORBIDDEN, f"{where} refuses you this (status {reply.status}): it takes {permission}."
+            )
+        if reply.status in (401, 403):
             raise KeyRefused(
-                f"Immich at {shown_url(self.url)} refuses IMMICH_API_KEY (status {response.status_code}). Make a key "
-                f"in Immich under Account settings, API keys, with {permission}."
+                f"{where} refuses IMMICH_API_KEY (status {reply.status}). Make a key in Immich under Account settings, "
+                f"API keys, with {permission}."
             )
-        if not response.is_success:
-            raise _unavailable(
-                f"Immich at {shown_url(self.url)} answered with status {response.status_code}. Its log may say why."
-            )
+        if not 200 <= reply.status < 300:
+            raise _unavailable(f"{where} answered with status {reply.status}. Its log may say why.")
 
-    @asynccontextmanager
-    async def _ask(self, method: str, path: str, **content: Any) -> AsyncIterator[httpx.Response]:
-        """Send a request, and yield the response once its head has come.
-
-        Raises ``ServiceError`` IMMICH_UNAVAILABLE if anything goes wrong with the connection, while the body comes too.
-        """
+    async def _ask(self, method: str, path: str, *, content: Any = None, most: int = _LARGEST) -> Reply:
+        """Return the answer, whatever its status. Raises ``ServiceError`` IMMICH_UNAVAILABLE, ``AnswerTooLarge``."""
+        http = ImmichHttp(self.url, connections=1)
         try:
-            async with (
-                httpx.AsyncClient(timeout=_TIMEOUT, trust_env=False) as client,
-                client.stream(method, self.url + path, headers={"x-api-key": self.key}, **content) as response,
-            ):
-                yield response
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise _unavailable(
-                f"Immich at {shown_url(self.url)} cannot be asked ({_reason(error)}). Is IMMICH_URL right, and is "
-                "it running?"
-            ) from error
+            return await ask_as(http, method, path, self.credentials, content=content, most=most, seconds=_SECONDS)
+        finally:
+            await http.close()
 
 
 @dataclass(frozen=True)
 class ImmichUsers:
-    """Immich with the keys of several users: an asset is asked for by the key that its owner's assets came by before,
-    then by the others in order.
+    """Immich with the credentials of several users: an asset is asked for by those that its owner's assets came by
+    before, then by the others in order.
     """
 
     clients: Sequence[ImmichClient]
@@ -173,14 +173,12 @@ def immich_users(config: Settings) -> ImmichUsers:
 def _immich(url: str, keys: tuple[str, ...], max_bytes: int) -> ImmichUsers:
     """Return the same object as before, with what it has learned, as long as the settings are the same."""
     version = KnownVersion()
-    return ImmichUsers([ImmichClient(url, key, max_bytes, version) for key in keys])
+    return ImmichUsers([ImmichClient(url, credentials_of_key(key), max_bytes, version) for key in keys])
 
 
-def _reason(error: Exception) -> str:
-    """Return what ``error`` says; of an address that is none only that, since the text may hold a piece of a
-    password.
-    """
-    return type(error).__name__ if isinstance(error, httpx.InvalidURL) else f"{type(error).__name__}: {error}"
+def immich_visitor(config: Settings, credentials: Credentials) -> ImmichUsers:
+    """Return Immich as a visitor with ``credentials`` may ask it."""
+    return ImmichUsers([ImmichClient(config.immich_url, credentials, config.max_body_bytes, of_visitor=True)])
 
 
 def _unavailable(message: str) -> ServiceError:

@@ -34,6 +34,10 @@ _CONNECTION = frozenset(
 """Headers about one connection (RFC 9110, 7.6.1), which are not passed on."""
 
 
+class AnswerTooLarge(ServiceError):
+    """IMMICH_UNAVAILABLE: Immich sent more bytes than were asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """A whole answer, as it came."""
@@ -100,14 +104,14 @@ class ImmichHttp:
 
         ``target``: path and query, as they are sent. ``most``: bytes of an answer. ``seconds``: until its end. A
         connection that Immich closed as it was used again is replaced once: whatever is sent twice must be harmless.
-        Raises ``ServiceError`` IMMICH_UNAVAILABLE where there is no whole answer.
+        Raises ``ServiceError`` IMMICH_UNAVAILABLE where there is no whole answer, ``AnswerTooLarge`` among them.
         """
         async with self.stream(method, target, headers, body=body, seconds=seconds) as reply:
             read = bytearray()
             async for piece in reply.body:
                 read += piece
                 if len(read) > most:
-                    raise self._unavailable(f"sent more than {most:,} bytes")
+                    raise self._unavailable(f"it sent more than {most:,} bytes", AnswerTooLarge)
             return Reply(reply.status, reply.headers, bytes(read))
 
     @asynccontextmanager
@@ -119,7 +123,10 @@ class ImmichHttp:
         ``body``: bytes; or pieces, with a ``content-length`` among ``headers`` where it is known.
         """
         try:
-            response = await self._send(method, target, headers, body, seconds)
+            try:
+                response = await self._send(method, target, headers, body, seconds)
+            except ValueError:  # of yarl and aiohttp; its text may hold a piece of a password
+                raise self._unavailable("this is no address of a web server") from None
             async with response:
                 pieces = response.content.iter_any()
                 yield OpenReply(response.status, passed_on(response.raw_headers), pieces)
@@ -154,8 +161,8 @@ class ImmichHttp:
             )
         return self._session
 
-    def _unavailable(self, what: str) -> ServiceError:
-        return ServiceError(
+    def _unavailable(self, what: str, kind: type[ServiceError] = ServiceError) -> ServiceError:
+        return kind(
             ErrorCode.IMMICH_UNAVAILABLE,
             f"Immich at {shown_url(self._url)} cannot be asked: {what}. Is IMMICH_URL right, and is it running?",
         )

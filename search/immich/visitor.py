@@ -89,6 +89,30 @@ def _session_cookies(value: str) -> list[str]:
     return [session for name, _, session in pairs if name.strip() == _COOKIE]
 
 
+def credentials_of_key(key: str) -> Credentials:
+    """Return the credentials that an API key of Immich is."""
+    return Credentials((("x-api-key", key),), "", True, hmac.digest(_SECRET, key.encode(), "sha256"))
+
+
+async def ask_as(
+    http: ImmichHttp,
+    method: str,
+    path: str,
+    credentials: Credentials,
+    *,
+    content: Any,
+    most: int,
+    seconds: float | None,
+) -> Reply:
+    """Ask Immich for something in the name of whoever has ``credentials``, as ``Visitors.ask`` does."""
+    target = path + ("&" if "?" in path else "?") + credentials.query if credentials.query else path
+    body, more = None, {"accept-encoding": "identity"}
+    if content is not None:
+        body, more["content-type"] = orjson.dumps(content), "application/json"
+    headers = with_headers(credentials.headers, more)
+    return await http.ask(method, target, headers, body=body, most=most, seconds=seconds)
+
+
 class Visitors:
     """Whom credentials belong to, remembered for a minute."""
 
@@ -134,12 +158,7 @@ class Visitors:
         ``path``: with its query, if it has one. ``content``: JSON to send, or None. ``most``: bytes of the answer.
         Raises ``ServiceError`` IMMICH_UNAVAILABLE where there is no answer.
         """
-        target = path + ("&" if "?" in path else "?") + credentials.query if credentials.query else path
-        body, more = None, {"accept-encoding": "identity"}
-        if content is not None:
-            body, more["content-type"] = orjson.dumps(content), "application/json"
-        headers = with_headers(credentials.headers, more)
-        return await self.http.ask(method, target, headers, body=body, most=most, seconds=seconds)
+        return await ask_as(self.http, method, path, credentials, content=content, most=most, seconds=seconds)
 
     async def _ask_who(self, credentials: Credentials) -> Visitor | None:
         paths = ("/api/users/me", "/api/partners?direction=shared-with")

@@ -22,8 +22,9 @@ from psycopg import AsyncConnection, sql
 from errors import ErrorCode, ServiceError
 from runners.pictures.header import read_header
 from search.immich import rows as immich_rows
-from search.immich.client import immich_users
+from search.immich.client import immich_users, immich_visitor
 from search.immich.sync import copy_document
+from search.immich.visitor import Credentials
 from search.indexing import file_contents
 from search.indexing.formats import Kind
 from search.indexing.recompute import Recompute
@@ -58,14 +59,19 @@ async def reprocess(
     recompute: Recompute,
     models: ModelsInUse,
     config: Settings,
+    *,
+    visitor: Credentials | None = None,
 ) -> Redone:
     """Do ``tasks`` of one picture again. Requests of this process for the same picture take turns.
+
+    ``visitor``: in whose name Immich is asked for its picture and its job; None: by the keys of the settings.
 
     No connection to the database is held while anything is computed or fetched: what the result depends on is looked
     at again, under a lock, before it is written.
 
-    Raises ``ServiceError``: UNKNOWN_ASSET; INVALID_REQUEST for faces of our own index; STORED_MODEL_DIFFERS;
-    IMMICH_UNAVAILABLE; SEARCH_UNAVAILABLE; what reading the picture and ``recompute`` raise. Nothing is written then.
+    Raises ``ServiceError``: UNKNOWN_ASSET; INVALID_REQUEST for faces of our own index; STORED_MODEL_DIFFERS; FORBIDDEN
+    where Immich refuses a visitor; IMMICH_UNAVAILABLE; SEARCH_UNAVAILABLE; what reading the picture and ``recompute``
+    raise. Nothing is written then.
     """
     standalone = database.source is Source.STANDALONE
     if standalone and RedoTask.FACES in tasks:
@@ -74,7 +80,7 @@ async def reprocess(
         )
     clip = models.clip_or_refuse() if RedoTask.CLIP in tasks else None
     ocr = models.ocr_or_refuse() if RedoTask.OCR in tasks else None
-    job = _Job(database, asset_id, clip, ocr, RedoTask.FACES in tasks, recompute, models, config)
+    job = _Job(database, asset_id, clip, ocr, RedoTask.FACES in tasks, recompute, models, config, visitor)
     async with _turns.setdefault(asset_id, asyncio.Lock()):
         if standalone:
             return await _from_file(job)
@@ -126,6 +132,7 @@ class _Job:
     recompute: Recompute
     models: ModelsInUse
     config: Settings
+    visitor: Credentials | None
 
     async def compute(self, picture: bytes) -> tuple[Vector | None, Text | None]:
         vector = await self.recompute.embed(picture, self.clip) if self.clip else None
@@ -186,7 +193,7 @@ def _read_file(asset: Asset, config: Settings) -> tuple[file_contents.Contents, 
 async def _from_immich(job: _Job) -> Redone:
     async with job.database.connection() as connection:
         owner = await _owner_of_visible(connection, job.asset_id)
-    immich = immich_users(job.config)
+    immich = immich_users(job.config) if job.visitor is None else immich_visitor(job.config, job.visitor)
     vector, text = None, None
     size = (0, 0)
     if job.clip or job.ocr:

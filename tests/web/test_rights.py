@@ -2,85 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
-from search.store.database import Database
-from tests.fake_immich_search import Answer, FakeSearchImmich, Seen, User
-from tests.search.indexing.redoing import picture, rows, upload
+from tests.search.indexing.redoing import rows
+from tests.web.library import Library
 from tests.web.pages import KEY, Pages, code, session_of
-
-PREVIEW = picture()
-FACE = {
-    "imageWidth": 200,
-    "imageHeight": 100,
-    "boundingBoxX1": 20,
-    "boundingBoxY1": 10,
-    "boundingBoxX2": 100,
-    "boundingBoxY2": 60,
-    "person": {"name": "<b>Ann</b>"},
-}
-
-
-class Library:
-    """An Immich of two users and an administrator, and the database behind it."""
-
-    def __init__(self, database: Database, immich: FakeSearchImmich) -> None:
-        self.database, self.immich = database, immich
-        self.ann, self.bob, self.admin = User("ann"), User("bob"), User("admin", is_admin=True)
-        immich.users += [self.ann, self.bob, self.admin]
-        immich.override = self._answer
-        self.owners: dict[UUID, User] = {}
-        self.shared: set[tuple[UUID, UUID]] = set()
-        """Asset and user of what is shared in an album."""
-
-    def add(self, user: User, *texts: str) -> UUID:
-        asset = upload(self.database, *texts)
-        rows(self.database, 'update public.asset set "ownerId" = %s where id = %s', user.id, asset)
-        lines = "\n".join(texts)
-        values = (asset, lines, lines, " ".join(texts))
-        rows(
-            self.database,
-            "insert into immich_ai.ocr_document (asset_id, text, folded, cut) values (%s, %s, %s, %s)",
-            *values,
-        )
-        self.owners[asset] = user
-        return asset
-
-    def pages(self, **overrides: object) -> Pages:
-        return Pages(self.database, self.immich, **overrides)
-
-    def _answer(self, seen: Seen) -> Answer | None:
-        path, _, query = seen.target.partition("?")
-        if path == "/api/server/config":
-            return 200, b'{"externalDomain":"https://photos.example/"}'
-        name = (
-            query.removeprefix("id=")
-            if path == "/api/faces"
-            else path.split("/")[3]
-            if path.startswith("/api/assets/")
-            else ""
-        )
-        asker = self.immich._asker(seen)
-        if not name or asker is None:
-            return None
-        asset = UUID(name)
-        partners = [partner.id for partner, _ in asker.partners]
-        owner = self.owners.get(asset)
-        if owner is None or not (owner is asker or owner.id in partners or (asset, asker.id) in self.shared):
-            return 400, b'{"message":"Not found or no asset.read access"}'
-        if path == "/api/faces":
-            return 200, json.dumps([FACE]).encode()
-        return 200, PREVIEW if path.endswith("/thumbnail") else b"{}"
-
-
-@pytest.fixture
-def library(immich_database: Database) -> Iterator[Library]:
-    with FakeSearchImmich() as immich:
-        yield Library(immich_database, immich)
 
 
 def found(pages: Pages, headers: dict[str, str], query: str = "q=ocr:发票") -> set[str]:
@@ -225,6 +153,47 @@ def test_the_system_is_for_administrators_and_the_key(library: Library) -> None:
     assert code(pages.ask("GET", "/ai/api/system", session_of(library.ann))) == (403, "forbidden")
     assert pages.get("system", session_of(library.admin))["versions"]["Immich"] == "3.1.0"
     assert pages.get("system")["versions"]["Immich"] == "3.1.0"
+
+
+def test_a_session_of_immich_is_enough_to_do_a_photo_again(library: Library) -> None:
+    asset = library.add(library.ann, "旧的")
+    pages = library.pages()
+    library.immich.seen.clear()
+    answer = pages.ask(
+        "POST", f"/ai/api/assets/{asset}/redo", session_of(library.ann), json={"tasks": ["ocr", "faces"]}
+    )
+    assert answer.json()["done"] == ["ocr", "faces"]
+    assert pages.get(f"assets/{asset}", session_of(library.ann))["text"] == "发票 A-1"
+    asked = [seen.target for seen in library.immich.seen if "thumbnail" in seen.target or seen.method == "POST"]
+    assert asked == [f"/api/assets/{asset}/thumbnail?size=preview", "/api/assets/jobs"]
+    rows(
+        library.database,
+        "insert into immich_ai.failure (asset_id, task, code, message) values (%s, 'ocr', 'timeout', 'Late.')",
+        asset,
+    )
+    (listed,) = pages.get("failures", session_of(library.ann))["pictures"]
+    retried = pages.ask("POST", "/ai/api/retry", session_of(library.ann), json=listed["retry"])
+    assert retried.json()["done"] == ["ocr"]
+
+
+def test_a_partner_may_read_a_photo_again_and_only_its_owner_have_faces_found(library: Library) -> None:
+    library.bob.partners = ((library.ann, True),)
+    asset = library.add(library.ann, "旧的")
+    path, pages = f"/ai/api/assets/{asset}/redo", library.pages()
+    assert pages.ask("POST", path, session_of(library.bob), json={"tasks": ["ocr"]}).status_code == 200
+    refused = pages.ask("POST", path, session_of(library.bob), json={"tasks": ["faces"]})
+    assert code(refused) == (404, "unknown_asset")
+    assert "for its owner" in refused.json()["detail"]
+
+
+def test_with_the_services_key_a_photo_is_done_again_by_the_keys_of_immichs_users(library: Library) -> None:
+    asset = library.add(library.ann, "旧的")
+    path, body = f"/ai/api/assets/{asset}/redo", {"tasks": ["ocr"]}
+    refused = library.pages().ask("POST", path, json=body)
+    assert code(refused) == (502, "immich_unavailable")
+    assert "IMMICH_API_KEY" in refused.json()["detail"]
+    keys = {"immich_api_key": library.bob.token, "immich_api_keys": library.ann.token}
+    assert library.pages(**keys).ask("POST", path, json=body).status_code == 200
 
 
 def test_an_immich_that_is_away_is_told_to_visitors_and_does_not_matter_to_the_key(library: Library) -> None:

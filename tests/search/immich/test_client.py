@@ -10,11 +10,12 @@ import pytest
 
 from errors import ErrorCode, ServiceError
 from search.immich.client import ImmichClient, immich_users
+from search.immich.visitor import credentials_of_key
 from settings import Settings
 from tests.fake_immich import FakeImmich
 from tools.harness.server import free_port
 
-ASSET = uuid4()
+ASSET, KEY = uuid4(), credentials_of_key("key")
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_a_key_that_immich_refuses_says_which_setting_to_mend(immich: FakeImmich
 
 
 def test_an_immich_that_is_not_there_is_unavailable() -> None:
-    error = refused(ImmichClient(f"http://127.0.0.1:{free_port()}", "key", 1000))
+    error = refused(ImmichClient(f"http://127.0.0.1:{free_port()}", KEY, 1000))
     assert error.code is ErrorCode.IMMICH_UNAVAILABLE
     assert "IMMICH_URL" in error.message
 
@@ -78,14 +79,14 @@ def test_an_immich_that_is_not_there_is_unavailable() -> None:
     "url", ["http://me:SECRET@127.0.0.1:1", "http://me:SECRET@", "http://me:SEC/RET@host:x", "http://127.0.0.1:SECRET@"]
 )
 def test_what_an_address_holds_beside_its_host_is_not_told(url: str) -> None:
-    message = refused(ImmichClient(url, "key", 1000)).message
+    message = refused(ImmichClient(url, KEY, 1000)).message
     assert "SEC" not in message
     assert "IMMICH_URL" in message
 
 
 @pytest.mark.parametrize("url", ["nonsense", "http://[", "ftp://host"])
 def test_an_address_that_is_none_is_said_to_be_wrong(url: str) -> None:
-    assert "IMMICH_URL" in refused(ImmichClient(url, "key", 1000)).message
+    assert "IMMICH_URL" in refused(ImmichClient(url, KEY, 1000)).message
 
 
 def test_without_an_address_and_a_key_both_settings_are_named() -> None:
