@@ -20,6 +20,7 @@ from web.guest import Guest, unknown
 _LARGEST_JSON = 4 * 2**20
 """Bytes."""
 _NOT_THEIRS = (400, 401, 403, 404)
+_CORNERS = ("x1", "y1", "x2", "y2", "x3", "y3", "x4", "y4")
 
 
 class Face(Answer):
@@ -42,6 +43,15 @@ class FacesAnswer(Answer):
     """Time of Immich's last look for them; null where it does not tell."""
 
 
+@dataclass(frozen=True, slots=True)
+class PlacedText:
+    """A line of text where Immich shows it: on an edited picture where the edit has brought it."""
+
+    text: str
+    box: Sequence[float]
+    """x1, y1 … x4, y4, as fractions of the picture's width and height."""
+
+
 @dataclass(slots=True)
 class ImmichPictures:
     """Immich, asked in the name of guests."""
@@ -53,11 +63,12 @@ class ImmichPictures:
     _keys: KeysOfOwners[Credentials] = field(default_factory=KeysOfOwners)
 
     async def picture(self, guest: Guest, owner: str, asset: UUID, size: str) -> tuple[bytes, str]:
-        """Return the encoded thumbnail (``size`` is ``thumbnail``) or preview, and its content type.
+        """Return the encoded thumbnail (``size`` is ``thumbnail``) or preview, and its content type; where the picture
+        was edited, the edited one, as Immich's own pages show it.
 
         Raises ``ServiceError`` UNKNOWN_ASSET, IMMICH_UNAVAILABLE.
         """
-        path = f"/api/assets/{asset}/thumbnail?size={size}"
+        path = f"/api/assets/{asset}/thumbnail?size={size}&edited=true"
         reply = await self._ask(guest, owner, asset, path, self.max_bytes)
         kind = next((value for name, value in reply.headers if name == "content-type"), "")
         if not kind.startswith("image/") or "svg" in kind:
@@ -74,6 +85,17 @@ class ImmichPictures:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise _unavailable(f"told of faces in a form that is not known ({type(error).__name__})") from error
         return FacesAnswer(faces=sorted(faces, key=lambda face: (face.x1, face.y1)))
+
+    async def texts(self, guest: Guest, owner: str, asset: UUID) -> Sequence[PlacedText]:
+        """Return the visible lines of an asset, in no order. Raises ``ServiceError`` UNKNOWN_ASSET,
+        IMMICH_UNAVAILABLE.
+        """
+        reply = await self._ask(guest, owner, asset, f"/api/assets/{asset}/ocr", _LARGEST_JSON)
+        try:
+            told = orjson.loads(reply.body)
+            return [PlacedText(str(one["text"]), [float(one[corner]) for corner in _CORNERS]) for one in told]
+        except (ValueError, TypeError, KeyError) as error:
+            raise _unavailable(f"told of text in a form that is not known ({type(error).__name__})") from error
 
     async def address(self) -> str:
         """Return where people find Immich: the external domain that it is set to; '' where it is set to none."""

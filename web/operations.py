@@ -15,6 +15,7 @@ from search.indexing.redo import RedoRequest, RedoTask
 from search.query.answers import Hit, SearchAnswer, SearchRequest
 from search.store.source import Source
 from serving.exchange import Fields, started
+from web.edits import hits_on_edited, lines_on_edited
 from web.exchange import answer, asked, posted
 from web.files import HEADERS
 from web.guest import Guest
@@ -72,6 +73,9 @@ async def find(page: Page, guest: Guest, request: Request, fields: Fields) -> Re
     """Answer a search with the hits that the guest may see."""
     query = asked(request, PageSearch)
     found = await _found(page, guest, query)
+    async with page.search.database() as database:
+        hits = await hits_on_edited(page.immich, guest, database, found.hits)
+    found = found.model_copy(update={"hits": hits})
     fields |= {"mode": found.mode.value, "hits": len(found.hits)}
     return answer(found)
 
@@ -108,9 +112,10 @@ async def show(page: Page, guest: Guest, request: Request, fields: Fields) -> Re
     asset = await _asset(page, guest, request)
     async with page.search.database() as database:
         found = await photo(database, asset)
+        lines = await lines_on_edited(page.immich, guest, database, asset, found.lines)
     seen = await page.guests.seen(guest, [one for one in (found.previous, found.next) if one is not None])
     beside = {name: one if one in seen else None for name, one in (("previous", found.previous), ("next", found.next))}
-    return answer(found.model_copy(update=beside))
+    return answer(found.model_copy(update={"lines": lines, **beside}))
 
 
 async def picture(page: Page, guest: Guest, request: Request, fields: Fields) -> Response:

@@ -19,6 +19,7 @@ CREATE TABLE public.asset (
     "deletedAt" timestamptz,
     "originalFileName" character varying NOT NULL,
     "localDateTime" timestamptz NOT NULL,
+    "isEdited" boolean NOT NULL DEFAULT false,
     "updatedAt" timestamptz NOT NULL DEFAULT now(),
     "updateId" uuid NOT NULL DEFAULT public.immich_uuid_v7()
 );
