@@ -4,14 +4,14 @@ edit, and works out where it is now for whoever asks.
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
 from errors import ServiceError
-from runners.cancellation import gather_first_error
+from runners.cancellation import gather_in_turns
 from search.query.answers import Hit, TextLine
 from search.store.source import Source
 from web.guest import Guest
@@ -69,13 +69,13 @@ async def _placed(
         return {}
     async with database.connection() as connection:
         rows = await (await connection.execute(_EDITED, (list(ids),))).fetchall()
-    turns = asyncio.Semaphore(_AT_ONCE)
+    calls = [partial(_told, immich, guest, row["owner"], row["id"]) for row in rows]
+    told = await gather_in_turns(calls, at_once=_AT_ONCE)
+    return {row["id"]: texts for row, texts in zip(rows, told, strict=True)}
 
-    async def ask(asset: UUID, owner: str) -> tuple[UUID, Sequence[PlacedText]]:
-        async with turns:
-            try:
-                return asset, await immich.texts(guest, owner, asset)
-            except ServiceError:
-                return asset, ()
 
-    return dict(await gather_first_error([ask(row["id"], row["owner"]) for row in rows]))
+async def _told(immich: ImmichPictures, guest: Guest, owner: str, asset: UUID) -> Sequence[PlacedText]:
+    try:
+        return await immich.texts(guest, owner, asset)
+    except ServiceError:
+        return ()

@@ -123,7 +123,7 @@ def test_an_edited_picture_comes_as_immich_computes_on_it(
     immich: FakeImmich, version: tuple[int, int, int], expected: bytes
 ) -> None:
     immich.edited[str(ASSET)], immich.version = b"e", version
-    assert asyncio.run(ImmichClient(immich.url, "immich-key", 10_000).preview(ASSET)) == expected
+    assert asyncio.run(client(immich).preview(ASSET)) == expected
 
 
 def test_immich_is_asked_for_its_version_once_for_many_pictures(immich: FakeImmich) -> None:
