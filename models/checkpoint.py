@@ -8,7 +8,6 @@ at any point leaves what the next one goes on with.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,22 +15,15 @@ from pathlib import Path
 
 from models.capacity import require_disk, require_memory
 from models.conversion import run_conversion
-from models.digest import DigestCache, digest_of
+from models.digest import Digest, DigestCache, digest_of
 from models.download import RemoteFile
+from models.durable import give_name, sync_path
 from models.entry import Checkpoint
 from models.fetch import Destination, bytes_here, download_file, fetch_file
-from models.hub import (
-    Manifest,
-    by_speed,
-    file_url,
-    list_modelscope,
-    list_repository,
-    modelscope_url,
-    read_manifest,
-    write_manifest,
-)
+from models.hub import by_speed, file_url, list_modelscope, list_repository, modelscope_url
 from models.lookup import Lookup
-from models.paths import path_below
+from models.manifest import Manifest, usable_manifest, write_manifest
+from models.paths import UnsafeName, path_below
 from models.places import digest_cache, take_file
 from models.transfer import TransferFailed
 from settings.addresses import shown_url
@@ -58,12 +50,13 @@ def fetch_and_convert(checkpoint: Checkpoint, lookup: Lookup, destination: Desti
 
     Raises ``ModelUnavailable``, ``NotEnough``, ``ConversionFailed``, ``OSError``.
     """
-    work = replace(destination, folder=destination.folder / WORK)
-    # It is finished at once where a process was killed between conversion and the last rename.
-    if not _finish(work.folder / "model", destination.folder):
+    work = _work(destination)
+    # Where a process was killed between conversion and the last rename, the renames are all that is left to do.
+    made = _made_before(work.folder / "model", destination.folder)
+    if made is None:
         repo, path = _fetch(checkpoint, lookup, work, pinned=_pinned(destination.folder))
-        _convert(path, repo, lookup, work)
-        _finish(work.folder / "model", destination.folder)
+        made = _convert(path, repo, lookup, work)
+    _finish(made, work.folder / "model", destination.folder)
     if not lookup.settings.keep_checkpoints:
         shutil.rmtree(work.folder)
 
@@ -74,11 +67,19 @@ def convert_file(path: Path, lookup: Lookup, destination: Destination) -> None:
 
     Raises as ``fetch_and_convert`` does.
     """
-    work = replace(destination, folder=destination.folder / WORK)
+    work = _work(destination)
     require_disk(destination.folder, _model_bytes(lookup, path.stat().st_size), lookup.entry.name)
-    _convert(path, path.name, lookup, work)
-    _finish(work.folder / "model", destination.folder)
+    made = _convert(path, path.name, lookup, work)
+    _finish(made, work.folder / "model", destination.folder)
     shutil.rmtree(work.folder)
+
+
+def _work(destination: Destination) -> Destination:
+    """Return where the model is made. Raises ``UnsafeName`` where that is a link, maybe to another disk."""
+    folder = destination.folder / WORK
+    if folder.is_symlink():
+        raise UnsafeName(f"{folder} is a link to {folder.resolve()}; nothing is written through it. Remove the link")
+    return replace(destination, folder=folder)
 
 
 def _fetch(checkpoint: Checkpoint, lookup: Lookup, work: Destination, *, pinned: str | None) -> tuple[str, Path]:
@@ -149,8 +150,8 @@ def _model_bytes(lookup: Lookup, checkpoint: int) -> int:
     return known or checkpoint * _LARGEST_MODEL
 
 
-def _convert(path: Path, repo: str, lookup: Lookup, work: Destination) -> None:
-    """Write the model to ``<work>/model`` with a record of its digests."""
+def _convert(path: Path, repo: str, lookup: Lookup, work: Destination) -> Manifest:
+    """Write the model to ``<work>/model`` with a record of its digests, which is returned."""
     model = work.folder / "model"
     shutil.rmtree(model, ignore_errors=True)
     vocabulary = _vocabulary(path.parent, lookup, work)
@@ -160,7 +161,9 @@ def _convert(path: Path, repo: str, lookup: Lookup, work: Destination) -> None:
     digests = digest_cache(work.folder, lookup.entry, lookup.settings)
     files = {file.relative_to(model).as_posix(): file for file in sorted(model.rglob("*")) if file.is_file()}
     made = {name: (digest_of(file, "sha256"), file.stat().st_size) for name, file in files.items()}
-    write_manifest(model, Manifest(repo, digests.digest(path, "sha256").value, made))
+    manifest = Manifest(repo, digests.digest(path, "sha256").value, made)
+    write_manifest(model, manifest)
+    return manifest
 
 
 def _vocabulary(beside: Path, lookup: Lookup, work: Destination) -> Path:
@@ -174,28 +177,40 @@ def _vocabulary(beside: Path, lookup: Lookup, work: Destination) -> Path:
     return fetch_file(file, lookup, work)
 
 
-def _finish(model: Path, folder: Path) -> bool:
-    """Move what was made to ``folder``, and return whether there was any. Goes on where a killed process stopped."""
-    manifest = read_manifest(model)
-    if manifest is None:
-        return False
-    made = {name: digest for name, (digest, _) in manifest.files.items() if (model / name).is_file()}
-    write_manifest(folder, manifest)
+def _made_before(model: Path, folder: Path) -> Manifest | None:
+    """Return the record in ``model`` if every file that it names is there, or in ``folder`` already, with its bytes.
+
+    A power cut may have left less of a file than its name promises, so all are read.
+    """
+    manifest = usable_manifest(model)
+    if manifest is None or not manifest.files:
+        return None
+
+    def is_right(path: Path, digest: Digest) -> bool:
+        return path.is_file() and digest_of(path, digest.algorithm) == digest
+
+    files = manifest.files.items()
+    right = all(is_right(model / name, digest) or is_right(folder / name, digest) for name, (digest, _) in files)
+    return manifest if right else None
+
+
+def _finish(made: Manifest, model: Path, folder: Path) -> None:
+    """Move what was made from ``model``, where its bytes were checked, to ``folder``."""
+    write_manifest(folder, made)
     digests = DigestCache.in_folder(folder)
-    for name, digest in made.items():
+    for name, (digest, _) in made.files.items():
         target = path_below(folder, name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():  # it may be the user's
-            os.replace(target, target.with_name(target.name + ".rejected"))
-        os.replace(model / name, target)
-        digests.remember(target, digest)
+        if (model / name).is_file():  # else it was moved before
+            target.parent.mkdir(parents=True, exist_ok=True)
+            give_name(model / name, target)
+            digests.remember(target, digest)
+    sync_path(folder)
     shutil.rmtree(model)
-    return bool(made)
 
 
 def _pinned(folder: Path) -> str | None:
     """Return the sha256 of the checkpoint that the model in ``folder`` was made of before; None where there was
     none.
     """
-    manifest = read_manifest(folder)
+    manifest = usable_manifest(folder)
     return manifest.commit if manifest is not None else None

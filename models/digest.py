@@ -8,10 +8,11 @@ import json
 import logging
 import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from models.durable import write_json
 
 log = logging.getLogger(__name__)
 
@@ -104,20 +105,6 @@ class DigestCache:
             write_json(self._path, {"files": {**self._records(), key: record}})
         except OSError as error:
             log.debug("%s cannot be written, so %s will be read again: %s", self._path, key, error)
-
-
-def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Write ``document`` so that a reader sees the old file or the new one, never half of one. Raises ``OSError``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(document, file, indent=1)
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
 
 
 def _fingerprint(file: Path) -> list[int]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from models.digest import Digest, digest_of
+from models.durable import give_name
 from models.transfer import Interrupted, Limits, TransferFailed, answer_to, host_of, http_client, retrying
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,8 @@ def download(remote: RemoteFile, target: Path, *, title: str, limits: Limits, pr
         size = _size(partial)
         partial.unlink()
         raise TransferFailed(f"{host_of(remote.url)} sent {size:,} bytes whose digest is {actual}, not {remote.digest}")
-    _give_name(partial, target)
+    give_name(partial, target)
+    _drop_other_versions(target)
 
 
 @contextmanager
@@ -189,21 +191,8 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _give_name(partial: Path, target: Path) -> None:
-    """Rename ``partial`` to ``target``, durably, and delete partial downloads of other versions.
-
-    A file of other content that is there already may be the user's: it is kept beside it as ``….rejected``.
-    """
-    if target.exists():
-        rejected = target.with_name(target.name + ".rejected")
-        log.warning("%s is not the file that it should be; it is kept as %s.", target, rejected.name)
-        os.replace(target, rejected)
-    os.replace(partial, target)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def _drop_other_versions(target: Path) -> None:
+    """Delete partial downloads of other versions of ``target``."""
     for stale in target.parent.glob(f"{target.name}.*.partial"):
         with contextlib.suppress(OSError):
             stale.unlink()

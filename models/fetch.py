@@ -11,8 +11,9 @@ from models.capacity import require_disk, require_memory
 from models.digest import Digest, DigestCache
 from models.download import RemoteFile, download, partial_of
 from models.entry import HubFile, ModelFile, PackageFile, UrlFile
-from models.hub import Manifest, file_url, list_repository, read_manifest, write_manifest
+from models.hub import file_url, list_repository
 from models.lookup import Lookup
+from models.manifest import Manifest, usable_manifest, write_manifest
 from models.paths import path_below
 from models.places import digest_cache, known_sources, names_of
 from models.progress import Reporter
@@ -69,7 +70,9 @@ def fetch_repository(part: str | None, repo: str, lookup: Lookup, destination: D
         wanted = [name for name in names if not _is_right(name, manifest, lookup, destination.folder)]
         _require_room({name: manifest.files[name] for name in wanted}, lookup, destination)
         for name in wanted:
-            download_file(name, manifest.remote(endpoint, name), lookup, destination)
+            digest, size = manifest.files[name]
+            remote = RemoteFile(file_url(endpoint, repo, name, manifest.commit), digest, size)
+            download_file(name, remote, lookup, destination)
         return {name: destination.folder / name for name in names}
     except TransferFailed as error:
         at = f" ({lookup.settings.model_revision})" if lookup.entry.has_revisions else ""
@@ -110,7 +113,7 @@ def _require_room(files: Mapping[str, tuple[Digest, int]], lookup: Lookup, desti
 def _manifest(repo: str, lookup: Lookup, destination: Destination) -> Manifest:
     """Return the list of the commit that the other part came from, so that both fit; else of the newest one."""
     endpoint = lookup.settings.hf_endpoint
-    known = read_manifest(destination.folder)
+    known = usable_manifest(destination.folder)
     if known is not None and known.repo == repo:
         try:
             return list_repository(endpoint, repo, known.commit, limits=destination.limits)

@@ -1,4 +1,4 @@
-"""The files of a repository of a hub, with the hub's own digests, and a record of them on disk."""
+"""The files of a repository of a hub, with the hub's own digests."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from queue import Empty, Queue
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from models.digest import Digest, write_json
-from models.download import RemoteFile
-from models.paths import UnsafeName, checked_name
+from models.digest import Digest
+from models.manifest import Manifest, checked_commit, checked_size, is_wanted
 from models.transfer import (
     Interrupted,
     Limits,
@@ -40,30 +37,11 @@ log = logging.getLogger(__name__)
 _MODELSCOPE_BRANCH = "master"
 _LARGEST_LIST = 2**24
 _PROBE = 2**16
-_MANIFEST = ".manifest.json"
-# Forms of the same weights for other engines, which Immich keeps beside the ONNX files.
-_OTHER_ENGINES = (".armnn", ".rknn")
 
 
 def file_url(endpoint: str, repo: str, path: str, revision: str = "main") -> str:
     """Return the address of one file."""
     return f"{endpoint.rstrip('/')}/{repo}/resolve/{quote(revision, safe='')}/{quote(path)}"
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """The files of one revision of a repository, or those that were made of a checkpoint."""
-
-    repo: str
-    commit: str
-    """The revision; of a model that was converted, the checkpoint's sha256."""
-    files: Mapping[str, tuple[Digest, int]]
-    """Digest and bytes by path."""
-
-    def remote(self, endpoint: str, path: str) -> RemoteFile:
-        """Return where one of the files is fetched from."""
-        digest, size = self.files[path]
-        return RemoteFile(file_url(endpoint, self.repo, path, self.commit), digest, size)
 
 
 def list_repository(endpoint: str, repo: str, revision: str = "main", *, limits: Limits) -> Manifest:
@@ -74,8 +52,8 @@ def list_repository(endpoint: str, repo: str, revision: str = "main", *, limits:
     """
     info = retrying(lambda: _model_info(endpoint, repo, revision, limits), limits)
     try:
-        files = {file.rfilename: _blob(file) for file in info.siblings or [] if _is_wanted(file.rfilename)}
-        return Manifest(repo, _commit(info.sha), files)
+        files = {file.rfilename: _blob(file) for file in info.siblings or [] if is_wanted(file.rfilename)}
+        return Manifest(repo, checked_commit(info.sha), files)
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise _no_list(endpoint, error) from error
 
@@ -127,9 +105,9 @@ def list_modelscope(endpoint: str, repo: str, *, limits: Limits) -> Manifest:
     try:
         items = json.loads(retrying(attempt, limits))["Data"]["Files"]
         files = {
-            item["Path"]: (Digest.parse(f"sha256:{item['Sha256']}"), int(item["Size"]))
+            item["Path"]: (Digest.parse(f"sha256:{item['Sha256']}"), checked_size(item["Size"]))
             for item in items
-            if item["Type"] == "blob" and _is_wanted(item["Path"])
+            if item["Type"] == "blob" and is_wanted(item["Path"])
         }
         return Manifest(repo, _MODELSCOPE_BRANCH, files)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
@@ -186,40 +164,5 @@ def _no_list(endpoint: str, error: Exception) -> TransferFailed:
 def _blob(file: RepoSibling) -> tuple[Digest, int]:
     """Return digest and bytes. Large files have the sha256 of their bytes, small ones git's object id."""
     if file.lfs is not None:
-        return Digest.parse(f"sha256:{file.lfs.sha256}"), int(file.lfs.size)
-    return Digest.parse(f"git-sha1:{file.blob_id}"), int(file.size or 0)
-
-
-def _commit(value: object) -> str:
-    if not isinstance(value, str) or not value.isalnum():
-        raise ValueError(f"{value!r} is no commit")
-    return value
-
-
-def _is_wanted(path: object) -> bool:
-    """Return whether ``path`` is a file at the top or one folder down, for this engine, that stays below the folder."""
-    try:
-        name = checked_name(path)
-    except UnsafeName:
-        return False
-    return name.count("/") <= 1 and not name.endswith(_OTHER_ENGINES)
-
-
-def read_manifest(folder: Path) -> Manifest | None:
-    """Read what ``write_manifest`` left in ``folder``; None where there is none, or none that can be read."""
-    try:
-        document = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        files = {
-            path: (Digest.parse(item["digest"]), int(item["bytes"]))
-            for path, item in document["files"].items()
-            if _is_wanted(path)
-        }
-        return Manifest(str(document["repo"]), _commit(document["commit"]), files)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write beside the files what they must be, for later starts without a network. Raises ``OSError``."""
-    files = {path: {"digest": str(digest), "bytes": size} for path, (digest, size) in manifest.files.items()}
-    write_json(folder / _MANIFEST, {"repo": manifest.repo, "commit": manifest.commit, "files": files})
+        return Digest.parse(f"sha256:{file.lfs.sha256}"), checked_size(file.lfs.size)
+    return Digest.parse(f"git-sha1:{file.blob_id}"), checked_size(file.size)

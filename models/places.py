@@ -16,10 +16,9 @@ from typing import Literal
 from models import store
 from models.digest import Digest, DigestCache, digest_of
 from models.entry import HubFile, ModelEntry, ModelFile, ModelKind, PackageFile, RapidOcrFile, UrlFile, in_part
-from models.hub import read_manifest
 from models.lookup import Lookup
+from models.manifest import DamagedRecord, read_manifest
 from models.packages import RapidOcrListError, package_folder, rapidocr_sources
-from models.paths import UnsafeName
 from settings import Settings
 
 log = logging.getLogger(__name__)
@@ -92,7 +91,7 @@ def take_folder(folder: Path, part: str | None, lookup: Lookup) -> dict[str, Pat
     entry = lookup.entry
     try:
         recorded = recorded_digests(folder)
-    except UnsafeName as error:
+    except DamagedRecord as error:
         lookup.note_tried(folder, f"its record cannot be trusted: {error}")
         return None
     files = entry.part_files(part)
@@ -156,7 +155,10 @@ def expected_digests(entry: ModelEntry) -> dict[str, set[Digest]]:
 
 
 def recorded_digests(folder: Path) -> Mapping[str, Digest] | None:
-    """Return what the files in ``folder`` must be, by name; None where nothing is recorded. Raises ``UnsafeName``."""
+    """Return what the files in ``folder`` must be, by name; None where nothing is recorded.
+
+    Raises ``DamagedRecord``.
+    """
     manifest = read_manifest(folder)
     if manifest is not None:
         return {name: digest for name, (digest, _) in manifest.files.items()}
@@ -209,7 +211,7 @@ def verify(entry: ModelEntry, place: Place) -> Verdict:
     if not expected:
         try:
             expected = {name: {digest} for name, digest in (recorded_digests(place.folder) or {}).items()}
-        except UnsafeName as error:
+        except DamagedRecord as error:
             return Verdict("damaged", str(error))
     wrong = [
         name
@@ -249,7 +251,7 @@ def _revisions(folder: Path, settings: Settings) -> list[Path]:
 def _files_in(folder: Path, entry: ModelEntry) -> dict[str, Path]:
     try:
         recorded = recorded_digests(folder) or {}
-    except UnsafeName:  # ``verify`` says so
+    except DamagedRecord:  # ``verify`` says so
         recorded = {}
     names = dict.fromkeys([*(file.name for file in entry.files), *recorded])
     return {name: folder / name for name in names if (folder / name).is_file()}

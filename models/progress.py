@@ -18,8 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from models.digest import write_json
 from models.download import is_locked
+from models.durable import write_json
 from models.entry import ModelEntry, ModelKind
 from settings import Settings
 

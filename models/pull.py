@@ -15,8 +15,8 @@ from models.digest import Digest, digest_of
 from models.download import download_lock
 from models.entry import ModelEntry, ModelFile, UrlFile
 from models.fetch import Destination
-from models.hub import read_manifest
 from models.lookup import Lookup
+from models.manifest import usable_manifest
 from models.places import (
     common_folder,
     expected_digests,
@@ -137,7 +137,7 @@ def _stored_whole(lookup: Lookup) -> store.StoredModel | None:
 
 def _source(entry: ModelEntry, downloads: Path) -> str:
     """Return where the bytes came from, for the record."""
-    manifest = read_manifest(downloads)
+    manifest = usable_manifest(downloads)
     if manifest is not None:
         return f"{manifest.repo}@{manifest.commit}"
     return "this machine" if entry.hub is None and not entry.has_digests else "the catalog's sources"

@@ -29,7 +29,9 @@ from typing import Any
 import yaml
 
 from models.digest import Digest, digest_of
+from models.durable import sync_path, sync_tree
 from models.entry import ModelEntry
+from models.manifest import DamagedRecord, read_record
 from models.paths import UnsafeName, checked_name, path_below
 
 log = logging.getLogger(__name__)
@@ -101,21 +103,24 @@ def all_stored(model_name: str) -> list[StoredModel]:
 
 
 def read_stored(folder: Path) -> StoredModel | None:
-    """Return the version of a model that lies in ``folder``; None where that holds no ``model.yaml`` that can be read.
+    """Return the version of a model that lies in ``folder``; None where that holds no ``model.yaml``.
 
-    Raises ``UnsafeName`` where that names files outside of ``folder``.
+    Raises ``DamagedRecord`` where that cannot be read, or names files outside of ``folder``.
     """
+    text = read_record(folder / _YAML)
+    if text is None:
+        return None
     try:
-        document = yaml.load((folder / _YAML).read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506 - a safe loader
+        document = yaml.load(text, Loader=_LOADER)  # noqa: S506 - a safe loader
         metadata = document.get("metadata") or {}
         digests = {
             checked_name(name): Digest.parse(str(text)) for name, text in (metadata.get("digests") or {}).items()
         }
         return StoredModel(folder, str(document.get("creation_time", "")), digests, metadata)
     except UnsafeName as error:
-        raise UnsafeName(f"{folder / _YAML}: {error}") from error
-    except (OSError, ValueError, AttributeError, yaml.YAMLError):
-        return None
+        raise DamagedRecord(f"{folder / _YAML}: {error}") from error
+    except (ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
+        raise DamagedRecord(f"{folder / _YAML} is damaged ({repr(error)[:100]})") from error
 
 
 def save(
@@ -160,7 +165,9 @@ def save(
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():  # the same, or what is left of it
             os.replace(target, Path(temporary, "replaced"))
+        sync_tree(folder)
         os.replace(folder, target)
+        sync_path(target.parent)
         _point_to(target)
     return target
 
@@ -192,7 +199,7 @@ def _versions(base: Path, model_name: str) -> list[StoredModel]:
     for path in sorted(folder.iterdir()):
         try:
             model = read_stored(path) if path.is_dir() else None
-        except UnsafeName as error:
+        except DamagedRecord as error:
             log.warning("%s is not used: %s.", path, error)
             continue
         if model is not None:

@@ -29,6 +29,7 @@ from models.convert.text_graph import write_text
 from models.convert.tokenizer import cn_clip_tokenizer
 from models.convert.vision_graph import write_vision
 from models.convert.vocabulary import SHA256, read_vocabulary
+from models.durable import sync_path, sync_tree
 from models.entry import ModelEntry
 
 log = logging.getLogger(__name__)
@@ -205,6 +206,8 @@ def _emerging(folder: Path) -> Iterator[Path]:
         partial.mkdir()
         try:
             yield partial
+            sync_tree(partial)
             os.replace(partial, folder)
+            sync_path(folder.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)

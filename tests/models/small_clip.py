@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from models import checkpoint as checkpoint_module
 from models.catalog import ModelEntry, ModelKind, load_catalog
 from settings import Settings
 from tests.cnclip_reference import TINY, official_checkpoint, random_model
+from tests.models.conftest import write_files
 from tools.harness.fake_hub import Web
 
 NAME, FILE = "small-clip", "clip_cn_small.pt"
@@ -91,3 +93,17 @@ MakeSettings = Callable[..., Settings]
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> SmallClip:
     return make_small_clip(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture
+def entry(tmp_path: Path) -> ModelEntry:
+    return write_catalog(tmp_path)[1]
+
+
+@pytest.fixture
+def made_of_words(tmp_path: Path, entry: ModelEntry, monkeypatch: pytest.MonkeyPatch) -> FakeConversion:
+    """Replace the conversion by one that reads nothing of the checkpoint, and whose files hold their own names."""
+    write_files(tmp_path / "words", [file.name for file in entry.files])
+    fake = FakeConversion(tmp_path / "words")
+    monkeypatch.setattr(checkpoint_module, "run_conversion", fake)
+    return fake

@@ -37,13 +37,13 @@ from tests.models.small_clip import (
     FakeConversion,
     MakeSettings,
     SmallClip,
+    entry,
     on_both_hubs,
     small,
-    write_catalog,
 )
 from tools.harness.fake_hub import Fault, Web
 
-__all__ = ["small"]
+__all__ = ["entry", "small"]
 
 T = TypeVar("T")
 
@@ -57,11 +57,6 @@ def converted(small: SmallClip, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("converted") / "model"
     convert(small.checkpoint, folder, vocabulary=installed_vocabulary())
     return folder
-
-
-@pytest.fixture
-def entry(tmp_path: Path) -> ModelEntry:
-    return write_catalog(tmp_path)[1]
 
 
 @pytest.fixture
