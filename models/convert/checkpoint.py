@@ -20,7 +20,7 @@ from models.convert.torch_pickle import PickledTensor
 from models.convert.zip_directory import Member
 
 _IN_A_FOLDER = ("model.safetensors", "pytorch_model.bin", "clip_cn_*.pt")
-_LARGEST_PICKLE = 64 * 2**20
+_LARGEST_PICKLE = 8 * 2**20
 """Bytes of the list of tensors; that of ViT-H-14 with its optimizer has 0.6 MB."""
 
 
@@ -31,7 +31,10 @@ def read_checkpoint(path: Path) -> Tensors:
     ``ConversionRefused``, ``OSError``.
     """
     path = _file_of(path)
-    tensors = read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    try:
+        tensors = read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    except MemoryError as error:
+        raise ConversionRefused(f"{path} was not read: its list of tensors takes more memory than there is.") from error
     if sum(tensor.count * BYTES[tensor.dtype] for tensor in tensors.values()) > path.stat().st_size:
         raise ConversionRefused(
             f"{path} was not read for safety: its tensors are larger than the file, so some share their numbers."
@@ -47,10 +50,12 @@ def _file_of(path: Path) -> Path:
     if not path.exists():
         raise ConversionRefused(f"There is no {path}.")
     if path.is_dir():
-        found = [file for pattern in _IN_A_FOLDER for file in sorted(path.glob(pattern))]
+        found = [file for pattern in _IN_A_FOLDER for file in sorted(path.glob(pattern)) if file.is_file()]
         if not found:
             raise ConversionRefused(f"{path} holds none of {', '.join(_IN_A_FOLDER)}.")
         return found[0]
+    if not path.is_file():
+        raise ConversionRefused(f"{path} is neither a file nor a folder.")
     return path
 
 

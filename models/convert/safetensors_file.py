@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from models.convert.refusal import ConversionRefused
-from models.convert.tensor import BYTES, StoredTensor, contiguous
+from models.convert.tensor import BYTES, MOST_AXES, StoredTensor, contiguous
 
-_LONGEST_HEADER = 16 * 2**20
+_LONGEST_HEADER = 4 * 2**20
+"""Bytes; that of ViT-H-14 has some 100,000."""
 _TYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
     "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
@@ -40,6 +41,8 @@ def read_safetensors(path: Path) -> dict[str, StoredTensor]:
 
 def _stored(path: Path, name: str, item: Any, start: int, size: int) -> StoredTensor:
     dtype, shape, (begin, end) = _TYPES[item["dtype"]], tuple(item["shape"]), item["data_offsets"]
+    if len(shape) > MOST_AXES:
+        raise ValueError(f"{name} has {len(shape):,} axes")
     if not all(type(number) is int and 0 <= number < 2**48 for number in (begin, end, *shape)):
         raise ValueError(f"the shape of {name} is damaged")
     if end - begin != math.prod(shape) * BYTES[dtype] or start + end > size:

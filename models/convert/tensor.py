@@ -29,6 +29,8 @@ BYTES = {
     "bool": 1,
 }
 """Types of the numbers that a checkpoint may hold, and the size of one in bytes."""
+MOST_AXES = 8
+"""Of a tensor; those of a CN-CLIP have four at most."""
 
 
 class Tensor(Protocol):

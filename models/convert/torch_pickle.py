@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from models.convert.tensor import Shape
+from models.convert.tensor import MOST_AXES, Shape
 
 _STORAGES = {
     "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
@@ -27,8 +27,12 @@ _SIZE = "torch Size"
 _SCALARS = ("numpy.core.multiarray scalar", "numpy._core.multiarray scalar")
 _PARTS_OF_SCALARS = ("numpy dtype", "_codecs encode")
 """A number of numpy's, such as a learning rate or a best score, is written with its type and its bytes as text."""
+_SIZED = (tuple, list, dict, str)
 _KEYS = (str, int, float, bool, type(None))
-_MOST_AXES = 8
+_MOST_PARTS = 1_000_000
+"""Instructions done, and parts of what they make: ViT-H-14 with its optimizer has some 100,000."""
+_LARGEST_KEY = 2**48
+"""Larger ones could be chosen so that a dictionary takes hours to fill."""
 
 
 class NotReadable(ValueError):
@@ -100,11 +104,13 @@ class _Machine:
 
     def __init__(self) -> None:
         self.stack: _Stack = []
+        self._parts = 0
         self._marks: list[int] = []
         self._memory: dict[int, Any] = {}
 
     def step(self, opcode: str, argument: Any) -> None:
         """Do one instruction."""
+        self._count(1)
         if opcode in _VALUES:
             self.stack.append(_VALUES[opcode](argument))
         elif opcode in ("BINPUT", "LONG_BINPUT"):
@@ -123,9 +129,16 @@ class _Machine:
                 raise NotReadable("its list of tensors is damaged")
             taken = self.stack[len(self.stack) - count :]
             del self.stack[len(self.stack) - count :]
+            if opcode == "REDUCE":
+                self._count(_parts_of(taken[1]))
             self.stack.append(make(*taken))
         elif opcode not in ("PROTO", "FRAME"):
             raise HoldsCode(f"it holds more than tensors and plain values ({opcode})")
+
+    def _count(self, parts: int) -> None:
+        self._parts += parts
+        if self._parts > _MOST_PARTS:
+            raise NotReadable(f"its list of tensors has more than {_MOST_PARTS:,} parts")
 
     def _since_mark(self) -> _Stack:
         mark = self._marks.pop()
@@ -150,7 +163,7 @@ def _call(name: Any, arguments: Any) -> Any:
         raise HoldsCode("it calls something that is no name of PyTorch's")
     if name.name == _DICTIONARY:
         pairs = arguments[0] if arguments else []
-        return _set_items({}, [part for pair in pairs for part in pair])
+        return _set_items({}, [part for key, value in pairs for part in (key, value)])
     if name.name == _TENSOR:
         storage, offset, shape, strides = arguments[:4]
         return _tensor(storage, offset, shape, strides)
@@ -165,10 +178,15 @@ def _call(name: Any, arguments: Any) -> Any:
     raise HoldsCode(f"it calls {name.name.replace(' ', '.')!r}")
 
 
+def _parts_of(arguments: Any) -> int:
+    """Return how many parts a call copies: those of its first argument, which may be kept and given again."""
+    return len(arguments[0]) if isinstance(arguments, tuple) and arguments and isinstance(arguments[0], _SIZED) else 0
+
+
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> PickledTensor:
     if not isinstance(storage, Storage) or not isinstance(shape, tuple) or not isinstance(strides, tuple):
         raise NotReadable("a tensor's description is damaged")
-    if len(shape) != len(strides) or len(shape) > _MOST_AXES:
+    if len(shape) != len(strides) or len(shape) > MOST_AXES:
         raise NotReadable("a tensor's shape and strides do not fit together")
     if not all(type(one) is int and 0 <= one < 2**48 for one in (offset, *shape, *strides)):
         raise NotReadable("a tensor's offset, shape or strides are no sizes")
@@ -200,6 +218,8 @@ def _set_items(target: Any, items: _Stack) -> Any:
     for key, value in zip(items[::2], items[1::2], strict=True):
         if not isinstance(key, _KEYS):
             raise NotReadable(f"a dictionary has a key that is a {type(key).__name__}")
+        if isinstance(key, int) and abs(key) > _LARGEST_KEY:
+            raise NotReadable("a dictionary has a key that is a huge number")
         target[key] = _plain(value)
     return target
 
