@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from models.capacity import require_disk, require_memory
+from models.capacity import NotEnough, require_disk, require_memory
 from models.conversion import run_conversion
 from models.digest import Digest, DigestCache, digest_of
 from models.download import RemoteFile
@@ -85,6 +85,7 @@ def _work(destination: Destination) -> Destination:
 def _fetch(checkpoint: Checkpoint, lookup: Lookup, work: Destination, *, pinned: str | None) -> tuple[str, Path]:
     """Return the checkpoint and the repository that it came from."""
     path = work.folder / checkpoint.file
+    too_large: NotEnough | None = None
     for origin in _origins(checkpoint, lookup, work):
         try:
             remote = _listed(origin, checkpoint, lookup, work)
@@ -101,6 +102,10 @@ def _fetch(checkpoint: Checkpoint, lookup: Lookup, work: Destination, *, pinned:
             return origin.repo, path
         except TransferFailed as error:
             lookup.note_tried(shown_url(origin.url), str(error))
+        except NotEnough as error:  # by this hub's word for its size; another may know better
+            too_large = too_large or error
+    if too_large is not None:
+        raise too_large
     return lookup.give_up()
 
 

@@ -115,7 +115,7 @@ class _Fetch:
     def attempt(self) -> None:
         """Add what is missing to the partial file. Raises ``Interrupted``, ``TransferFailed``, ``OSError``."""
         have, expected = _size(self._partial), self._remote.bytes
-        if expected is not None and have == expected:
+        if expected is not None and have == expected and self._partial.exists():
             return
         if expected is not None and have > expected:
             self._partial.unlink()
@@ -123,6 +123,8 @@ class _Fetch:
         headers = {"Range": f"bytes={have}-"} if have else None
         with answer_to(self._client, self._remote.url, self._limits, headers) as response:
             if response.status_code == 416:
+                if not have:  # no range was asked for
+                    raise TransferFailed(f"{host_of(self._remote.url)} answered 416 where the whole file was asked for")
                 # Nothing after what is there: it is whole, its size being unknown, or it is of another file.
                 if response.headers.get("Content-Range") == f"bytes */{have}":
                     return

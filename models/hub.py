@@ -7,9 +7,9 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, Queue
-from typing import TYPE_CHECKING
+from typing import Any
 from urllib.parse import quote
 
 from models.digest import Digest
@@ -17,25 +17,19 @@ from models.manifest import Manifest, checked_commit, checked_size, is_wanted
 from models.transfer import (
     Interrupted,
     Limits,
-    NoAnswer,
     TransferFailed,
     answer_to,
-    basic_authorization,
     host_of,
     http_client,
-    judge,
+    read_body,
     retrying,
-    within,
-    without_credentials,
 )
-
-if TYPE_CHECKING:  # imported where it is used: it costs 10 MB and 0.2 s, for downloads alone
-    from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
 log = logging.getLogger(__name__)
 
 _MODELSCOPE_BRANCH = "master"
-_LARGEST_LIST = 2**24
+_LARGEST_LIST = 2**22
+"""Bytes, unpacked; a file takes some 300."""
 _PROBE = 2**16
 
 
@@ -45,73 +39,35 @@ def file_url(endpoint: str, repo: str, path: str, revision: str = "main") -> str
 
 
 def list_repository(endpoint: str, repo: str, revision: str = "main", *, limits: Limits) -> Manifest:
-    """Ask the hub (or a mirror) for the files of ``repo`` and their digests.
+    """Ask the Hugging Face hub (or a mirror) for the files of ``repo`` and their digests.
 
     Listing, rather than asking for names known beforehand, matters for graphs above 2 GB: they keep their weights in
     further files, whose names the exporter drew at random. Raises ``TransferFailed``.
     """
-    info = retrying(lambda: _model_info(endpoint, repo, revision, limits), limits)
-    try:
-        files = {file.rfilename: _blob(file) for file in info.siblings or [] if is_wanted(file.rfilename)}
-        return Manifest(repo, checked_commit(info.sha), files)
-    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise _no_list(endpoint, error) from error
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        raise TransferFailed(f"{host_of(endpoint)} was not asked, since HF_HUB_OFFLINE is set")
+    url = f"{endpoint.rstrip('/')}/api/models/{repo}/revision/{quote(revision, safe='')}?blobs=true"
 
+    def manifest(document: Any) -> Manifest:
+        files = {item["rfilename"]: _blob(item) for item in document["siblings"] if is_wanted(item["rfilename"])}
+        return Manifest(repo, checked_commit(document["sha"]), files)
 
-def _model_info(endpoint: str, repo: str, revision: str, limits: Limits) -> ModelInfo:
-    # Otherwise the library may ask the endpoint for a list of programs that it then looks for in the environment.
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    import httpx2
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    bare, credentials = without_credentials(endpoint.rstrip("/"))
-    headers = {"Authorization": basic_authorization(*credentials)} if credentials else None
-    # No token: the one that huggingface_hub finds in the user's home is not for mirrors.
-    api = HfApi(endpoint=bare, token=False, headers=headers, library_name="immich-bento")
-    try:
-        return within(
-            limits.answer,
-            lambda: api.model_info(repo, revision=revision, files_metadata=True, timeout=limits.answer),
-        )
-    except OfflineModeIsEnabled:
-        raise TransferFailed(f"{host_of(bare)} was not asked, since HF_HUB_OFFLINE is set") from None
-    except HfHubHTTPError as error:
-        judge(
-            error.response.status_code, error.response.headers.get("Retry-After", ""), str(error.response.request.url)
-        )
-        raise _no_list(bare, error) from error
-    except (httpx2.TimeoutException, NoAnswer) as error:
-        raise Interrupted(f"{host_of(bare)} did not answer within {limits.answer:g} s", answered=False) from error
-    except httpx2.HTTPError as error:
-        raise Interrupted(f"{host_of(bare)}: no connection ({error})", answered=False) from error
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise _no_list(bare, error) from error
+    return _listed(url, manifest, limits)
 
 
 def list_modelscope(endpoint: str, repo: str, *, limits: Limits) -> Manifest:
     """Ask ModelScope (or a mirror) for the files of ``repo`` and their digests. Raises ``TransferFailed``."""
     url = f"{endpoint.rstrip('/')}/api/v1/models/{repo}/repo/files?Revision={_MODELSCOPE_BRANCH}&Recursive=true"
 
-    def attempt() -> bytes:
-        with http_client(limits) as client, answer_to(client, url, limits) as response:
-            body = b""
-            for chunk in response.iter_bytes():
-                body += chunk
-                if len(body) > _LARGEST_LIST:
-                    raise TransferFailed(f"{host_of(url)} answered with more than a list of files")
-            return body
-
-    try:
-        items = json.loads(retrying(attempt, limits))["Data"]["Files"]
+    def manifest(document: Any) -> Manifest:
         files = {
             item["Path"]: (Digest.parse(f"sha256:{item['Sha256']}"), checked_size(item["Size"]))
-            for item in items
+            for item in document["Data"]["Files"]
             if item["Type"] == "blob" and is_wanted(item["Path"])
         }
         return Manifest(repo, _MODELSCOPE_BRANCH, files)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise _no_list(url, error) from error
+
+    return _listed(url, manifest, limits)
 
 
 def modelscope_url(endpoint: str, repo: str, path: str) -> str:
@@ -126,8 +82,12 @@ def by_speed(urls: Sequence[str], limits: Limits, *, wait: float = 6.0) -> list[
     """
     answers: Queue[tuple[str, bool]] = Queue()
     began = time.monotonic()
+
+    def ask(url: str) -> None:
+        answers.put((url, _answers(url, limits, began + wait)))
+
     for url in urls:
-        threading.Thread(target=lambda url=url: answers.put((url, _answers(url, limits))), daemon=True).start()
+        threading.Thread(target=ask, args=(url,), daemon=True).start()
     for _ in urls:
         try:
             url, answered = answers.get(timeout=max(0.0, began + wait - time.monotonic()))
@@ -139,7 +99,8 @@ def by_speed(urls: Sequence[str], limits: Limits, *, wait: float = 6.0) -> list[
     return list(urls)
 
 
-def _answers(url: str, limits: Limits) -> bool:
+def _answers(url: str, limits: Limits, end: float) -> bool:
+    """Return whether ``url`` sends 64 kB, or all that it has, before ``end`` of the monotonic clock."""
     try:
         with (
             http_client(limits) as client,
@@ -150,19 +111,34 @@ def _answers(url: str, limits: Limits) -> bool:
                 read += len(chunk)
                 if read >= _PROBE:
                     break
+                if time.monotonic() > end:
+                    return False
             return read > 0
     except (Interrupted, TransferFailed):
         return False
 
 
-def _no_list(endpoint: str, error: Exception) -> TransferFailed:
-    return TransferFailed(
-        f"{host_of(endpoint)} answered with something that is no list of files with digests ({error!r})"
-    )
+def _listed(url: str, manifest: Callable[[Any], Manifest], limits: Limits) -> Manifest:
+    """Return what ``manifest`` makes of the JSON at ``url``, of which a bounded part is read. Raises
+    ``TransferFailed``.
+    """
+
+    def attempt() -> bytes:
+        with http_client(limits) as client, answer_to(client, url, limits) as response:
+            return read_body(response, _LARGEST_LIST, limits)
+
+    body = retrying(attempt, limits)
+    try:
+        return manifest(json.loads(body))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise TransferFailed(
+            f"{host_of(url)} answered with something that is no list of files with digests ({repr(error)[:200]})"
+        ) from error
 
 
-def _blob(file: RepoSibling) -> tuple[Digest, int]:
+def _blob(item: Mapping[str, Any]) -> tuple[Digest, int]:
     """Return digest and bytes. Large files have the sha256 of their bytes, small ones git's object id."""
-    if file.lfs is not None:
-        return Digest.parse(f"sha256:{file.lfs.sha256}"), checked_size(file.lfs.size)
-    return Digest.parse(f"git-sha1:{file.blob_id}"), checked_size(file.size)
+    large = item.get("lfs")
+    if large is not None:
+        return Digest.parse(f"sha256:{large['sha256']}"), checked_size(large["size"])
+    return Digest.parse(f"git-sha1:{item['blobId']}"), checked_size(item["size"])

@@ -7,10 +7,10 @@ file's size but not its digest; and it takes bytes from other hosts (Xet) than t
 
 from __future__ import annotations
 
-import base64
 import logging
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout  # the built-in one only from Python 3.11 on
@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_GZIP = 16 + zlib.MAX_WBITS
+"""What tells zlib that gzip comes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -37,6 +40,8 @@ class Limits:
     """From a request to the headers of its answer: name look-up, every address, proxy and redirects included."""
     read: float = 60.0
     """For the next bytes of a body."""
+    body: float = 60.0
+    """For the whole body of an answer that is no file, such as a list of files."""
     attempts: int = 4
     """In a row without a byte of progress."""
     total_attempts: int = 100
@@ -116,6 +121,26 @@ def answer_to(
         raise TransferFailed(f"{shown_url(url)} cannot be fetched: {error}") from error
 
 
+def read_body(response: httpx.Response, most: int, limits: Limits) -> bytes:
+    """Return the body of ``response``, unpacked: at most ``most`` bytes. Raises ``TransferFailed``."""
+    host, end = host_of(str(response.request.url)), time.monotonic() + limits.body
+    encoding = response.headers.get("Content-Encoding", "identity").lower()
+    if encoding not in ("identity", "gzip"):  # which a server may send although it was not asked for
+        raise TransferFailed(f"{host} answered in the encoding {encoding[:100]!r}, which was not asked for")
+    unpack = zlib.decompressobj(_GZIP) if encoding == "gzip" else None
+    body = b""
+    for chunk in response.iter_raw():
+        try:
+            body += unpack.decompress(chunk, most + 1 - len(body)) if unpack is not None else chunk
+        except zlib.error as error:
+            raise TransferFailed(f"{host} answered with damaged gzip") from error
+        if len(body) > most:
+            raise TransferFailed(f"{host} answered with more than {most:,} bytes, which no list of files has")
+        if time.monotonic() > end:
+            raise TransferFailed(f"{host} did not end its answer within {limits.body:g} s")
+    return body
+
+
 def judge(status: int, retry_after: str, url: str) -> None:
     """Raise ``Interrupted`` or ``TransferFailed`` unless a GET of ``url`` was answered with a ``status`` of 2xx or
     416.
@@ -167,11 +192,6 @@ def without_credentials(url: str) -> tuple[str, tuple[str, str] | None]:
     if not parsed.userinfo:
         return url, None
     return str(parsed.copy_with(username=None, password=None)), (parsed.username, parsed.password)
-
-
-def basic_authorization(user: str, password: str) -> str:
-    """Return the value of an ``Authorization`` header of the scheme Basic (RFC 7617)."""
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
 
 
 def within(seconds: float, call: Callable[[], T], *, discard: Callable[[T], None] = lambda result: None) -> T:

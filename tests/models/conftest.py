@@ -15,7 +15,9 @@ from models.transfer import Limits
 from settings import Settings
 from tools.harness.fake_hub import Web, fake_hub
 
-QUICK = Limits(connect=1.0, answer=1.0, read=0.4, attempts=3, backoff=0.01, unreachable=1.0, longest_wait=0.2)
+QUICK = Limits(
+    connect=1.0, answer=1.0, read=0.4, body=30.0, attempts=3, backoff=0.01, unreachable=1.0, longest_wait=0.2
+)
 """The ordinary limits, a hundred times as short."""
 
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -24,6 +24,8 @@ class Fault:
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
+    endless: bytes | None = None
+    """Sent again and again in place of the file, until the client has enough."""
     cut_after: int | None = None
     """Bytes of the body after which the connection is closed."""
     stall_after: int | None = None
@@ -101,6 +103,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
+        if fault.endless is not None:
+            self._send_endless(fault.endless)
+            return
         start, data = 0, memoryview(content)
         if ranges and not fault.no_ranges:
             first, _, last = ranges.removeprefix("bytes=").partition("-")
@@ -116,9 +121,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
         else:
             self.send_response(200)
+        for name, value in fault.headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(data) - start))
         self.end_headers()
         self._send_body(data[start:], fault)
+
+    def _send_endless(self, part: bytes) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.close_connection = True
+        with suppress(OSError):  # the client has gone
+            while not self.web.released.is_set():
+                self.wfile.write(part)
 
     def _send_body(self, body: memoryview, fault: Fault) -> None:
         stop = fault.cut_after if fault.cut_after is not None else fault.stall_after
