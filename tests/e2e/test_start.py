@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -60,16 +61,56 @@ def test_a_port_that_is_taken_is_told_in_one_sentence(server: Server, tmp_path: 
     assert f"{taken} (process {server.process.pid})" in sentences[0]
 
 
-def test_each_runner_has_a_process_of_its_own_where_that_is_asked_for(tmp_path: Path) -> None:
-    tiny_clip_folder(tmp_path / "models/clip/ViT-B-16")
-    with Server(
-        tmp_path, {"CLIP_MODEL": "ViT-B-16", "RUNNER_PROCESSES": "split", "MACHINE_LEARNING_WORKERS": "2"}
-    ) as server:
-        for name in ("ClipImageRunner", "ClipTextRunner", "FaceRunner", "OcrRunner"):
-            assert len(server.workers(name)) == 1
-        assert len(server.workers("immich_bento")) == 2
-        body = multipart({**clip_visual(), **faces("buffalo_s"), **ocr()}, image=PAGE)
-        assert post(server, body).status_code == 200
+@pytest.fixture(scope="module")
+def trap(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for PYTHONPATH in which calls by which BentoML's usage tracking posts leave a trace: ``sent``."""
+    folder = tmp_path_factory.mktemp("trap")
+    (folder / "sitecustomize.py").write_text(
+        "import httpx\n"
+        "def post(url, *args, **kwargs):\n"
+        f"    open({str(folder / 'sent')!r}, 'a').write(str(url) + '\\n')\n"
+        "    raise httpx.ConnectError('trapped')\n"
+        "httpx.post = post\n"
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unusual(trap: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Yield a service of many processes, with a log in JSON, in the trap."""
+    folder = tmp_path_factory.mktemp("service")
+    tiny_clip_folder(folder / "models/clip/ViT-B-16")
+    environment = {
+        "CLIP_MODEL": "ViT-B-16",
+        "RUNNER_PROCESSES": "split",
+        "MACHINE_LEARNING_WORKERS": "2",
+        "LOG_FORMAT": "json",
+        "PYTHONPATH": str(trap),
+    }
+    with Server(folder, environment) as running:
+        yield running
+
+
+def test_each_runner_has_a_process_of_its_own_where_that_is_asked_for(unusual: Server) -> None:
+    for name in ("ClipImageRunner", "ClipTextRunner", "FaceRunner", "OcrRunner"):
+        assert len(unusual.workers(name)) == 1
+    assert len(unusual.workers("immich_bento")) == 2
+    body = multipart({**clip_visual(), **faces("buffalo_s"), **ocr()}, image=PAGE)
+    assert post(unusual, body).status_code == 200
+
+
+def test_the_log_is_one_json_object_per_line_where_that_is_asked_for(unusual: Server) -> None:
+    response = httpx.post(
+        unusual.url + "/predict",
+        content=multipart(ocr(), image=PAGE),
+        headers={**HEADERS, "x-request-id": "my-id"},
+        timeout=60,
+    )
+    assert response.headers["x-request-id"] == "my-id"
+    lines = [json.loads(line) for line in unusual.log.splitlines()]
+    (mine,) = [line for line in lines if line.get("request_id") == "my-id"]
+    assert (mine["status"], mine["task"], mine["model"], mine["level"]) == (200, "ocr", "PP-OCRv6_small", "INFO")
+    assert mine["ms"] > 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
@@ -108,42 +149,22 @@ def test_it_serves_as_developers_start_it(tmp_path: Path, flag: str) -> None:
     assert "Traceback" not in server.log
 
 
-def test_the_log_is_one_json_object_per_line_where_that_is_asked_for(tmp_path: Path) -> None:
-    with Server(tmp_path, {"LOG_FORMAT": "json"}) as server:
-        response = httpx.post(
-            server.url + "/predict",
-            content=multipart(ocr(), image=PAGE),
-            headers={**HEADERS, "x-request-id": "my-id"},
-            timeout=60,
-        )
-        assert response.headers["x-request-id"] == "my-id"
-        lines = [json.loads(line) for line in server.log.splitlines()]
-    (mine,) = [line for line in lines if line.get("request_id") == "my-id"]
-    assert (mine["status"], mine["task"], mine["model"], mine["level"]) == (200, "ocr", "PP-OCRv6_small", "INFO")
-    assert mine["ms"] > 0
-
-
-def test_nothing_is_sent_home(tmp_path: Path) -> None:
-    """BentoML's usage tracking would post over httpx; here that call is made to leave a trace."""
-    (tmp_path / "trap").mkdir()
-    (tmp_path / "trap/sitecustomize.py").write_text(
-        "import httpx\n"
-        "def post(url, *args, **kwargs):\n"
-        f"    open({str(tmp_path / 'sent')!r}, 'a').write(str(url) + '\\n')\n"
-        "    raise httpx.ConnectError('trapped')\n"
-        "httpx.post = post\n"
-    )
-    with Server(tmp_path / "service", {"PYTHONPATH": str(tmp_path / "trap")}) as server:
-        assert httpx.get(server.url + "/ping").status_code == 200
-    assert not (tmp_path / "sent").exists()
+# Last: this one ends the service.
+def test_nothing_is_sent_home(unusual: Server, trap: Path, tmp_path: Path) -> None:
+    """BentoML's usage tracking would post over httpx: at the start, and at the end."""
+    assert httpx.get(unusual.url + "/ping").status_code == 200
+    assert unusual.process is not None
+    unusual.terminate()
+    assert unusual.process.wait(20) == 0
+    assert not (trap / "sent").exists()
     # The trap works: without our word BentoML does post.
     tracking = (
         "from bentoml._internal.utils.analytics import CliEvent, track; track(CliEvent(cmd_group='t', cmd_name='t'))"
     )
     subprocess.run(
         [sys.executable, "-c", tracking],
-        env={"PYTHONPATH": str(tmp_path / "trap"), "HOME": str(tmp_path)},
+        env={"PYTHONPATH": str(trap), "HOME": str(tmp_path)},
         check=True,
         cwd=ROOT,
     )
-    assert (tmp_path / "sent").exists()
+    assert (trap / "sent").exists()
