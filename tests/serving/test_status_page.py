@@ -13,7 +13,7 @@ from errors import ErrorCode, ServiceError
 from runners.contract import ModelState
 from settings.version import VERSION
 from tests.compat.fake_runners import FakeRunners
-from tests.compat.immich.test_api import make_api
+from tests.compat.immich.asking import make_api
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 

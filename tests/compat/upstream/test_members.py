@@ -15,7 +15,7 @@ from compat.upstream.health import UpstreamDown
 from compat.upstream.members import Numbers
 from compat.upstream.pool import UpstreamPool
 from settings.addresses import DnsName
-from tests.compat.upstream.test_pool import ask, code_of, until
+from tests.compat.upstream.pools import ask, code_of, until
 from tests.fake_dns import FakeDns
 from tests.fake_upstream import FakeUpstream
 from tools.harness.server import free_port
