@@ -17,7 +17,7 @@ FUZZERS = 'atheris>=2.3' 'schemathesis>=4'
 # BentoML reports usage home by default.
 export BENTOML_DO_NOT_TRACK = True
 
-.PHONY: serve demo demo-stop test test-slow test-page test-large soak fuzz train-tiny lint format lock \
+.PHONY: serve demo demo-stop test test-slow test-page test-ray test-large soak fuzz train-tiny lint format lock \
 	bento image image-cuda test-image test-index bench bench-against clean
 
 serve: $(VENV)/.serve
@@ -47,6 +47,11 @@ test-page: $(VENV)/.page
 	@command -v chromium || command -v chromium-browser || command -v google-chrome || { \
 		echo "There is no Chromium on the path. On Debian: apt install chromium fonts-noto-cjk" >&2; exit 1; }
 	@$(BIN)/python -m pytest tests/e2e/test_page.py $(ARGS)
+
+# Indexing on a Ray cluster of two nodes on this machine.
+test-ray: $(VENV)/.ray
+	@echo "Indexing on a Ray cluster of two nodes."
+	@$(BIN)/python -m pytest tests/e2e/test_ray.py $(ARGS)
 
 test-large: $(VENV)/.test
 	@echo "Converting the largest models: up to 13 GB of disk and 10 GB of memory."
@@ -152,6 +157,11 @@ $(VENV)/.test: requirements-test.lock $(VENV)/.serve
 $(VENV)/.page: pyproject.toml $(VENV)/.test
 	@echo "Installing what drives a browser (playwright without a browser of its own: 130 MB on disk, once)."
 	@$(PIP_INSTALL) axe-playwright-python==0.1.8 playwright==1.65.2
+	@touch $@
+
+$(VENV)/.ray: pyproject.toml $(VENV)/.test
+	@echo "Installing Ray (80 MB, once)."
+	@$(PIP_INSTALL) --constraint requirements.lock --constraint requirements-test.lock 'ray>=2.40'
 	@touch $@
 
 $(VENV)/.fuzz: $(VENV)/.test

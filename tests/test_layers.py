@@ -41,6 +41,7 @@ ALLOWED_ARROWS: Mapping[tuple[str, str], str] = {
         "search.indexing.orientation",
         "runners.pictures.decode",
     ): "the command turns pictures in its own process",
+    ("search.indexing.local", "runners.local"): "a process of a Ray cluster computes by itself",
 }
 """(importing module, imported module): why it is allowed nevertheless."""
 

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Coroutine, Iterable
-from functools import partial
 from typing import Any, ClassVar
 
 import bentoml
@@ -15,18 +14,15 @@ from bentoml import server_context
 import metrics
 from models.catalog import Catalog, load_catalog
 from runners.allocator import configure_allocator
-from runners.arrivals import Arrivals
 from runners.bento.stop import stop_when_idle
 from runners.bento.transport import JOBS, JobApp, RunnerDoor, untraced
 from runners.contract import Failure, LoadedModel, ModelState, PictureJob, Result, TextJob
-from runners.engine import EnginePlan, plan_engine, trim_idle_sessions
-from runners.engine.lanes import lanes_of
-from runners.engine.threads import available_cores
+from runners.engine import plan_engine, trim_idle_sessions
+from runners.local import make_runners
 from runners.model_cache import give_memory_back
-from runners.runner import Model, Runner, RunnerLimits, run_picture
+from runners.runner import run_picture
 from runners.task import Loading, Task
 from runners.tasks import tasks_by_name
-from runners.turns import CoreTurns
 from settings import Settings, settings
 
 log = logging.getLogger(__name__)
@@ -36,19 +32,6 @@ _TRIM_AFTER = 10.0
 faces 0.15 s, as much as a picture: too much for each of those that a phone uploads every few seconds."""
 _LOOK_EVERY = 1.0
 """Seconds between looks at what is idle."""
-
-
-def _lanes(task: Task[Any], plan: EnginePlan) -> int:
-    return lanes_of(plan.threads) if task.laned and plan.device == "cpu" else 1
-
-
-def _load(task: Task[Any], using: Loading, name: str) -> Model[Any, Any]:
-    return task.load(name, using)
-
-
-def _arrivals(task: Task[Any], using: Loading) -> Arrivals | None:
-    source = task.source(using)
-    return Arrivals(task.name, source, retry_after=using.settings.model_retry_after) if source is not None else None
 
 
 def _preloads(task: Task[Any], config: Settings, catalog: Catalog) -> tuple[str, ...]:
@@ -92,25 +75,9 @@ class RunnerService:
         config = settings()
         configure_allocator()
         plan = plan_engine(config, position=self.position)
-        limits = RunnerLimits(
-            max_batch=config.max_batch,
-            model_ttl=config.model_ttl,
-            retry_after=config.model_retry_after,
-            turns=CoreTurns(config.request_threads or available_cores()),
-        )
         self._catalog = load_catalog(config.model_catalog)
         using = Loading(self._catalog, config, plan)
-        self.runners: dict[str, Runner[Any, Any]] = {
-            task.name: Runner(
-                task.name,
-                partial(_load, task, using),
-                limits,
-                lanes=_lanes(task, plan),
-                decodes_whole=task.decodes_whole,
-                arrivals=_arrivals(task, using),
-            )
-            for task in self.tasks
-        }
+        self.runners = make_runners(self.tasks, using)
         self.jobs.process = self
         self._background: list[asyncio.Task[None]] = []
         # With `bentoml serve --development` this is not a process of its own, and the gateway must keep its priority.

@@ -7,7 +7,8 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -18,6 +19,7 @@ from search.indexing.predictor import CannotGoOn, Predictor
 from search.indexing.progress import progress_bar, report
 from search.indexing.retries import RetryingDatabase
 from search.indexing.run import Run, Tally
+from search.indexing.worker import FileWorker, Worker
 from search.store.database import Database, open_database
 from search.store.source import Source
 from settings import Settings
@@ -29,29 +31,47 @@ async def index(options: argparse.Namespace, config: Settings) -> int:
     """Index what ``options`` names; returns the exit code. Raises ``CannotGoOn``, ``ServiceError``."""
     results, told = Console(), Console(stderr=True)
     places = _places(options.places, prune=options.prune)
-    async with (
-        running_service(options.url, config, connections=options.jobs) as client,
-        await open_database(config) as database,
-    ):
+    async with await open_database(config) as database:
         _own_index(database)
-        models, notes = await models_to_ask(client, database, config, options.tasks)
-        for note in notes:
-            told.print(note, highlight=False, soft_wrap=True)
-        predictor = Predictor(client)
-        how = Options(options.owner, options.jobs, models, retry_failed=options.retry_failed, prune=options.prune)
-        run = Run(RetryingDatabase(database), predictor, config, how)
-        began = time.monotonic()
-        try:
-            with _stopped_by_signals(run, told):
-                await _watched(run, predictor, places, told, bar=not options.no_progress and told.is_terminal)
-        except CannotGoOn as error:
+        async with _workers(options, places, database, config, told) as (worker, how):
+            run = Run(RetryingDatabase(database), worker, how)
+            began = time.monotonic()
+            try:
+                with _stopped_by_signals(run, told):
+                    await _watched(run, worker, places, told, bar=not options.no_progress and told.is_terminal)
+            except CannotGoOn as error:
+                report(run.tally, results, seconds=time.monotonic() - began)
+                raise CannotGoOn(f"{error} {_GOES_ON}") from error
             report(run.tally, results, seconds=time.monotonic() - began)
-            raise CannotGoOn(f"{error} {_GOES_ON}") from error
-        report(run.tally, results, seconds=time.monotonic() - began)
     if run.stopped.is_set():
         told.print(f"Stopped. {_GOES_ON}", highlight=False, soft_wrap=True)
         return 130
     return 0
+
+
+@contextlib.asynccontextmanager
+async def _workers(
+    options: argparse.Namespace, places: Sequence[Place], database: Database, config: Settings, told: Console
+) -> AsyncIterator[tuple[FileWorker, Options]]:
+    """Yield what does files, by the running service or by a Ray cluster, and how."""
+    roots = tuple(place.uri for place in places)
+    how = Options(options.owner, options.jobs, retry_failed=options.retry_failed, prune=options.prune)
+    async with contextlib.AsyncExitStack() as opened:
+        client = None
+        if options.ray is None:
+            client = await opened.enter_async_context(running_service(options.url, config, connections=options.jobs))
+        models, notes = await models_to_ask(client, database, config, options.tasks)
+        for note in notes:
+            told.print(note, highlight=False, soft_wrap=True)
+        how = replace(how, models=models)
+        if client is not None:
+            yield Worker(RetryingDatabase(database), Predictor(client), config, how, roots), how
+            return
+        from search.indexing.ray_actors import ray_workers  # not at the top: most do without
+
+        joined = ray_workers(options.ray, options.ray_cpus, database, config, how, roots)
+        workers, at_once = await opened.enter_async_context(joined)
+        yield workers, replace(how, jobs=at_once)
 
 
 def _places(addresses: Sequence[str], *, prune: bool) -> list[Place]:
@@ -83,10 +103,10 @@ def _own_index(database: Database) -> None:
         )
 
 
-async def _watched(run: Run, predictor: Predictor, places: Sequence[Place], console: Console, *, bar: bool) -> Tally:
+async def _watched(run: Run, worker: FileWorker, places: Sequence[Place], console: Console, *, bar: bool) -> Tally:
     if not bar:
         return await run.index(places)
-    async with progress_bar(run.tally, predictor, places, console):
+    async with progress_bar(run.tally, worker, places, console):
         return await run.index(places)
 
 

@@ -84,6 +84,19 @@ def parser(program: str) -> argparse.ArgumentParser:
     indexing.add_argument(
         "--prune", action="store_true", help="remove what is gone even if that is most of the index, or the disk"
     )
+    indexing.add_argument(
+        "--ray",
+        default=None,
+        metavar="ADDRESS",
+        help="compute on a Ray cluster, not by the service: auto, HOST:PORT, ray://HOST:PORT, or local (docs/ray.md)",
+    )
+    indexing.add_argument(
+        "--ray-cpus",
+        type=_jobs,
+        default=2,
+        metavar="N",
+        help="CPUs of each process on the cluster, with --jobs pictures each (default: 2)",
+    )
     syncing = add("sync", _sync, "Bring the texts that Immich read up to date.")
     syncing.add_argument("--thorough", action="store_true", help="compare every line, not the dates alone")
     redoing = add("reprocess", _reprocess, "Do pictures again.")
@@ -126,7 +139,9 @@ def _add_find(finding: argparse.ArgumentParser) -> None:
 
 def _ask_the_service(command: argparse.ArgumentParser) -> None:
     command.add_argument("--url", default=None, help=_SERVICE)
-    command.add_argument("--jobs", type=_jobs, default=4, metavar="N", help="pictures in flight (default: 4)")
+    command.add_argument(
+        "--jobs", type=_jobs, default=4, metavar="N", help="pictures in flight, of each process (default: 4)"
+    )
     command.add_argument("--no-progress", action="store_true", help="no bar")
 
 

@@ -54,14 +54,14 @@ async def running_service(url: str | None, config: Settings, *, connections: int
 
 
 async def models_to_ask(
-    client: httpx.AsyncClient, database: Database, config: Settings, wanted: Sequence[str] | None
+    client: httpx.AsyncClient | None, database: Database, config: Settings, wanted: Sequence[str] | None
 ) -> tuple[dict[str, str], list[str]]:
     """Return the model for each task of ``wanted`` (None: of all that can be done), and what to tell the person.
 
-    The service's own choice (``GET /stats``) counts; where it tells none, for lack of the key for instance, that of our
-    own settings. Raises ``CannotGoOn`` if a wanted task has no model.
+    The choice of the service at ``client`` (``GET /stats``) counts; where it tells none, for lack of the key for
+    instance, or there is no service, that of our own settings. Raises ``CannotGoOn`` if a wanted task has no model.
     """
-    told = await _told(client)
+    told = await _told(client) if client is not None else {}
     async with database.connection() as connection:
         ours = await models_in_use(connection, database.source.value, load_catalog(config.model_catalog), config)
     names = {"ocr": told.get("ocr") or ours.ocr, "clip": told.get("clip") or ours.clip}

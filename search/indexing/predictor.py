@@ -33,7 +33,7 @@ MOST_ATTEMPTS = 6
 """Failures at one picture after which it is the picture's fault, if others, or a plain one, are answered well."""
 
 _PICTURES_OWN = frozenset({400, 413, 415, 422})
-_CONFIGURATION = frozenset(
+CONFIGURATION = frozenset(
     {
         ErrorCode.INVALID_REQUEST.value,
         ErrorCode.UNKNOWN_TASK.value,
@@ -44,7 +44,7 @@ _CONFIGURATION = frozenset(
     }
 )
 """Errors that every picture would meet: recording one for each of a million would help nobody."""
-_WHOLE_PICTURE = frozenset(
+WHOLE_PICTURE = frozenset(
     {ErrorCode.BODY_TOO_LARGE.value, ErrorCode.PICTURE_TOO_LARGE.value, ErrorCode.UNREADABLE_PICTURE.value}
 )
 """Errors of the picture, whatever is asked of it."""
@@ -89,6 +89,11 @@ class Predictor:
         self.away_since: float | None = None
         """Since when (monotonic seconds) the service has not answered; None while it does."""
 
+    @property
+    def waiting(self) -> str:
+        """What is waited for, for a person; empty while the service answers."""
+        return "" if self.away_since is None else "the service does not answer; waiting for it"
+
     async def ask(self, picture: bytes, models: Mapping[str, str], options: OcrOptions | None = None) -> Computed:
         """Ask the service for what ``models`` (task, ``clip`` or ``ocr``, to the catalog's name) make of ``picture``.
 
@@ -103,8 +108,8 @@ class Predictor:
                 raise CannotGoOn(
                     f"The service's answer is not that of /predict ({type(error).__name__}: {error})."
                 ) from error
-        if answer.code in _WHOLE_PICTURE or len(models) == 1:
-            task = "read" if answer.code in _WHOLE_PICTURE else next(iter(models))
+        if answer.code in WHOLE_PICTURE or len(models) == 1:
+            task = "read" if answer.code in WHOLE_PICTURE else next(iter(models))
             return Computed(problems=(Problem(task, answer.code, answer.message),))  # type: ignore[arg-type]
         parts = [await self.ask(picture, {task: model}, options) for task, model in models.items()]
         return Computed(
@@ -164,7 +169,7 @@ class Predictor:
         code, detail = problem_of(response)
         if response.status_code in (408, 429) or response.status_code >= 500:
             raise _Again(code, detail, _retry_after(response), reached=True)
-        if response.status_code in _PICTURES_OWN and code not in _CONFIGURATION:
+        if response.status_code in _PICTURES_OWN and code not in CONFIGURATION:
             return _Own(code, detail)
         raise CannotGoOn(f"The service refuses: {detail} ({response.status_code} {code})")
 

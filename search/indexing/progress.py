@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from search.indexing.places import Place
-from search.indexing.predictor import Predictor
 from search.indexing.run import Tally
+from search.indexing.worker import FileWorker
 from search.store.records import Problem
 
 _EVERY = 0.2
@@ -32,7 +32,7 @@ class _Rate(ProgressColumn):
 
 @contextlib.asynccontextmanager
 async def progress_bar(
-    tally: Tally, predictor: Predictor, places: Sequence[Place], console: Console
+    tally: Tally, worker: FileWorker, places: Sequence[Place], console: Console
 ) -> AsyncIterator[None]:
     """Show a bar while the block runs. The total is counted meanwhile, by a second walk."""
     columns = (
@@ -52,7 +52,7 @@ async def progress_bar(
             while True:
                 total = counted.files if counting.done() else None
                 bars.update(
-                    bar, completed=tally.done, total=total and max(total, tally.done), note=_note(tally, predictor)
+                    bar, completed=tally.done, total=total and max(total, tally.done), note=_note(tally, worker)
                 )
                 await asyncio.sleep(_EVERY)
 
@@ -77,9 +77,8 @@ class _Count:
                     return
 
 
-def _note(tally: Tally, predictor: Predictor) -> str:
-    failed = f"{tally.failed:,} failed" if tally.failed else ""
-    return "the service does not answer; waiting for it" if predictor.away_since is not None else failed
+def _note(tally: Tally, worker: FileWorker) -> str:
+    return worker.waiting or (f"{tally.failed:,} failed" if tally.failed else "")
 
 
 def report(tally: Tally, console: Console, *, seconds: float) -> None:

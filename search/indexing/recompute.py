@@ -42,10 +42,11 @@ class RunnersRecompute:
     async def read(self, picture: bytes, model: str, options: OcrOptions) -> Text:
         header = read_header(picture, max_pixels=self._max_pixels)
         found = await OCR.of_picture(self._runners, picture, model, options)
-        return Text(model, _lines(found, header.width, header.height))
+        return Text(model, stored_lines(found, header.width, header.height))
 
 
-def _lines(found: TextLines, width: int, height: int) -> tuple[Line, ...]:
+def stored_lines(found: TextLines, width: int, height: int) -> tuple[Line, ...]:
+    """Return ``found`` as it is stored: corners as fractions of the picture's ``width`` and ``height`` in pixels."""
     fractions = (found.boxes / np.array([width, height], np.float32)).reshape(-1, 8).clip(0, 1)
     scored = zip(found.texts, fractions, found.box_scores, found.text_scores, strict=True)
     return tuple(

@@ -10,13 +10,12 @@ from itertools import islice
 
 from search.indexing.places import Entry, Place, exists
 from search.indexing.plan import Need, Options, Step, decide
-from search.indexing.predictor import CannotGoOn, Predictor
+from search.indexing.predictor import CannotGoOn
 from search.indexing.removal import UriSet, remove_gone
 from search.indexing.retries import RetryingDatabase
-from search.indexing.worker import Done, Worker
+from search.indexing.worker import Done, FileWorker
 from search.store.index import known
 from search.store.records import Problem
-from settings import Settings
 
 PAGE = 500
 """Files that the index is asked about at once."""
@@ -54,13 +53,12 @@ class Tally:
 class Run:
     """One run. ``stop`` lets it finish what is in flight; ``tally`` may be looked at at any time."""
 
-    def __init__(self, database: RetryingDatabase, predictor: Predictor, config: Settings, options: Options) -> None:
+    def __init__(self, database: RetryingDatabase, worker: FileWorker, options: Options) -> None:
         self.tally = Tally()
         self.stopped = asyncio.Event()
         self._trouble: CannotGoOn | None = None
         self._database = database
-        self._predictor = predictor
-        self._config = config
+        self._worker = worker
         self._options = options
 
     def stop(self) -> None:
@@ -69,10 +67,8 @@ class Run:
 
     async def index(self, places: Sequence[Place]) -> Tally:
         """Index all ``places``, one after the other. Raises ``CannotGoOn``, and what a programming error raises."""
-        roots = tuple(place.uri for place in places)
         for place in places:
-            worker = Worker(self._database, self._predictor, self._config, self._options, roots)
-            seen, complete = await self._index(place, worker)
+            seen, complete = await self._index(place)
             if self.stopped.is_set():
                 break
             await self._remove(place, seen, complete)
@@ -82,10 +78,10 @@ class Run:
             )
         return self.tally
 
-    async def _index(self, place: Place, worker: Worker) -> tuple[UriSet, bool]:
+    async def _index(self, place: Place) -> tuple[UriSet, bool]:
         """Walk and work. Return the uris seen, and whether those are all there are."""
         queue: asyncio.Queue[Step | None] = asyncio.Queue(maxsize=2 * self._options.jobs)
-        workers = [asyncio.create_task(self._work(queue, worker)) for _ in range(self._options.jobs)]
+        workers = [asyncio.create_task(self._work(queue)) for _ in range(self._options.jobs)]
         walk = asyncio.create_task(self._walk(place, queue))
         try:
             await _all_or_first_error([walk, *workers])
@@ -131,12 +127,12 @@ class Run:
         else:
             await queue.put(step)
 
-    async def _work(self, queue: asyncio.Queue[Step | None], worker: Worker) -> None:
+    async def _work(self, queue: asyncio.Queue[Step | None]) -> None:
         while (step := await queue.get()) is not None:
             if self.stopped.is_set():
                 continue
             try:
-                self._count(step, await worker.do(step))
+                self._count(step, await self._worker.do(step))
             except CannotGoOn as error:  # the others finish what they have in hand
                 self._trouble = self._trouble or error
                 self.stop()

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Literal
+from typing import Literal, Protocol
 
 from errors import ErrorCode, ServiceError
 from search.indexing import file_contents
 from search.indexing.formats import Kind
 from search.indexing.places import Entry, exists
 from search.indexing.plan import Need, Options, Step, decide
-from search.indexing.predictor import Computed, Predictor
+from search.indexing.predictor import Computed
 from search.indexing.retries import RetryingDatabase
 from search.store.index import index_embeddings, known, move, put_asset, put_problem, same_content, touch
 from search.store.records import File, Known, Problem, Vector
@@ -32,11 +32,37 @@ class Done:
     problems: tuple[Problem, ...] = ()
 
 
+class Computing(Protocol):
+    """What makes vectors and texts of pictures: ``predictor.Predictor``, ``local.LocalPredictor``."""
+
+    async def ask(self, picture: bytes, models: Mapping[str, str]) -> Computed:
+        """Return what ``models`` (task to the catalog's name) make of ``picture``, encoded. Raises ``CannotGoOn``."""
+        ...
+
+    @property
+    def waiting(self) -> str:
+        """What is waited for, for a person; empty while nothing is."""
+        ...
+
+
+class FileWorker(Protocol):
+    """What does files, several at once: a ``Worker`` of this process, or those of a cluster."""
+
+    async def do(self, step: Step) -> Done:
+        """Do one step and return what was done. Raises ``CannotGoOn``."""
+        ...
+
+    @property
+    def waiting(self) -> str:
+        """What is waited for, for a person; empty while nothing is."""
+        ...
+
+
 class Worker:
-    """Does files, several at once."""
+    """Does files in this process, several at once."""
 
     def __init__(
-        self, database: RetryingDatabase, predictor: Predictor, config: Settings, options: Options, roots: Sequence[str]
+        self, database: RetryingDatabase, predictor: Computing, config: Settings, options: Options, roots: Sequence[str]
     ) -> None:
         """``roots``: what is indexed; only within it is a file taken for one that was moved."""
         self._database = database
@@ -47,6 +73,11 @@ class Worker:
         self._roots = roots
         self._indexing = asyncio.Lock()
         self._indexed = False
+
+    @property
+    def waiting(self) -> str:
+        """What is waited for, for a person; empty while pictures are answered."""
+        return self._predictor.waiting
 
     async def do(self, step: Step) -> Done:
         """Do one step and return what was done. Raises ``CannotGoOn``."""

@@ -19,6 +19,7 @@ from search.indexing.plan import Options
 from search.indexing.predictor import CannotGoOn, Predictor
 from search.indexing.retries import RetryingDatabase
 from search.indexing.run import Run, Tally
+from search.indexing.worker import Worker
 from search.store import index as store
 from search.store.database import Database
 from search.store.records import Failed
@@ -56,8 +57,10 @@ def index(
     async def inside() -> Tally:
         async with (service or FakeService()).client() as client:
             patient = RetryingDatabase(database, give_up_after=5)
-            run = Run(patient, Predictor(client, give_up_after=5), config or Settings(), options)
-            return await run.index([place(str(address)) for address in addresses])
+            places = [place(str(address)) for address in addresses]
+            roots = [one.uri for one in places]
+            worker = Worker(patient, Predictor(client, give_up_after=5), config or Settings(), options, roots)
+            return await Run(patient, worker, options).index(places)
 
     return asyncio.run(inside())
 
@@ -330,7 +333,8 @@ def test_a_run_that_is_stopped_finishes_what_it_began_and_removes_nothing(databa
     async def inside() -> tuple[Tally, int]:
         service = FakeService()
         async with service.client() as client:
-            run = Run(RetryingDatabase(database), Predictor(client), Settings(), Options(jobs=2, models=MODELS))
+            patient, options = RetryingDatabase(database), Options(jobs=2, models=MODELS)
+            run = Run(patient, Worker(patient, Predictor(client), Settings(), options, [str(tmp_path)]), options)
 
             def answer(sent: bytes, tasks: set[str]) -> httpx.Response | None:
                 run.stop()
