@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,10 @@ _NOT_SHIPPED = [".[!.]*", "tests", "tools", "docs", "deploy", "**/__pycache__"]
 """Of this project's folder, which the nodes get: what serves no actor, and ``.env``, whose secrets go another way.
 Patterns as in .gitignore, where ``.*`` would be the folder itself.
 """
+
+
+_REACH_TIMEOUT = 10.0
+"""Seconds to wait for the cluster's address."""
 
 
 class IndexingProcess:
@@ -132,6 +137,7 @@ async def ray_workers(
 
 
 def _join(address: str) -> Any:
+    _reach(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports usage home by default
     os.environ.setdefault("RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES", "")  # its warning; ours leave out more
     try:
@@ -154,6 +160,17 @@ def _start(ray: Any, options: Options, roots: Sequence[str], config: Settings, c
     kind = ray.remote(IndexingProcess)
     where = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": -1, "max_task_retries": 0}
     return RayActor(kind.options(**where).remote(config, options, roots))
+
+
+def _reach(address: str) -> None:
+    """Connect to ``address`` and close again, where it names a host: Ray tries for minutes. Raises ``CannotGoOn``."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _REACH_TIMEOUT).close()
+    except (OSError, ValueError) as error:
+        raise CannotGoOn(f"No Ray cluster can be joined at {address}: {error}.") from error
 
 
 async def _one_started(actors: Sequence[RayActor]) -> None:

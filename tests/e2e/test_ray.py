@@ -140,4 +140,4 @@ def test_what_cannot_be_joined_and_what_has_no_room_is_told(here: Place, cluster
         return said
 
     assert "No node of the Ray cluster has the 16 CPUs" in refused("--ray", cluster.address, "--ray-cpus", "16")
-    assert "No Ray cluster can be joined at 127.0.0.1:1" in refused("--ray", "127.0.0.1:1")
+    assert "No Ray cluster can be joined at 127.0.0.1:1: [Errno 111]" in refused("--ray", "127.0.0.1:1")

@@ -63,7 +63,7 @@ def test_a_damaged_picture_is_told_once_for_all_tasks(data: bytes) -> None:
 
 
 def test_a_picture_above_the_limit_is_not_decoded() -> None:
-    config = Settings(MAX_PICTURE_PIXELS=1000)  # type: ignore[call-arg]
+    config = Settings(MAX_PICTURE_PIXELS=1000)
     [problem] = ask(page("large"), {"clip": CLIP}, config).problems
     assert problem.task == "read"
     assert problem.code == ErrorCode.PICTURE_TOO_LARGE.value
