@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 
+import httpx
 from rich.console import Console
 
 from search.command.service_client import models_to_ask, running_service
@@ -31,9 +32,9 @@ async def index(options: argparse.Namespace, config: Settings) -> int:
     """Index what ``options`` names; returns the exit code. Raises ``CannotGoOn``, ``ServiceError``."""
     results, told = Console(), Console(stderr=True)
     places = _places(options.places, prune=options.prune)
-    async with await open_database(config) as database:
+    async with _service(options, config) as client, await open_database(config) as database:
         _own_index(database)
-        async with _workers(options, places, database, config, told) as (worker, how):
+        async with _workers(client, options, places, database, config, told) as (worker, how):
             run = Run(RetryingDatabase(database), worker, how)
             began = time.monotonic()
             try:
@@ -50,27 +51,36 @@ async def index(options: argparse.Namespace, config: Settings) -> int:
 
 
 @contextlib.asynccontextmanager
-async def _workers(
-    options: argparse.Namespace, places: Sequence[Place], database: Database, config: Settings, told: Console
-) -> AsyncIterator[tuple[FileWorker, Options]]:
-    """Yield what does files, by the running service or by a Ray cluster, and how."""
-    roots = tuple(place.uri for place in places)
-    how = Options(options.owner, options.jobs, retry_failed=options.retry_failed, prune=options.prune)
-    async with contextlib.AsyncExitStack() as opened:
-        client = None
-        if options.ray is None:
-            client = await opened.enter_async_context(running_service(options.url, config, connections=options.jobs))
-        models, notes = await models_to_ask(client, database, config, options.tasks)
-        for note in notes:
-            told.print(note, highlight=False, soft_wrap=True)
-        how = replace(how, models=models)
-        if client is not None:
-            yield Worker(RetryingDatabase(database), Predictor(client), config, how, roots), how
-            return
-        from search.indexing.ray_actors import ray_workers  # not at the top: most do without
+async def _service(options: argparse.Namespace, config: Settings) -> AsyncIterator[httpx.AsyncClient | None]:
+    """Open a client of the running service; None where a Ray cluster computes."""
+    if options.ray is not None:
+        yield None
+        return
+    async with running_service(options.url, config, connections=options.jobs) as client:
+        yield client
 
-        joined = ray_workers(options.ray, options.ray_cpus, database, config, how, roots)
-        workers, at_once = await opened.enter_async_context(joined)
+
+@contextlib.asynccontextmanager
+async def _workers(
+    client: httpx.AsyncClient | None,
+    options: argparse.Namespace,
+    places: Sequence[Place],
+    database: Database,
+    config: Settings,
+    told: Console,
+) -> AsyncIterator[tuple[FileWorker, Options]]:
+    """Yield what does files, by the service of ``client`` or by a Ray cluster, and how."""
+    models, notes = await models_to_ask(client, database, config, options.tasks)
+    for note in notes:
+        told.print(note, highlight=False, soft_wrap=True)
+    roots = tuple(place.uri for place in places)
+    how = Options(options.owner, options.jobs, models, retry_failed=options.retry_failed, prune=options.prune)
+    if client is not None:
+        yield Worker(RetryingDatabase(database), Predictor(client), config, how, roots), how
+        return
+    from search.indexing.ray_actors import ray_workers  # not at the top: most do without
+
+    async with ray_workers(options.ray, options.ray_cpus, database, config, how, roots) as (workers, at_once):
         yield workers, replace(how, jobs=at_once)
 
 
