@@ -56,7 +56,7 @@ class ClusterWorkers:
 
     @property
     def waiting(self) -> str:
-        """What is waited for, for a person; empty while some actor runs."""
+        """Return what is waited for, for a person; empty while some actor runs."""
         return "no actor of the cluster runs; waiting for one" if self._lost == self._places else ""
 
     async def do(self, step: Step) -> Done:

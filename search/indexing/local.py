@@ -31,7 +31,7 @@ class LocalPredictor:
 
     @property
     def waiting(self) -> str:
-        """Always empty: nothing is asked elsewhere."""
+        """Return nothing: no other process is asked."""
         return ""
 
     async def ask(self, picture: bytes, models: Mapping[str, str]) -> Computed:

@@ -91,7 +91,7 @@ class Predictor:
 
     @property
     def waiting(self) -> str:
-        """What is waited for, for a person; empty while the service answers."""
+        """Return what is waited for, for a person; empty while the service answers."""
         return "" if self.away_since is None else "the service does not answer; waiting for it"
 
     async def ask(self, picture: bytes, models: Mapping[str, str], options: OcrOptions | None = None) -> Computed:

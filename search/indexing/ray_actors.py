@@ -42,7 +42,7 @@ _REACH_TIMEOUT = 10.0
 
 
 class IndexingProcess:
-    """What an actor is on its node: a ``Worker``, whose models and database are opened by the first file."""
+    """The process of an actor on its node: a ``Worker``, whose models and database are opened by the first file."""
 
     def __init__(self, config: Settings, options: Options, roots: Sequence[str]) -> None:
         self._config, self._options, self._roots = config, options, roots

@@ -33,7 +33,7 @@ class Done:
 
 
 class Computing(Protocol):
-    """What makes vectors and texts of pictures: ``predictor.Predictor``, ``local.LocalPredictor``."""
+    """A maker of vectors and texts from pictures: ``predictor.Predictor``, ``local.LocalPredictor``."""
 
     async def ask(self, picture: bytes, models: Mapping[str, str]) -> Computed:
         """Return what ``models`` (task to the catalog's name) make of ``picture``, encoded. Raises ``CannotGoOn``."""
@@ -41,12 +41,12 @@ class Computing(Protocol):
 
     @property
     def waiting(self) -> str:
-        """What is waited for, for a person; empty while nothing is."""
+        """Return what is waited for, for a person; empty while nothing is."""
         ...
 
 
 class FileWorker(Protocol):
-    """What does files, several at once: a ``Worker`` of this process, or those of a cluster."""
+    """The work on files, several at once: by a ``Worker`` of this process, or by those of a cluster."""
 
     async def do(self, step: Step) -> Done:
         """Do one step and return what was done. Raises ``CannotGoOn``."""
@@ -54,7 +54,7 @@ class FileWorker(Protocol):
 
     @property
     def waiting(self) -> str:
-        """What is waited for, for a person; empty while nothing is."""
+        """Return what is waited for, for a person; empty while nothing is."""
         ...
 
 
@@ -76,7 +76,7 @@ class Worker:
 
     @property
     def waiting(self) -> str:
-        """What is waited for, for a person; empty while pictures are answered."""
+        """Return what is waited for, for a person; empty while pictures are answered."""
         return self._predictor.waiting
 
     async def do(self, step: Step) -> Done:
