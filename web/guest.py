@@ -56,7 +56,7 @@ class Guest:
 
     @property
     def timelines(self) -> tuple[str, ...] | None:
-        """Return the owners of the pictures that the guest's searches are for: the user and partners; None: everybody."""
+        """Return whose pictures the guest's searches are for: the user's and their partners'; None: everybody's."""
         return None if self.user is None else tuple(dict.fromkeys(map(str, self.user.timelines)))
 
 
