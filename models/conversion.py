@@ -1,12 +1,15 @@
 """Runs a conversion in a process of its own, so that its memory and its libraries are gone afterwards.
 
-The child gets one JSON object on standard input and writes one JSON object per line to standard output. It ends when
-its standard input does, and thus with the process that started it, however that ends.
+The child gets one JSON object as its argument and writes one JSON object per line to what was its standard output when
+it began; whatever libraries print goes to standard error. It ends when its standard input does, and thus with the
+process that started it, however that ends.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -17,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from models.entry import ModelEntry, ModelKind
+
+log = logging.getLogger(__name__)
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,7 +37,8 @@ def run_conversion(
     vectors.
 
     ``report`` is told what is done next and which share of the whole, 0 to 1, is done. Raises ``ConversionFailed``
-    where ``models.convert.convert`` refuses, and where the process was killed; ``OSError``.
+    where ``models.convert.convert`` refuses, and where the process was killed or could not be started; ``OSError``
+    where the disk refuses.
     """
     order = {
         "checkpoint": str(checkpoint.absolute()),
@@ -42,18 +48,21 @@ def run_conversion(
         "embedding_size": entry.embedding_size,
         "input_size": entry.input_size,
     }
-    command = [sys.executable, "-m", "models.conversion"]
+    command = [sys.executable, "-m", "models.conversion", json.dumps(order)]
     answer: dict[str, Any] = {}
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=_ROOT, stdin=pipe, stdout=pipe, text=True) as child:  # noqa: S603
-        if child.stdin is None or child.stdout is None:
+    try:
+        child = subprocess.Popen(command, cwd=_ROOT, stdin=pipe, stdout=pipe, text=True, errors="replace")  # noqa: S603
+    except OSError as error:
+        raise ConversionFailed(f"No process could be started for the conversion of {checkpoint}: {error}") from error
+    with child:
+        if child.stdout is None:
             raise AssertionError
-        child.stdin.write(json.dumps(order) + "\n")
-        child.stdin.flush()
         for line in child.stdout:
-            answer = json.loads(line)
-            if "step" in answer:
-                report(answer["step"], answer["share"])
+            said = _object(line)
+            answer = said or answer
+            if "step" in said:
+                report(said["step"], said["share"])
     if "cosines" in answer:
         return answer["cosines"][0], answer["cosines"][1]
     if "refused" in answer:
@@ -63,6 +72,16 @@ def run_conversion(
     raise ConversionFailed(f"The conversion of {checkpoint} {_end(child.returncode)}")
 
 
+def _object(line: str) -> dict[str, Any]:
+    """Return the JSON object in ``line``; an empty one where it is something else, which the log is told."""
+    with contextlib.suppress(ValueError):
+        said = json.loads(line)
+        if isinstance(said, dict):
+            return said
+    log.warning("The conversion printed: %s", line.rstrip()[:200])
+    return {}
+
+
 def _end(code: int) -> str:
     if code == -signal.SIGKILL:
         return "was killed, as the kernel does when memory runs out. Give this machine or container more memory"
@@ -70,10 +89,17 @@ def _end(code: int) -> str:
 
 
 def main() -> int:
-    """Do what standard input orders."""
+    """Do what the argument orders."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    with contextlib.suppress(OSError):  # no Linux. Where memory runs out, the kernel ends this process, not the service
+        Path("/proc/self/oom_score_adj").write_text("1000")
     from models.convert import ConversionRefused, convert
 
-    order = json.loads(sys.stdin.readline())
+    def say(**answer: object) -> None:
+        print(json.dumps(answer), file=answers, flush=True)
+
+    order = json.loads(sys.argv[1])
     threading.Thread(target=_end_with_parent, daemon=True).start()
     entry = ModelEntry(
         name=order["name"],
@@ -92,19 +118,17 @@ def main() -> int:
             Path(order["folder"]),
             vocabulary=Path(order["vocabulary"]),
             entry=entry,
-            report=lambda step, share: _say(step=step, share=share),
+            report=lambda step, share: say(step=step, share=share),
         )
     except ConversionRefused as error:
-        _say(refused=str(error))
+        say(refused=str(error))
+    except MemoryError:
+        say(refused=f"{order['checkpoint']} was not converted: it takes more memory than there is.")
     except OSError as error:
-        _say(errno=error.errno or 0, error=str(error))
+        say(errno=error.errno or 0, error=str(error))
     else:
-        _say(cosines=[done.image_cosine, done.text_cosine])
+        say(cosines=[done.image_cosine, done.text_cosine])
     return 0
-
-
-def _say(**answer: object) -> None:
-    print(json.dumps(answer), flush=True)  # noqa: T201
 
 
 def _end_with_parent() -> None:
