@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -141,9 +142,13 @@ class _Fetch:
         length = _content_length(response)
         size = expected if expected is not None or length is None else start + length
         self._tell(written, size)
+        since, by_then = time.monotonic(), written
         with self._partial.open("ab" if start else "wb") as file:
             for chunk in response.iter_raw():
                 written += len(chunk)
+                if time.monotonic() - since >= self._limits.rate_over:
+                    self._check_rate(written - by_then)
+                    since, by_then = time.monotonic(), written
                 if expected is not None and written > expected:
                     raise TransferFailed(
                         f"{host_of(self._remote.url)} sends more than the {expected:,} bytes that the file has"
@@ -154,6 +159,12 @@ class _Fetch:
             os.fsync(file.fileno())
         if expected is not None and written < expected:
             raise Interrupted(f"{host_of(self._remote.url)} sent {written:,} of {expected:,} bytes", answered=True)
+
+    def _check_rate(self, received: int) -> None:
+        limits = self._limits
+        if received < limits.least_rate * limits.rate_over:
+            reason = f"{host_of(self._remote.url)} sent only {received:,} bytes in {limits.rate_over:g} s"
+            raise Interrupted(reason, answered=True, too_slow=True)
 
     def _check_length(self, response: httpx.Response, start: int) -> None:
         length, expected = _content_length(response), self._remote.bytes

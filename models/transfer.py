@@ -40,6 +40,9 @@ class Limits:
     """From a request to the headers of its answer: name look-up, every address, proxy and redirects included."""
     read: float = 60.0
     """For the next bytes of a body."""
+    least_rate: float = 5_000.0
+    """Bytes a second of a file, on average over ``rate_over``; a connection that brings fewer is given up."""
+    rate_over: float = 60.0
     body: float = 60.0
     """For the whole body of an answer that is no file, such as a list of files."""
     attempts: int = 4
@@ -65,10 +68,14 @@ class TransferFailed(Exception):
 class Interrupted(Exception):
     """One attempt failed in a way that another may not."""
 
-    def __init__(self, message: str, *, answered: bool, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, answered: bool, retry_after: float | None = None, too_slow: bool = False
+    ) -> None:
         super().__init__(message)
         self.answered = answered
         self.retry_after = retry_after
+        self.too_slow = too_slow
+        """Some bytes came, and too few to count as progress."""
 
 
 class NoAnswer(Exception):
@@ -157,8 +164,8 @@ def judge(status: int, retry_after: str, url: str) -> None:
 def retrying(attempt: Callable[[], T], limits: Limits, *, progress: Callable[[], int] = lambda: 0) -> T:
     """Call ``attempt`` until it does not raise ``Interrupted``, with back-off, and return what it returns.
 
-    ``progress``: bytes at hand; an attempt that adds to them sets the count of attempts back. Raises
-    ``TransferFailed``.
+    ``progress``: bytes at hand; an attempt that adds to them sets the count of attempts back, unless it was too slow.
+    Raises ``TransferFailed``.
     """
     began, fruitless = time.monotonic(), 0
     for _ in range(limits.total_attempts):
@@ -167,7 +174,7 @@ def retrying(attempt: Callable[[], T], limits: Limits, *, progress: Callable[[],
             return attempt()
         except Interrupted as interruption:
             reason = interruption
-        fruitless = 1 if progress() > before else fruitless + 1
+        fruitless = 1 if progress() > before and not reason.too_slow else fruitless + 1
         wait = limits.backoff * 2 ** (fruitless - 1)
         if reason.retry_after is not None:
             wait = reason.retry_after

@@ -99,6 +99,18 @@ def test_stalls_without_end_are_an_error(web: Web, tmp_path: Path) -> None:
     assert len(web.asked) == QUICK.attempts
 
 
+def test_a_connection_that_drips_is_given_up_like_a_stall_and_gone_on_with(web: Web, tmp_path: Path) -> None:
+    remote = _remote(web)
+    web.rate = 1000
+    with pytest.raises(TransferFailed, match=r"sent only [\d,]+ bytes in 0\.3 s"):
+        download(remote, tmp_path / "m.onnx", title="t", limits=replace(QUICK, least_rate=50_000.0, rate_over=0.3))
+    assert len(web.asked) == QUICK.attempts
+    web.rate = None
+    download(remote, tmp_path / "m.onnx", title="t", limits=QUICK)
+    assert web.gets("/m.onnx")[-1] not in (None, "bytes=0-")
+    assert (tmp_path / "m.onnx").read_bytes() == DATA
+
+
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 408])
 def test_a_passing_error_is_tried_again(web: Web, tmp_path: Path, status: int) -> None:
     remote = _remote(web)
