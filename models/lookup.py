@@ -17,6 +17,9 @@ from models.packages import RapidOcrListError
 from models.paths import UnsafeName
 from settings import Settings
 
+_LONGEST_REASON = 1000
+"""Characters."""
+
 
 class Lookup:
     """One look for the files of ``entry``; remembers the places that were tried."""
@@ -27,8 +30,11 @@ class Lookup:
         self._packages: dict[str, None] = {}
 
     def note_tried(self, place: object, why: str) -> None:
-        """Note a place and why it would not do. Of a place that is looked at twice the first reason stays."""
-        self._tried.setdefault(str(place), why)
+        """Note a place and why it would not do. Of a place that is looked at twice the first reason stays.
+
+        ``why`` may quote what a hub or a file says, so that no more of it is kept than a message can tell.
+        """
+        self._tried.setdefault(str(place), why if len(why) <= _LONGEST_REASON else f"{why[:_LONGEST_REASON]}…")
 
     def note_package_missing(self, package: str) -> None:
         """Note that a Python package that ships files of the model is not installed."""

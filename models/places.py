@@ -23,6 +23,8 @@ from settings import Settings
 
 log = logging.getLogger(__name__)
 
+_MOST_NAMES = 10
+"""Of files, in a message."""
 _V2 = "v2"
 """The revision of Immich's models that its cache keeps in a folder of that name, in the model's folder."""
 
@@ -104,7 +106,7 @@ def take_folder(folder: Path, part: str | None, lookup: Lookup) -> dict[str, Pat
         name for name in names if not (folder / name).is_file() or (recorded is not None and name not in recorded)
     ]
     if lacking:
-        lookup.note_tried(folder, f"lacks {', '.join(lacking)}" if folder.is_dir() else "no such folder")
+        lookup.note_tried(folder, f"lacks {_listed(lacking)}" if folder.is_dir() else "no such folder")
         return None
     if recorded is not None:
         digests = digest_cache(folder, entry, lookup.settings)
@@ -219,16 +221,22 @@ def verify(entry: ModelEntry, place: Place) -> Verdict:
         if name in expected and digest_of(path, next(iter(expected[name])).algorithm) not in expected[name]
     ]
     if wrong:
-        return Verdict("damaged", f"wrong bytes: {', '.join(wrong)}")
+        return Verdict("damaged", f"wrong bytes: {_listed(wrong)}")
     required = [] if place.whole else [file.name for file in entry.files if file.required]
     # The store holds whole models; a hub's list may name more than was fetched of it.
     recorded = list(expected) if place.kind == "store" and not entry.has_digests else []
     lacking = [name for name in dict.fromkeys([*required, *recorded]) if name not in place.files]
     if lacking:
-        return Verdict("incomplete", f"lacks {', '.join(lacking)}")
+        return Verdict("incomplete", f"lacks {_listed(lacking)}")
     if not expected:
         return Verdict("unchecked", "nobody knows its digests")
     return Verdict("right", f"{len(place.files)} files")
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the first of ``names``, and how many more there are: a hub's list may hold any number."""
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
 
 
 def _own_folders(entry: ModelEntry, settings: Settings) -> list[tuple[Kind, Path]]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from models.convert.refusal import ConversionRefused
+from models.convert.refusal import ConversionRefused, shown
 from models.convert.tensor import Shape
 
 CONTEXT_LENGTH = 52
@@ -18,7 +18,7 @@ CONTEXT_LENGTH = 52
 _HEAD_WIDTH = 64
 _WIDE_HEADS = {1280: 80}
 """Width of a vision transformer -> width of its heads, where that is not 64."""
-_MOST = {"layers": 100, "width": 8192, "pixels": 1024, "patches": 4096}
+_MOST = {"layers": 100, "width": 8192, "pixels": 1024, "patches": 4096, "positions": 4096}
 """Beyond these it is no CN-CLIP, and converting would take more memory than anybody has."""
 
 
@@ -179,7 +179,7 @@ def read_architecture(shapes: Mapping[str, Shape]) -> Architecture:
             raise Misfit(f"its {name} has the shape {list(shapes[name])}, not {list(shape)}")
     unknown = next((name for name in shapes if name not in expected), None)
     if unknown is not None:
-        raise Misfit(f"it has {unknown[:200]}, which the model has not")
+        raise Misfit(f"it has {shown(unknown)}, which the model has not")
     return architecture
 
 
@@ -218,7 +218,7 @@ def _read_bert(shapes: Mapping[str, Shape]) -> Bert:
     positions, _ = _sides(shapes, "bert.embeddings.position_embeddings.weight", 2)
     layers = _count(shapes, r"bert\.encoder\.layer\.(\d+)\.")
     inner_width, _ = _sides(shapes, "bert.encoder.layer.0.intermediate.dense.weight", 2)
-    _bound(layers=layers, width=max(width, inner_width), pixels=1, patches=1)
+    _bound(layers=layers, width=max(width, inner_width), positions=positions)
     if positions < CONTEXT_LENGTH:
         raise Misfit(f"its texts have at most {positions} tokens, not {CONTEXT_LENGTH}")
     return Bert(vocabulary, positions, width, inner_width, layers, _heads(width, _HEAD_WIDTH))

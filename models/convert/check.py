@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from models.convert import text_graph, vision_graph
 from models.convert.architecture import Architecture
 from models.convert.forward import image_vector, text_vector
-from models.convert.graph import OUTPUT
+from models.convert.graph import OUTPUT, NotFinite
 from models.convert.tensor import Tensors
 
 LEAST_COSINE = 0.9999
@@ -22,11 +22,11 @@ _TEXT = "一只在雪地里的猫, and a DOG on the beach: 2024"
 def image_cosine(path: Path, architecture: Architecture, tensors: Tensors) -> float:
     """Return the least cosine of the graph at ``path`` to numpy's vector of a picture, alone and in a batch.
 
-    NaN where the graph answers with none. Raises ``ConversionRefused``, ``OSError``; what ONNX Runtime raises on a
-    graph that it cannot load.
+    NaN where the graph answers with none. Raises ``NotFinite`` where numpy's is none; ``ConversionRefused``,
+    ``OSError``; what ONNX Runtime raises on a graph that it cannot load.
     """
     pixels = _picture(architecture.vision.image_size)
-    expected = image_vector(architecture, tensors, pixels)
+    expected = _with_direction(image_vector(architecture, tensors, pixels), "image", "picture")
     session = open_graph(path)
     batches = [pixels[None], np.stack([pixels, pixels[::-1]])]
     return _least_cosine(session, vision_graph.INPUT, batches, expected)
@@ -40,7 +40,7 @@ def text_cosine(path: Path, architecture: Architecture, tensors: Tensors, tokeni
     encoding = tokenizer.encode(_TEXT)
     padded = np.array(encoding.ids, np.int64)
     length = sum(encoding.attention_mask)
-    expected = text_vector(architecture, tensors, padded[:length].tolist())
+    expected = _with_direction(text_vector(architecture, tensors, padded[:length].tolist()), "text", "text")
     session = open_graph(path)
     batches = [padded[None, :length], np.stack([padded, np.roll(padded, 1)])]
     return _least_cosine(session, text_graph.INPUT, batches, expected)
@@ -86,6 +86,13 @@ def _picture(side: int) -> NDArray[np.uint8]:
     return (picture + chance.integers(0, 56, picture.shape)).astype(np.uint8)
 
 
+def _with_direction(vector: NDArray[np.float32], half: str, what: str) -> NDArray[np.float32]:
+    """Return ``vector``, which the ``half`` makes of a ``what``. Raises ``NotFinite`` where it has no direction."""
+    if not np.isfinite(vector).all():
+        raise NotFinite(f"its {half} half makes no vector of a {what}: its weights are zeros, or too large")
+    return vector
+
+
 def _least_cosine(session: Any, name: str, batches: list[NDArray[Any]], expected: NDArray[np.float32]) -> float:
     """Return the least cosine of the first row of every batch's answer to ``expected`` (d,)."""
     cosines = []
@@ -93,5 +100,6 @@ def _least_cosine(session: Any, name: str, batches: list[NDArray[Any]], expected
         vectors = session.run([OUTPUT], {name: batch})[0].astype(np.float64)
         if vectors.shape != (len(batch), len(expected)):
             return float("nan")
-        cosines.append(vectors[0] @ expected / np.linalg.norm(vectors[0]) / np.linalg.norm(expected))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            cosines.append(vectors[0] @ expected / np.linalg.norm(vectors[0]) / np.linalg.norm(expected))
     return float(np.min(cosines))

@@ -13,7 +13,7 @@ from typing import Any
 
 from models.convert import torch_pickle, zip_directory
 from models.convert.hugging_face import is_hugging_face, to_cn_clip
-from models.convert.refusal import ConversionRefused
+from models.convert.refusal import ConversionRefused, shown
 from models.convert.safetensors_file import read_safetensors
 from models.convert.tensor import BYTES, StoredTensor, Tensors, span_of
 from models.convert.torch_pickle import PickledTensor
@@ -102,7 +102,7 @@ def _root_of(members: Mapping[str, Member]) -> str:
 def _small_member(file: Any, members: Mapping[str, Member], name: str, most: int) -> bytes:
     member = members[name]
     if member.size > most:
-        raise zip_directory.NotReadable(f"its member {name!r} has {member.size:,} bytes")
+        raise zip_directory.NotReadable(f"its member {shown(name)} has {member.size:,} bytes")
     file.seek(member.offset)
     return bytes(file.read(member.size))
 
@@ -116,10 +116,10 @@ def _stored(path: Path, members: Mapping[str, Member], root: str, name: str, ten
     storage = tensor.storage
     member = members.get(f"{root}data/{storage.key}")
     if member is None:
-        raise zip_directory.NotReadable(f"it lacks the numbers of {name}")
+        raise zip_directory.NotReadable(f"it lacks the numbers of {shown(name)}")
     size = BYTES[storage.dtype]
     if storage.count * size > member.size or tensor.offset + span_of(tensor.shape, tensor.strides) > storage.count:
-        raise zip_directory.NotReadable(f"{name} does not lie within its numbers")
+        raise zip_directory.NotReadable(f"{shown(name)} does not lie within its numbers")
     if math.prod(tensor.shape) > storage.count:
-        raise zip_directory.NotReadable(f"{name} repeats its numbers")
+        raise zip_directory.NotReadable(f"{shown(name)} repeats its numbers")
     return StoredTensor(path, storage.dtype, member.offset + tensor.offset * size, tensor.shape, tensor.strides)

@@ -90,9 +90,10 @@ def convert(
             raise ConversionRefused(f"{checkpoint} is damaged: {error}. Nothing was stored.") from error
         for half, cosine in zip(("image", "text"), cosines, strict=True):
             if not cosine > LEAST_COSINE:  # NaN, too
+                found = "it makes no vector" if math.isnan(cosine) else f"cosine {cosine:.6f}"
                 raise ConversionRefused(
-                    f"The {half} half of {checkpoint} does not answer as its weights do after conversion: cosine "
-                    f"{cosine:.6f}, {LEAST_COSINE} is due. Nothing was stored. Are its weights damaged?"
+                    f"The {half} half of {checkpoint} does not answer as its weights do after conversion: {found}, "
+                    f"{LEAST_COSINE} is due. Nothing was stored. Are its weights damaged?"
                 )
     say(f"Converted {checkpoint}", 1.0)
     return Converted(folder, architecture, *cosines)

@@ -27,7 +27,7 @@ _PAGE = 4096
 
 
 class NotFinite(ValueError):
-    """Weights hold numbers that are infinite or none; the message says which, beginning with "its"."""
+    """Weights hold numbers that are infinite or none, or make such; the message says which, beginning with "its"."""
 
 
 class GraphWriter:

@@ -8,7 +8,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from models.convert.refusal import ConversionRefused
+from models.convert.refusal import ConversionRefused, shown
 from models.convert.tensor import BYTES, MOST_AXES, StoredTensor, contiguous
 
 _LONGEST_HEADER = 4 * 2**20
@@ -35,16 +35,16 @@ def read_safetensors(path: Path) -> dict[str, StoredTensor]:
         return {name: _stored(path, name, item, 8 + length, size) for name, item in header.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as error:
         raise ConversionRefused(
-            f"{path} is no safetensors file, or a damaged one: {str(error)[:100]}. Download it again."
+            f"{path} is no safetensors file, or a damaged one: {str(error)[:200]}. Download it again."
         ) from error
 
 
 def _stored(path: Path, name: str, item: Any, start: int, size: int) -> StoredTensor:
     dtype, shape, (begin, end) = _TYPES[item["dtype"]], tuple(item["shape"]), item["data_offsets"]
     if len(shape) > MOST_AXES:
-        raise ValueError(f"{name} has {len(shape):,} axes")
+        raise ValueError(f"{shown(name)} has {len(shape):,} axes")
     if not all(type(number) is int and 0 <= number < 2**48 for number in (begin, end, *shape)):
-        raise ValueError(f"the shape of {name} is damaged")
+        raise ValueError(f"the shape of {shown(name)} is damaged")
     if end - begin != math.prod(shape) * BYTES[dtype] or start + end > size:
-        raise ValueError(f"{name} does not lie within the file")
+        raise ValueError(f"{shown(name)} does not lie within the file")
     return StoredTensor(path, dtype, start + begin, shape, contiguous(shape))

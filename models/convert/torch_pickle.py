@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from models.convert.refusal import shown
 from models.convert.tensor import MOST_AXES, Shape
 
 _STORAGES = {
@@ -153,7 +154,7 @@ def _import(module: Any, name: Any) -> _Name:
     wanted = f"{module} {name}"
     is_storage = module in ("torch", "torch.storage") and name in _STORAGES
     if not is_storage and wanted not in (_DICTIONARY, _TENSOR, _PARAMETER, _SIZE, *_SCALARS, *_PARTS_OF_SCALARS):
-        raise HoldsCode(f"it asks for {wanted.replace(' ', '.')[:100]!r}, and nothing of it was run")
+        raise HoldsCode(f"it asks for {shown(wanted.replace(' ', '.'))}, and nothing of it was run")
     return _Name(wanted)
 
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from models.convert.refusal import shown
+
 _END, _END_64, _LOCATOR_64, _ENTRY, _LOCAL = b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\1\2", b"PK\3\4"
 _LARGEST_DIRECTORY = 16 * 2**20
 """Bytes. A checkpoint with its optimizer has some 2,000 members of 100 bytes."""
@@ -43,10 +45,10 @@ def read_directory(file: BinaryIO) -> Mapping[str, Member]:
     ends = 0
     for name, header, stored in sorted(_entries(_read(file, begin, size)), key=lambda entry: entry[1]):
         if name in members:
-            raise NotReadable(f"it holds {name!r} twice")
+            raise NotReadable(f"it holds {shown(name)} twice")
         offset = header + _local_header(file, header, name)
         if header < ends or offset + stored > begin:
-            raise NotReadable(f"its member {name!r} overlaps another, or lies outside of the file")
+            raise NotReadable(f"its member {shown(name)} overlaps another, or lies outside of the file")
         ends = offset + stored
         members[name] = Member(offset, stored)
     return members
@@ -82,7 +84,7 @@ def _entries(directory: bytes) -> Iterator[tuple[str, int, int]]:
         if 0xFFFFFFFF in (packed, size, header):
             size, packed, header = _wide(rest[named:], size, packed, header)
         if flags & 1 or method != 0 or packed != size:
-            raise NotReadable(f"its member {name!r} is compressed or encrypted, which PyTorch's are not")
+            raise NotReadable(f"its member {shown(name)} is compressed or encrypted, which PyTorch's are not")
         yield name, header, size
 
 
@@ -108,12 +110,12 @@ def _local_header(file: BinaryIO, position: int, name: str) -> int:
     head = _expect(_read(file, position, 30), _LOCAL)
     method, named, extra = struct.unpack("<8xH16xHH", head)
     if method != 0 or _read(file, position + 30, named).decode("utf-8", "replace") != name:
-        raise NotReadable(f"its directory and its member {name!r} differ")
+        raise NotReadable(f"its directory and its member {shown(name)} differ")
     return int(30 + named + extra)
 
 
 def _read(file: BinaryIO, position: int, size: int) -> bytes:
-    if position < 0 or position > 2**62:
+    if not 0 <= position <= file.seek(0, os.SEEK_END) - size:
         raise NotReadable("a position lies outside of the file")
     file.seek(position)
     content = file.read(size)

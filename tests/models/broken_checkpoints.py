@@ -70,6 +70,27 @@ def not_finite(path: Path, model: Any) -> None:
     torch.save({"state_dict": {**model.state_dict(), "visual.proj": model.visual.proj.detach() * float("nan")}}, path)
 
 
+def of_zeros(path: Path, model: Any) -> None:
+    """Write a projection in whole numbers, which are all zero."""
+    projection = model.state_dict()["visual.proj"].to(torch.int8)
+    torch.save({"state_dict": {**model.state_dict(), "visual.proj": projection}}, path)
+
+
+def of_a_zero_text(path: Path, model: Any) -> None:
+    projection = torch.zeros_like(model.state_dict()["text_projection"])
+    torch.save({"state_dict": {**model.state_dict(), "text_projection": projection}}, path)
+
+
+def of_many_positions(path: Path, model: Any) -> None:
+    positions = "bert.embeddings.position_embeddings.weight"
+    rows = torch.zeros(5000, model.state_dict()[positions].shape[1])
+    torch.save({"state_dict": {**model.state_dict(), positions: rows}}, path)
+
+
+def of_a_long_name(path: Path, model: Any) -> None:
+    torch.save({"state_dict": {**model.state_dict(), "visual." + "x" * 3_000_000: torch.zeros(3)}}, path)
+
+
 def of_negative_variance(path: Path, model: Any) -> None:
     resnet = random_model(TINY_RESNET).state_dict()
     torch.save({"state_dict": {**resnet, "visual.bn1.running_var": -resnet["visual.bn1.running_var"]}}, path)

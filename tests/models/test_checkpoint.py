@@ -212,6 +212,30 @@ def test_a_directory_that_claims_to_be_huge_is_not_read(tmp_path: Path) -> None:
         read_checkpoint(path)
 
 
+@pytest.mark.parametrize("position", [2**45, 2**62, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("of", ["end record", "directory"])
+def test_positions_that_no_file_has_are_refused(tmp_path: Path, position: int, of: str) -> None:
+    path = crafted(tmp_path / "a.pt", {"state_dict": {"a": Crafted()}})
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        begin = position if of == "directory" else 0
+        file.write(struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, 50, begin))
+        file.write(struct.pack("<4sIQI", b"PK\6\7", 0, end if of == "directory" else position, 1))
+        file.write(b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 1, 1, 2**32 - 1, 2**32 - 1, 0))
+    with pytest.raises(ConversionRefused, match="lies outside of the file"):
+        read_checkpoint(path)
+
+
+def test_a_long_name_is_not_quoted_whole(tmp_path: Path) -> None:
+    long = "x" * 60_000
+    path = crafted(tmp_path / "a.pt", {"state_dict": {"a": Crafted()}}, {long: bytes(99)}, compression=8)
+    state = {"state_dict": {long * 40: Crafted(offset=1)}}
+    for other in (path, crafted(tmp_path / "b.pt", state), crafted(tmp_path / "c.pt", [Hostile(os.mkdir, long)])):
+        with pytest.raises(ConversionRefused) as caught:
+            read_checkpoint(other)
+        assert len(str(caught.value)) < 500 + len(str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("members", "complaint"),
     [

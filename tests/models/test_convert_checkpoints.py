@@ -177,10 +177,14 @@ def test_other_forms_of_a_checkpoint_come_to_the_same_vectors(
         (broken_checkpoints.of_another_form, "holds no weights by name"),
         (broken_checkpoints.lacking, "it lacks visual.proj"),
         (broken_checkpoints.of_other_shapes, "its visual.proj has the shape [3, 3], not [128, 64]"),
-        (broken_checkpoints.of_unknown_names, "it has visual.extra, which the model has not"),
+        (broken_checkpoints.of_unknown_names, "it has 'visual.extra', which the model has not"),
         (broken_checkpoints.not_finite, "visual.proj hold numbers that are not finite"),
         (broken_checkpoints.of_negative_variance, "visual.conv1.weight hold numbers that are not finite"),
         (broken_checkpoints.of_another_vocabulary, "knows 100 word pieces"),
+        (broken_checkpoints.of_many_positions, "its number of positions is 5,000"),
+        (broken_checkpoints.of_a_long_name, "it has 'visual.xxx"),
+        (broken_checkpoints.of_zeros, "its image half makes no vector of a picture: its weights are zeros"),
+        (broken_checkpoints.of_a_zero_text, "its text half makes no vector of a text: its weights are zeros"),
         (broken_checkpoints.of_few_positions, "its texts have at most 20 tokens, not 52"),
         (broken_checkpoints.without_layers, "its number of layers is 0"),
         (broken_checkpoints.of_odd_width, "is no multiple of 64"),
@@ -200,6 +204,7 @@ def test_what_is_no_cn_clip_is_refused_in_one_sentence_and_nothing_is_stored(
     assert (ran.code, ran.out) == (1, "")
     assert complaint in ran.err
     assert len(ran.err.splitlines()) == 1
+    assert len(ran.err) < 1000
     assert stored("Own-CLIP") is None
     assert not (tmp_path / "hostile-was-here").exists()
 

@@ -85,6 +85,16 @@ def test_a_list_in_another_form_is_refused(
         ask(web)
 
 
+def test_what_a_list_says_is_not_quoted_whole(web: Web, make_settings: MakeSettings, entry: ModelEntry) -> None:
+    settings = make_settings(**on_both_hubs(web, DATA))
+    document = json.loads(bytes(web.files[HUGGINGFACE_LIST]))
+    web.files[HUGGINGFACE_LIST] = json.dumps({**document, "sha": "/" * 3_000_000}).encode()
+    web.files[MODELSCOPE_LIST] = json.dumps({"Data": "x" * 3_000_000}).encode()
+    with pytest.raises(ModelUnavailable, match="is no commit") as caught:
+        resolve(entry, settings, limits=QUICK)
+    assert len(caught.value.message) < 3000
+
+
 @pytest.mark.parametrize(("path", "ask"), HUBS)
 def test_a_list_that_drips_is_given_up_in_time(web: Web, path: str, ask: Callable[..., Manifest]) -> None:
     on_both_hubs(web, DATA)
