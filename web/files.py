@@ -71,10 +71,24 @@ def _answer(request: Request, name: str) -> Response:
     file = _files().get(name)
     if file is None:
         return Response("There is no such file.", 404, HEADERS, "text/plain")
-    headers = {**HEADERS, "cache-control": "no-cache", "etag": file.etag}
-    if request.headers.get("if-none-match") == file.etag:
+    return unless_known(request, file.content, file.media_type, file.etag)
+
+
+def etag_of(content: bytes) -> str:
+    """Return the tag of some content, by which a browser asks whether it is still the same."""
+    return f'"{hashlib.sha256(content).hexdigest()[:20]}"'
+
+
+def unless_known(
+    request: Request, content: bytes, media_type: str, etag: str, *, cache_control: str = "no-cache"
+) -> Response:
+    """Return ``content``, which the browser may keep as long as it asks each time whether it is still the same; or a
+    304 where that is what this request asks.
+    """
+    headers = {**HEADERS, "cache-control": cache_control, "etag": etag}
+    if request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers=headers)
-    return Response(file.content, headers=headers, media_type=file.media_type)
+    return Response(content, headers=headers, media_type=media_type)
 
 
 @lru_cache(maxsize=1)
@@ -83,6 +97,5 @@ def _files() -> Mapping[str, _File]:
     for path in sorted(STATIC.rglob("*")):
         if path.suffix in _TYPES:
             content = path.read_bytes()
-            etag = f'"{hashlib.sha256(content).hexdigest()[:20]}"'
-            found[path.relative_to(STATIC).as_posix()] = _File(content, _TYPES[path.suffix], etag)
+            found[path.relative_to(STATIC).as_posix()] = _File(content, _TYPES[path.suffix], etag_of(content))
     return found

@@ -17,7 +17,7 @@ from search.store.source import Source
 from serving.exchange import Fields, started
 from web.edits import hits_on_edited, lines_on_edited
 from web.exchange import answer, asked, posted
-from web.files import HEADERS
+from web.files import etag_of, unless_known
 from web.guest import Guest
 from web.immich import FacesAnswer
 from web.library import (
@@ -134,7 +134,8 @@ async def picture(page: Page, guest: Guest, request: Request, fields: Fields) ->
         content, kind = await page.thumbnails().get(file, size), MEDIA_TYPE
     else:
         content, kind = await page.immich.picture(guest, owner, asset, size)
-    return Response(content, headers={**HEADERS, "cache-control": "private, max-age=3600"}, media_type=kind)
+    # Asked for each time: an edit in Immich changes the picture, and a logout who may see it.
+    return unless_known(request, content, kind, etag_of(content), cache_control="private, no-cache")
 
 
 async def faces(page: Page, guest: Guest, request: Request, fields: Fields) -> Response:

@@ -13,7 +13,7 @@ from search.store.database import Database
 from tests.fake_immich_search import FakeSearchImmich, User
 from tests.search.indexing.redoing import picture, rows
 from tests.search.indexing.test_reprocess import index
-from tests.web.pages import Pages, cache_in, code, session_of
+from tests.web.pages import KEY, Pages, cache_in, code, session_of
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -92,6 +92,18 @@ def test_small_pictures_are_made_once_upright_and_kept(database: Database, tmp_p
     assert len(kept) == 2
     (tmp_path / "a.jpg").unlink()
     assert pages.ask("GET", f"/ai/api/assets/{asset}/picture").status_code == 200
+
+
+def test_a_browser_asks_each_time_whether_a_picture_is_still_the_same(database: Database, tmp_path: Path) -> None:
+    asset = index(database, tmp_path / "a.jpg")
+    pages, path = Pages(database, **cache_in(tmp_path)), f"/ai/api/assets/{asset}/picture"
+    first = pages.ask("GET", path)
+    assert first.headers["cache-control"] == "private, no-cache"
+    known = {"if-none-match": first.headers["etag"]}
+    again = pages.ask("GET", path, {**KEY, **known})
+    assert (again.status_code, again.content) == (304, b"")
+    assert pages.ask("GET", path, {**KEY, "if-none-match": '"another"'}).content == first.content
+    assert pages.ask("GET", path, known).status_code == 401
 
 
 def test_a_user_of_immich_sees_no_file_of_our_own_index(database: Database, tmp_path: Path) -> None:
