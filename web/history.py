@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import struct
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -23,6 +25,10 @@ STEP = 30.0
 """Seconds between two looks."""
 STEPS = 120
 """Looks that are kept."""
+_READINGS = 5
+"""How often the files of counters are read, at most, until all are whole."""
+_PAUSE = 0.05
+"""Seconds between two of these."""
 _OWN = "page."
 """Tasks of the page itself, which looks at these figures all the time and would see itself."""
 
@@ -121,12 +127,17 @@ def look_now() -> Look:
     return Look(requests, errors, buckets, queue_bytes, queue_waiting)
 
 
-def _metrics() -> Iterable[Metric]:
+def _metrics() -> Sequence[Metric]:
     if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        return REGISTRY.collect()
+        return list(REGISTRY.collect())
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return registry.collect()
+    for _ in range(_READINGS - 1):
+        try:
+            return list(registry.collect())
+        except struct.error:  # a process that starts has made its file, and has not given it its size yet
+            time.sleep(_PAUSE)
+    return list(registry.collect())
 
 
 def _step(before: Look, after: Look) -> tuple[float, float, dict[float, float]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
+from prometheus_client import values
 
 import metrics
 from web.history import STEP, STEPS, History, Look, look_now
@@ -63,3 +65,28 @@ def test_the_page_does_not_count_itself() -> None:
     after = look_now()
     assert (after.requests - before.requests, after.errors - before.errors) == (2, 1)
     assert after.buckets[0.025] - before.buckets.get(0.025, 0) == 1
+
+
+def test_a_file_of_counters_that_is_only_just_made_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that starts makes its file, and gives it a size a moment later."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    made = tmp_path / "counter_1.db"
+    made.touch()
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        values.MultiProcessValue(lambda: 1)(
+            "counter",
+            "immich_bento_requests_total",
+            "immich_bento_requests_total",
+            ("task", "status"),
+            ("clip", "200"),
+            "",
+        ).inc(3)
+
+    monkeypatch.setattr("web.history.time.sleep", pause)
+    assert look_now().requests == 3
+    assert len(pauses) == 1
