@@ -158,7 +158,7 @@ def random_body(random: Random, base: dict[str, str]) -> bytes:
 def test_a_refusal_of_immich_stays_its_refusal_and_nothing_becomes_a_500(home: Home, route: str) -> None:
     random = Random(route)
     base = {"query": "ocr:x"} if route == "smart" else {"ocr": "x"}
-    bodies = [random_body(random, base) for _ in range(500)]
+    bodies = [random_body(random, base) for _ in range(1000)]
 
     async def send(visit: Visit) -> list[Any]:
         return [await visit.ask(route, body, ANNA) for body in bodies]
