@@ -100,6 +100,7 @@ RUN = {
     "tools.bench search-kinds": "tests/tools/bench/test_search_corpus.py::",
     "tools.bench search-slow": "tests/tools/bench/test_search_corpus.py::test_slow_searches_are_measured_and_printed",
     "tools.bench search-quality": "tests/tools/bench/test_search_corpus.py::",
+    "tools.bench bar": "tests/tools/bench/test_benchmarks.py::",
     "tools.bench reading": "tests/tools/bench/test_reading.py::",
     "curl /predict": "tests/e2e/test_predict.py::test_clip_image_and_text_share_a_space_of_512",
     "curl /ocr": "tests/e2e/test_mtphotos.py::test_pages_are_read_and_their_boxes_lie_around_their_lines",
