@@ -48,6 +48,18 @@ def test_characters_count_without_blanks(got: str, right: int) -> None:
     assert read((got, LINES[0].quad)).right == right
 
 
+def test_blanks_count_where_chinese_meets_letters_in_lines_that_were_read_right() -> None:
+    lines = (Truth("麻婆豆腐 22元", quad(0, 0, 200, 40)), Truth("第 3 页 A B", quad(0, 60, 200, 100)))
+
+    def blanks(*texts: str) -> tuple[int, int, int, int]:
+        counts = score(lines, [(text, line.quad.tolist()) for text, line in zip(texts, lines, strict=True)])
+        return counts.blanks, counts.blanks_read, counts.joins, counts.blanks_added
+
+    assert blanks("麻婆豆腐 22元", "第 3 页 A B") == (4, 4, 1, 0)
+    assert blanks("麻婆豆腐22 元", "第3 页A B") == (4, 1, 1, 1)
+    assert blanks("麻婆豆腐 27元", "第 3 页 AB") == (3, 3, 0, 0)
+
+
 def test_there_are_over_400_pictures_in_ten_fonts_of_five_foundries() -> None:
     assert len(KINDS) * PER_KIND >= 400
     assert len({font.name for font in FONTS}) == 10

@@ -1,4 +1,4 @@
-"""The pictures: twelve kinds, each rendered by a seed, with the lines that are in them and where they are."""
+"""The pictures: thirteen kinds, each rendered by a seed, with the lines that are in them and where they are."""
 
 from __future__ import annotations
 
@@ -120,6 +120,7 @@ def _page(
     size: tuple[int, int] = (860, 640),
     letters: tuple[int, int] = (24, 44),
     rows: int = 8,
+    line: Callable[[Random], str] = texts.line,
 ) -> _Canvas:
     canvas = _Canvas(random, font, _paper(random, size), [])
     ink, height = _dark(random), random.randint(*letters)
@@ -127,12 +128,17 @@ def _page(
         top = 40 + round(row * height * 1.75)
         if top + 1.5 * height > size[1]:
             break
-        canvas.write(canvas.fitted(texts.line(random), height, size[0] - 90), (45, top), height, ink)
+        canvas.write(canvas.fitted(line(random), height, size[0] - 90), (45, top), height, ink)
     return canvas
 
 
 def _upright(random: Random, font: Font) -> _Canvas:
     return _page(random, font)
+
+
+def _blanks(random: Random, font: Font) -> _Canvas:
+    """Draw a page of Chinese with figures and English, some of them between blanks."""
+    return _page(random, font, line=texts.mixed)
 
 
 def _vertical(random: Random, font: Font) -> _Canvas:
@@ -295,5 +301,6 @@ KINDS: dict[str, Callable[[Random, Font], _Canvas]] = {
     "traditional": _traditional,
     "screenshots": _screenshot,
     "receipts": _receipt,
+    "blanks": _blanks,
     "photos without text": _photo,
 }

@@ -1,4 +1,4 @@
-"""The quality of reading: over 400 rendered pictures of twelve kinds, beside RapidOCR and the plain reference.
+"""The quality of reading: over 400 rendered pictures of thirteen kinds, beside RapidOCR and the plain reference.
 
 Needs the fonts of ``tools/bench/reading/fonts.py``, which Debian packages; says which are missing. Pictures and what
 was read of them are kept in ~/.cache/immich-bento/reading-quality, and a run that broke off goes on there: delete the
@@ -77,6 +77,14 @@ def tables(pictures: Sequence[Drawing], folder: Path) -> list[Table]:
         (name, f"{sum(one.false_lines for one in found) / len(found):.2f}", sum(one.false_lines for one in found))
         for name, found in ((name, scores[name, _WITHOUT_TEXT]) for name in READERS)
     ]
+    blanks: list[tuple[Cell, ...]] = [
+        (
+            name,
+            f"{sum(one.blanks_read for one in read_by) / max(1, sum(one.blanks for one in read_by)):.3f}",
+            f"{sum(one.blanks_added for one in read_by) / max(1, sum(one.joins for one in read_by)):.3f}",
+        )
+        for name, read_by in ((name, scores[name, "blanks"]) for name in READERS)
+    ]
     count = sum(one.kind == _WITHOUT_TEXT for one in pictures)
     fonts = tuple((font.name, font.foundry, font.package, font.licence) for font in FONTS)
     return [
@@ -85,6 +93,12 @@ def tables(pictures: Sequence[Drawing], folder: Path) -> list[Table]:
             "Box recall", "recall", "share of lines whose ink is covered by 0.8, and whose box overlaps by 0.25 (IoU)"
         ),
         by_kind("Order", "order", "share of neighbouring lines, both read, that come in their order"),
+        Table(
+            "Blanks between Chinese and letters or digits (of the kind of this name)",
+            ("reader", "blanks read", "blanks where none is"),
+            tuple(blanks),
+            "in lines whose characters were all read right",
+        ),
         Table(f"False lines on {count} photos without text", ("reader", "lines per photo", "lines"), tuple(false)),
         Table("Fonts", ("font", "foundry", "Debian package", "licence"), fonts),
     ]

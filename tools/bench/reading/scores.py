@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +17,9 @@ _COVERED, _FOUND = 0.8, 0.25
 """Least share of a line's ink that the boxes found there cover, and least intersection over union: detectors leave
 white around a line, which of low figures is more than the ink.
 """
+
+_CHINESE, _LATIN = "[\u4e00-\u9fff]", "[0-9A-Za-z]"
+_BORDER = re.compile(rf"(?<={_CHINESE})(\s*)(?={_LATIN})|(?<={_LATIN})(\s*)(?={_CHINESE})")
 
 Box = NDArray[np.float64]
 """(4,): left, top, right, bottom in pixels."""
@@ -38,6 +42,13 @@ class Score:
     """Of these, those that came in their order."""
     false_lines: int
     """Lines that were read where there is none."""
+    blanks: int = 0
+    """Blanks between Chinese and letters or digits, in lines whose characters were all read right."""
+    blanks_read: int = 0
+    joins: int = 0
+    """Places in these lines where Chinese meets letters or digits without a blank."""
+    blanks_added: int = 0
+    """Of these, those where a blank was read."""
 
 
 def score(lines: Sequence[Truth], read: Sequence[tuple[str, Sequence[Sequence[float]]]]) -> Score:
@@ -53,15 +64,24 @@ def score(lines: Sequence[Truth], read: Sequence[tuple[str, Sequence[Sequence[fl
         else:
             false_lines += 1
     characters = right = found = 0
+    borders: list[tuple[bool, bool]] = []
     for line, truth, numbers in zip(lines, truths, parts, strict=True):
-        wanted = "".join(line.text.split())
-        got = "".join("".join(read[number][0] for number in numbers).split())
+        text = " ".join(read[number][0] for number in numbers)
+        wanted, got = "".join(line.text.split()), "".join(text.split())
+        if got == wanted:
+            borders += zip(_blanks(line.text), _blanks(text), strict=True)
         characters += len(wanted)
         right += max(0, len(wanted) - edit_distance(got, wanted))
         found += bool(numbers) and _is_found(truth, _around([boxes[number] for number in numbers]))
     pairs = [(one, other) for one, other in pairwise(parts) if one and other]
     ordered = sum(max(one) < min(other) for one, other in pairs)
-    return Score(characters, right, len(lines), found, len(pairs), ordered, false_lines)
+    return Score(
+        *(characters, right, len(lines), found, len(pairs), ordered, false_lines),
+        blanks=sum(is_there for is_there, _ in borders),
+        blanks_read=sum(is_there and is_read for is_there, is_read in borders),
+        joins=sum(not is_there for is_there, _ in borders),
+        blanks_added=sum(is_read and not is_there for is_there, is_read in borders),
+    )
 
 
 def mean(scores: Sequence[Score], part: str) -> float:
@@ -70,6 +90,11 @@ def mean(scores: Sequence[Score], part: str) -> float:
         part
     ]
     return float(sum(getattr(one, counted) for one in scores) / max(1, sum(getattr(one, of) for one in scores)))
+
+
+def _blanks(text: str) -> list[bool]:
+    """Return for each place where Chinese meets letters or digits whether a blank stands there."""
+    return [bool(found[0]) for found in _BORDER.finditer(text)]
 
 
 def _box(corners: NDArray[np.float64]) -> Box:

@@ -111,6 +111,25 @@ def line(random: Random) -> str:
     )
 
 
+def mixed(random: Random) -> str:
+    """Return a line of Chinese with figures or English in it, with a blank at some of the borders between them."""
+    place, thing, dish = random.choice(_PLACES), random.choice(_THINGS), random.choice(_DISHES)
+    phone = f"13{random.randint(100_000_000, 999_999_999)}"
+    parts = random.choice(
+        [
+            [dish, str(random.randint(8, 199)), "元"],
+            ["第", str(random.randint(1, 120)), "页共", str(random.randint(121, 300)), "页"],
+            [place, str(random.randint(1, 40)), "号", thing, str(random.randint(2, 90)), "份"],
+            [thing, random.choice(_ENGLISH).capitalize(), random.choice(_ACTS)],
+            [random.choice(_PEOPLE), phone, place],
+            [str(random.randint(1, 12)), "月", str(random.randint(1, 28)), "日", place, thing],
+            [f"{random.choice('ABCDEFGH')}{random.randint(10, 99)}", thing, random.choice(_ACTS)],
+            [random.choice(_ENGLISH).upper(), place, random.choice(_ENGLISH), thing],
+        ]
+    )
+    return parts[0] + "".join(random.choice(("", " ")) + part for part in parts[1:])
+
+
 def chinese(random: Random, *, length: int) -> str:
     """Return ``length`` Chinese characters."""
     text = ""
