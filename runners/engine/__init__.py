@@ -161,8 +161,9 @@ def open_session(
     """Load the graph at ``path``.
 
     ``laned``: a small graph, which gets one thread where several batches run (``runners.engine.lanes``).
-    ``best_class``: reduce the graph's one output (..., classes) to the value and number of the best class
-    (``BestClassSession``). ``exact``: the part of the graph that is computed in fp32, whatever the plan says.
+    ``best_class``: reduce the graph's one output (..., classes) to the value and number of the best class, and the
+    value of the last (``BestClassSession``). ``exact``: the part of the graph that is computed in fp32, whatever the
+    plan says.
     ``few_shapes``: the graph is called with a few shapes only, so that the engine may keep all it prepares for each.
 
     Where the plan leaves the engine open and OpenVINO cannot load the graph, ONNX Runtime does; the log says so.

@@ -1,4 +1,4 @@
-"""Sessions of classifying graphs that return only the value and number of the best class.
+"""Sessions of classifying graphs that return only the value and number of the best class, and the value of the last.
 
 PP-OCR's recogniser knows 18,710 characters: its whole answer to four short lines is 12 MB, of which 1 kB is used.
 """
@@ -15,8 +15,8 @@ from runners.engine.session import Session, TensorSpec
 
 CLASSES = "classes"
 """Key of a reduced session's metadata: the number of classes, where the graph has a fixed one."""
-VALUE, CLASS = "best value", "best class"
-"""Names of a reduced session's outputs."""
+VALUE, CLASS, LAST = "best value", "best class", "last value"
+"""Names of a reduced session's outputs. PP-OCR's last class is the blank between words."""
 
 
 def reduced_metadata(metadata: Mapping[str, str], classes: int | None) -> dict[str, str]:
@@ -32,9 +32,9 @@ def no_best_class(outputs: int) -> ValueError:
 
 
 class BestClassSession:
-    """A session whose one output (..., classes) is reduced to ``VALUE``, of its dtype, and ``CLASS``, int32.
+    """A session whose one output (..., classes) is reduced: ``VALUE`` and ``LAST``, of its dtype, and ``CLASS``, int32.
 
-    Both have the shape (...).
+    All have the shape (...).
     """
 
     def __init__(self, whole: Session) -> None:
@@ -47,13 +47,15 @@ class BestClassSession:
         self.outputs = (
             TensorSpec(VALUE, answer.dtype, answer.shape[:-1]),
             TensorSpec(CLASS, np.dtype(np.int32), answer.shape[:-1]),
+            TensorSpec(LAST, answer.dtype, answer.shape[:-1]),
         )
         self.metadata = reduced_metadata(whole.metadata, answer.shape[-1])
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         (values,) = self._whole.run(feeds)
         best = values.argmax(axis=-1)
-        return [np.take_along_axis(values, best[..., None], axis=-1)[..., 0], best.astype(np.int32)]
+        best_values = np.take_along_axis(values, best[..., None], axis=-1)[..., 0]
+        return [best_values, best.astype(np.int32), values[..., -1].copy()]
 
     def close(self) -> None:
         self._whole.close()

@@ -36,7 +36,7 @@ def softmax_graph(path: Path, shape: list[int | str]) -> Path:
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("shape", [("n", "t", 37), ("n", 37), (2, 5, 1), ("n", "t", "classes")], ids=str)
-def test_the_best_class_and_its_value_are_those_of_the_whole_answer(
+def test_the_best_class_and_the_values_are_those_of_the_whole_answer(
     engine: Literal["onnxruntime", "openvino"], shape: tuple[int | str, ...], tmp_path: Path
 ) -> None:
     path = softmax_graph(tmp_path / "model.onnx", list(shape))
@@ -51,13 +51,16 @@ def test_the_best_class_and_its_value_are_those_of_the_whole_answer(
         )
         assert session.metadata["character"] == METADATA["character"]
         assert session.metadata.get("classes") == (str(shape[-1]) if isinstance(shape[-1], int) else None)
-        assert [(spec.name, spec.dtype) for spec in session.outputs] == [("best value", F32), ("best class", I32)]
+        assert [(spec.name, spec.dtype) for spec in session.outputs] == [
+            *(("best value", F32), ("best class", I32), ("last value", F32))
+        ]
         assert all(
             spec.shape == tuple(size if isinstance(size, int) else None for size in shape[:-1])
             for spec in session.outputs
         )
-        values, classes = session.run({"x": x})
-        assert (values.dtype, classes.dtype) == (F32, I32)
+        values, classes, last = session.run({"x": x})
+        assert (values.dtype, classes.dtype, last.dtype) == (F32, I32, F32)
+        np.testing.assert_array_equal(last, expected[..., -1])
         np.testing.assert_array_equal(values, expected.max(axis=-1))
         np.testing.assert_array_equal(classes, expected.argmax(axis=-1))
         session.close()
@@ -78,5 +81,5 @@ def test_the_whole_graph_and_the_reduced_one_are_kept_apart(
         EnginePlan("cpu", 1, engine=engine, compiled=tmp_path / "compiled"),
     )
     x = np.eye(3, dtype=np.float32)
-    for best_class, outputs in ((True, 2), (False, 1), (True, 2)):
+    for best_class, outputs in ((True, 3), (False, 1), (True, 3)):
         assert len(open_session(path, plan, best_class=best_class).run({"x": x})) == outputs

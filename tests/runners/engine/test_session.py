@@ -235,10 +235,11 @@ def test_the_real_recogniser_reads_alike_under_both_engines_and_brings_its_alpha
         alphabet = load_alphabet(reduced, None)
         assert len(alphabet) == whole.outputs[0].shape[-1] == 18710
         assert {"发", "票", "A", "z", "0", " "} <= set(alphabet)
-        scores, classes = reduced.run({"x": x})
+        scores, classes, blanks = reduced.run({"x": x})
         np.testing.assert_allclose(scores, expected.max(axis=2), atol=1e-3)
         np.testing.assert_allclose(
             np.take_along_axis(expected, classes[..., None], axis=2)[..., 0], expected.max(axis=2), atol=1e-3
         )
+        np.testing.assert_allclose(blanks, expected[..., -1], atol=1e-3)
         reduced.close()
     whole.close()

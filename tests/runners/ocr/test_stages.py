@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rapidocr.utils.process_img import get_rotate_crop_image
 
 from errors import ModelUnavailable
-from runners.engine.best_class import CLASS, VALUE
+from runners.engine.best_class import CLASS, LAST, VALUE
 from runners.engine.session import TensorSpec
 from runners.ocr.detection import padded_size, text_probabilities, tile_size
 from runners.ocr.recognition import (
@@ -72,7 +72,11 @@ class Recogniser:
 
     @property
     def outputs(self) -> Sequence[TensorSpec]:
-        return (TensorSpec(VALUE, FLOAT, (self.batch, None)), TensorSpec(CLASS, np.dtype(np.int32), (self.batch, None)))
+        shape = (self.batch, None)
+        return (
+            *(TensorSpec(VALUE, FLOAT, shape), TensorSpec(CLASS, np.dtype(np.int32), shape)),
+            TensorSpec(LAST, FLOAT, shape),
+        )
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         x = feeds["x"]
@@ -81,7 +85,7 @@ class Recogniser:
         classes = np.zeros(scores.shape, np.int32)
         scores[:, 0] = 1
         classes[:, 0] = np.round((x[:, 0, 0, 0] + 1) * 127.5)
-        return [scores, classes]
+        return [scores, classes, np.zeros_like(scores)]
 
     def close(self) -> None: ...
 
@@ -235,17 +239,42 @@ def test_padding_is_enough_and_not_wasteful(width: int) -> None:
 def test_decoding_joins_repeats_and_drops_blanks() -> None:
     path = np.array([[1, 1, 0, 1, 2, 2, 0, 0, 3], [0] * 9], np.int32)
     scores = np.array([[0.9, 0.1, 1, 0.7, 0.8, 0.2, 1, 1, 0.6], [1] * 9], np.float32)
-    line, nothing = decode(scores, path, ("", "你", "b", " "))
+    line, nothing = decode(scores, path, np.zeros_like(scores), ("", "你", "b", " "))
     assert line.text == "你你b"
     assert line.score == pytest.approx((0.9 + 0.7 + 0.8 + 0.6) / 4)
     assert (nothing.text, nothing.score) == ("", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("path", "blank", "text"),
+    [
+        ([1, 0, 3], [0, 0.07, 0.04], "腐 2"),
+        ([1, 0, 3], [0, 0.05, 0.04], "腐2"),
+        ([1, 0, 3], [0.9, 0, 0], "腐2"),  # before the first step of a character nothing counts
+        ([3, 3, 0, 0, 1], [0, 0.02, 0.05, 0.05, 0], "2 腐"),
+        ([4, 0, 1, 2, 0, 4], [0, 0.3, 0, 0, 0.4, 0], "b 腐元 b"),
+        ([4, 0, 3], [0, 0.4, 0], "b2"),
+        ([1, 0, 2], [0, 0.4, 0], "腐元"),
+        ([1, 5, 3], [0, 0.9, 0], "腐 2"),
+    ],
+)
+def test_a_blank_that_is_likely_between_chinese_and_letters_is_read(
+    path: list[int], blank: list[float], text: str
+) -> None:
+    scores, last = np.full((1, len(path)), 0.9, np.float32), np.array([blank], np.float32)
+    classes = np.array([path], np.int32)
+    (line,) = decode(scores, classes, last, ("", "腐", "元", "2", "b", " "))
+    assert line.text == text
+    assert line.score == pytest.approx(0.9)
+    (line,) = decode(scores, np.minimum(classes, 4), last, ("", "腐", "元", "2", "b"))
+    assert " " not in line.text, "an alphabet without blanks"
 
 
 def test_decoding_agrees_with_rapidocr() -> None:
     from rapidocr.ch_ppocr_rec.utils import CTCLabelDecode
 
     probabilities = np.random.default_rng(3).dirichlet([0.3] * 7, (20, 15)).astype(np.float32)
-    best = probabilities.max(axis=2), probabilities.argmax(axis=2).astype(np.int32)
+    best = probabilities.max(axis=2), probabilities.argmax(axis=2).astype(np.int32), probabilities[..., -1]
     expected, _ = CTCLabelDecode(character=list("abcde"))(probabilities)
     for ours, (text, score) in zip(decode(*best, ("", *"abcde", " ")), expected, strict=True):
         assert ours.text == text.strip()
@@ -267,4 +296,4 @@ def test_an_alphabet_that_is_missing_or_anothers_is_a_model_unavailable() -> Non
     with pytest.raises(ModelUnavailable, match="3 characters, but its graph tells 9"):
         load_alphabet(Recogniser(metadata={"character": "a\nb\nc", "classes": "9"}), None)
     with pytest.raises(ModelUnavailable, match="answers with class 3"):
-        decode(np.ones((1, 1), np.float32), np.array([[3]], np.int32), ("", "a"))
+        decode(np.ones((1, 1), np.float32), np.array([[3]], np.int32), np.ones((1, 1), np.float32), ("", "a"))
