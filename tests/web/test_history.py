@@ -78,14 +78,9 @@ def test_a_file_of_counters_that_is_only_just_made_is_waited_for(
 
     def pause(seconds: float) -> None:
         pauses.append(seconds)
-        values.MultiProcessValue(lambda: 1)(
-            "counter",
-            "immich_bento_requests_total",
-            "immich_bento_requests_total",
-            ("task", "status"),
-            ("clip", "200"),
-            "",
-        ).inc(3)
+        name = "immich_bento_requests_total"
+        value = values.MultiProcessValue(lambda: 1)  # type: ignore[no-untyped-call]
+        value("counter", name, name, ("task", "status"), ("clip", "200"), "").inc(3)
 
     monkeypatch.setattr("web.history.time.sleep", pause)
     assert look_now().requests == 3
