@@ -46,7 +46,7 @@ test-page: $(VENV)/.page
 	@echo "Driving a Chromium through the page."
 	@command -v chromium || command -v chromium-browser || command -v google-chrome || { \
 		echo "There is no Chromium on the path. On Debian: apt install chromium fonts-noto-cjk" >&2; exit 1; }
-	@$(BIN)/python -m pytest tests/e2e/test_page.py $(ARGS)
+	@$(BIN)/python -m pytest tests/e2e/test_page.py tests/e2e/test_in_immich.py $(ARGS)
 
 # Indexing on a Ray cluster of two nodes on this machine.
 test-ray: $(VENV)/.ray

@@ -209,6 +209,12 @@ def _json(content: Any, status: int = 200) -> Answer:
     return status, json.dumps(content, separators=(",", ":")).encode()
 
 
+def _content_type(content: bytes) -> str:
+    if content.startswith(b"\xff\xd8"):
+        return "image/jpeg"
+    return "text/html" if content.startswith(b"<!DOCTYPE") else "application/json; charset=utf-8"
+
+
 def _handler(immich: FakeSearchImmich) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -221,7 +227,7 @@ def _handler(immich: FakeSearchImmich) -> type[BaseHTTPRequestHandler]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             status, content = immich.answer(Seen(self.command, self.path, headers, body))
             self.send_response(status)
-            self.send_header("content-type", "application/json; charset=utf-8")
+            self.send_header("content-type", _content_type(content))
             self.send_header("content-length", str(len(content)))
             self.send_header("x-immich-cid", "abc")
             self.end_headers()
