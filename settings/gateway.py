@@ -14,6 +14,8 @@ from settings.lists import names
 Route = Literal["local", "upstream"]
 Servers: TypeAlias = "tuple[str | DnsName, ...]"
 """Addresses of other Immich ML servers: URLs without slashes at their ends, and DNS names."""
+_ROUTED = ("clip", "faces", "ocr")
+"""Tasks that may be routed: the ends of ROUTE_… and IMMICH_API_…"""
 
 
 class GatewaySettings(BaseModel):
@@ -97,7 +99,7 @@ class GatewaySettings(BaseModel):
     @field_validator("immich_api")
     @classmethod
     def _enough(cls, value: str, info: ValidationInfo) -> str:
-        for task in ("clip", "faces", "ocr"):
+        for task in _ROUTED:
             # A setting that is wrong itself is not there, and has been told of.
             own = info.data.get(f"immich_api_{task}", "wrong")
             if info.data.get(f"route_{task}") == "upstream" and not names(value, own):
@@ -119,6 +121,20 @@ class GatewaySettings(BaseModel):
         ``IMMICH_API``. Each once.
         """
         return tuple(dict.fromkeys(upstream(address) for address in names(own) or names(self.immich_api)))
+
+    def unused_servers(self) -> list[str]:
+        """Return a sentence for each setting that names other servers and has no effect, as nothing is routed there."""
+        routed = {task: getattr(self, f"route_{task}") == "upstream" for task in _ROUTED}
+        unused = [
+            f"IMMICH_API_{task.upper()} has no effect without ROUTE_{task.upper()}=upstream: the task is answered here."
+            for task in _ROUTED
+            if getattr(self, f"immich_api_{task}") and not routed[task]
+        ]
+        if self.immich_api and not any(routed.values()):
+            unused.append(
+                "IMMICH_API has no effect without ROUTE_CLIP, ROUTE_FACES or ROUTE_OCR=upstream: all is answered here."
+            )
+        return unused
 
     @property
     def upstream_header_pair(self) -> tuple[str, str] | None:

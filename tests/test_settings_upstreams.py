@@ -67,3 +67,24 @@ def test_dns_names_are_read_with_their_path_and_the_server_to_ask() -> None:
     assert str(second) == "dns://box:80/ml"
     assert settings.upstreams(settings.immich_api_ocr) == ("http://b:1",)
     assert settings.upstreams(settings.immich_api_faces) == settings.upstreams()
+
+
+@pytest.mark.parametrize(
+    ("settings", "unused"),
+    [
+        ({}, []),
+        ({"immich_api": "http://a:1"}, ["IMMICH_API"]),
+        ({"immich_api": "http://a:1", "route_ocr": "upstream"}, []),
+        ({"immich_api_ocr": "http://a:1"}, ["IMMICH_API_OCR"]),
+        ({"immich_api_ocr": "http://a:1", "route_ocr": "upstream"}, []),
+        (
+            {"immich_api_ocr": "http://a:1", "route_ocr": "upstream", "immich_api_clip": "http://b:1"},
+            ["IMMICH_API_CLIP"],
+        ),
+        ({"immich_api_faces": "dns://faces:3003", "immich_api": "http://a:1"}, ["IMMICH_API_FACES", "IMMICH_API"]),
+    ],
+)
+def test_servers_that_nothing_is_routed_to_are_told(settings: dict[str, str], unused: list[str]) -> None:
+    sentences = Settings(_env_file=None, **settings).unused_servers()  # type: ignore[arg-type]
+    assert [sentence.split()[0] for sentence in sentences] == unused
+    assert all("upstream" in sentence for sentence in sentences)

@@ -117,7 +117,8 @@ def prepare(config: Settings) -> None:
     if problem is not None:
         raise StartError(problem)
     log.info("immich-bento %s starts.", VERSION)
-    for sentence in warnings_of(os.environ, names_in_file(Path(".env")), setting_names(Settings)):
+    misspelt = warnings_of(os.environ, names_in_file(Path(".env")), setting_names(Settings))
+    for sentence in (*misspelt, *config.unused_servers()):
         log.warning("%s", sentence)
     # Workers read .env anew: what decides which of them there are must stay as it is now.
     os.environ["RUNNER_PROCESSES"] = "shared" if shares_process(config) else "split"
