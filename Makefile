@@ -35,7 +35,7 @@ demo-stop: $(VENV)/.demo
 test: $(VENV)/.test
 	@echo "Running the tests (make test-slow runs the slow ones too)."
 	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --ignore tests/e2e --ignore tests/tools/bench $(ARGS)
-	@$(BIN)/python -m pytest -m "not slow" tests/e2e tests/tools/bench $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile tests/e2e tests/tools/bench $(ARGS)
 
 test-slow: $(VENV)/.test
 	@echo "Running all tests, the slow ones too, but not those of the largest models (make test-large)."

@@ -51,7 +51,7 @@ def predict(caller: httpx.Client, entries: Any, image: bytes) -> Any:
 
 
 def test_pages_are_read_and_their_boxes_lie_around_their_lines(caller: httpx.Client) -> None:
-    for sheet in mixed_pages():
+    for sheet in mixed_pages()[:3]:  # tests/e2e/test_predict.py reads all of them, by the same runner
         found = upload(caller, "/ocr", sheet.data)["result"]
         assert character_accuracy(found["texts"], sheet.lines) >= 0.95, sheet.name
         assert len(found["texts"]) == len(found["scores"]) == len(found["boxes"])

@@ -71,6 +71,7 @@ def test_interactive_measures_queries_and_what_they_cost_the_bulk_of_both_server
     assert due["bulk throughput with queries / without"][0] > 0
 
 
+@pytest.mark.slow
 def test_memory_goes_through_its_steps_and_draws_the_long_load(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -126,6 +127,7 @@ def test_scaling_starts_servers_anew_and_draws_a_chart_for_each_part(
     assert {path.name for path in tmp_path.iterdir()} == {"grow-cores.svg", "grow-sizes.svg"}
 
 
+@pytest.mark.slow
 def test_all_ends_with_the_targets_and_leaves_parts_out_when_told(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
