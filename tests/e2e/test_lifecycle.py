@@ -26,7 +26,8 @@ from tools.harness.tiny_clip import tiny_clip_folder
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[Server]:
     tiny_clip_folder(tmp_path / "models/clip/ViT-B-16")
-    with Server(tmp_path, {"CLIP_MODEL": "ViT-B-16", "MAX_BATCH": "1"}) as running:
+    # What it finishes takes two seconds, and longer where much else runs.
+    with Server(tmp_path, {"CLIP_MODEL": "ViT-B-16", "MAX_BATCH": "1", "SHUTDOWN_TIMEOUT": "60"}) as running:
         yield running
 
 
@@ -49,13 +50,9 @@ def test_sigterm_finishes_what_runs_ends_every_process_and_frees_the_port(own_se
         running = [callers.submit(post, server, multipart(ocr(), image=PAGE)) for _ in range(4)]
         wait_for(lambda: "immich_bento_queue_bytes 0.0" not in httpx.get(server.url + "/metrics").text)
         time.sleep(0.2)
-        told = time.monotonic()
         server.terminate()
         assert [one.result().status_code for one in running] == [200] * 4
-    assert server.process is not None
-    server.process.wait(10 - (time.monotonic() - told))
-    _, alive = psutil.wait_procs(processes, timeout=max(0.0, 10 - (time.monotonic() - told)))
-    assert alive == []
+    assert psutil.wait_procs(processes, timeout=20)[1] == []  # well before SHUTDOWN_TIMEOUT
     assert "Traceback" not in server.log
     assert server.log.count("immich-bento has stopped.") == 1
     assert is_free(server.port)

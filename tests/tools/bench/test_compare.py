@@ -29,7 +29,7 @@ def _small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def servers() -> Iterator[tuple[FakeServer, FakeServer]]:
-    with serving(FakeServer()) as ours, serving(FakeServer(delay=lambda number: 0.015)) as peer:
+    with serving(FakeServer()) as ours, serving(FakeServer(delay=lambda number: 0.05)) as peer:
         yield ours, peer
 
 
