@@ -36,7 +36,7 @@ def as_table(rows: Iterable[Row]) -> str:
     for row in rows:
         here = ", ".join(dict.fromkeys(place.kind for place in row.places)) or "-"
         if row.on_its_way is not None:
-            here = f"{row.on_its_way.state} {row.on_its_way.percent or 0} %"
+            here = _moving(row.on_its_way)
         cells.append((row.entry.name, row.entry.task.value, _size(row.bytes), here, row.entry.licence))
     widths = [max(len(line[column]) for line in cells) for column in range(4)]
     return "\n".join(
@@ -65,6 +65,12 @@ def _object(row: Row) -> dict[str, object]:
     }
 
 
+def _moving(progress: Progress) -> str:
+    if progress.since:
+        return "waiting for a hub"
+    return "asking hubs" if progress.state == "asking" else f"{progress.state} {progress.percent or 0} %"
+
+
 def _on_its_way(progress: Progress | None) -> dict[str, object] | None:
     if progress is None:
         return None
@@ -75,6 +81,8 @@ def _on_its_way(progress: Progress | None) -> dict[str, object] | None:
         "total": progress.total,
         "percent": progress.percent,
         "seconds_left": progress.seconds_left,
+        "since": progress.since or None,
+        "again": progress.again or None,
     }
 
 

@@ -1,13 +1,15 @@
 """The progress of a model that is being fetched or converted: told in the log, and in a file that other processes read.
 
 The file is ``<cache folder>/.progress/<task>--<name>.json``. It counts while somebody holds the lock of the folder that
-the model is fetched into, which the kernel releases however a process ends.
+the model is fetched into, which the kernel releases however a process ends; where no hub gave the model, until they are
+asked again.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -18,14 +20,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
+import psutil
+
+from errors import ModelUnavailable
 from models.download import is_locked
 from models.durable import write_json
-from models.entry import ModelEntry, ModelKind
+from models.entry import HubFile, ModelEntry, ModelKind
 from settings import Settings
 
 log = logging.getLogger(__name__)
 
-State = Literal["downloading", "converting", "checking"]
+State = Literal["asking", "downloading", "converting", "checking", "waiting"]
+"""``asking``: hubs are asked what they have; ``waiting``: none gave the model, and they are asked again later."""
 
 LOG_EVERY = 10.0
 """Seconds between lines in the log."""
@@ -33,6 +39,10 @@ _WRITE_EVERY = 1.0
 """Seconds between writes of the file."""
 _RATE_OVER = 10
 """Writes over which the rate is the mean."""
+_LATE = 5.0
+"""Seconds that hubs may be asked again later than was said."""
+_told: dict[Path, float] = {}
+"""By file: `Progress.since` of what this process has told the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +54,7 @@ class Progress:
     """The catalog's."""
     state: State
     step: str
-    """A file's name, or what of the conversion is done; empty while hubs are asked what they have."""
+    """A file's name, what of the conversion is done, or the hubs that are asked."""
     bytes: int = 0
     """Of all files, those that are here."""
     total: int | None = None
@@ -55,10 +65,18 @@ class Progress:
     """Of the conversion, 0 to 1; None while downloading."""
     started: float = 0.0
     """Unix time, seconds."""
+    since: float = 0.0
+    """Unix time at which hubs were first asked in vain; 0 where they were not, or one has given bytes since."""
+    again: float = 0.0
+    """Unix time at which hubs are asked again; 0 while they are asked, and where nobody will."""
+    teller: int = 0
+    """Id of the process that was the first to ask in vain, and tells the log why."""
 
     @property
     def percent(self) -> int | None:
         """Return how much of the present state's work is done, 0 to 100; None where nobody knows."""
+        if self.state in ("asking", "waiting"):
+            return None
         if self.share is not None:
             return int(100 * self.share)
         return int(100 * self.bytes / self.total) if self.total else None
@@ -71,17 +89,23 @@ class Progress:
         return max(0.0, (self.total - self.bytes) / self.rate)
 
     def __str__(self) -> str:
+        if self.state in ("asking", "waiting"):
+            return f"{self.name} ({self.task.value}): {self._asking()}"
         percent = f" ({self.percent} %)" if self.percent is not None else ""
         if self.state != "downloading":
             state = "" if self.step.startswith(self.state) else f"{self.state}, "
             return f"{self.name} ({self.task.value}): {state}{self.step}{percent}"
-        if not self.step:
-            return f"{self.name} ({self.task.value}): asking where it can be had"
         size = f"{self.bytes / 1e6:.0f} of {self.total / 1e6:.0f}" if self.total else f"{self.bytes / 1e6:.0f}"
         seconds = self.seconds_left
         left = f", {_duration(seconds)} left" if seconds is not None else ""
         rate = f"{self.rate / 1e6:.1f} MB/s{left}"
         return f"{self.name} ({self.task.value}): downloading {self.step}, {size} MB{percent}, {rate}"
+
+    def _asking(self) -> str:
+        if not self.since:
+            return f"asking {self.step} where it can be had"
+        then = f"asked again at {_clock(self.again)}" if self.again else "being asked again"
+        return f"waiting for a hub that gives it since {_clock(self.since)} ({self.step}), {then}"
 
 
 def on_its_way(task: ModelKind, name: str, settings: Settings) -> Progress | None:
@@ -90,12 +114,30 @@ def on_its_way(task: ModelKind, name: str, settings: Settings) -> Progress | Non
     Costs the reading of one small file. Never raises.
     """
     try:
-        document = json.loads(_file(task, name, settings).read_text(encoding="utf-8"))
-        if not is_locked(Path(document.pop("folder"))):
-            return None
-        return Progress(**{**document, "task": ModelKind(document["task"])})
+        progress, folder = _read(_file(task, name, settings))
+        if progress.state == "waiting":
+            return progress if progress.again > time.time() - _LATE else None
+        return progress if is_locked(folder) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def note_retry(task: ModelKind, name: str, settings: Settings, at: float) -> float | None:
+    """Note that hubs are asked again for the model at ``at``, Unix time. Never raises.
+
+    Returns the Unix time at which a process of this service told the log why; None where the caller is to tell.
+    """
+    path = _file(task, name, settings)
+    try:
+        progress, folder = _read(path)
+        if progress.state == "waiting":  # else another process asks already
+            _write(path, replace(progress, again=at), folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if not progress.since or (progress.teller == os.getpid() and _told.get(path) != progress.since):
+        _told[path] = progress.since
+        return None
+    return progress.since
 
 
 class Reporter:
@@ -111,9 +153,9 @@ class Reporter:
         folder: Path,
         listener: Callable[[Progress], None] | None = None,
     ) -> None:
-        self._file = _file(entry.task, entry.name, settings)
+        self._file, self._hubs = _file(entry.task, entry.name, settings), _hubs(entry)
         self._folder, self._listener = folder, listener
-        self._now = Progress(entry.task, entry.name, "downloading", "", started=time.time())
+        self._now = Progress(entry.task, entry.name, "asking", self._hubs, started=time.time())
         self._have: dict[Path, int] = {}
         self._resumed = 0
         self._rates: deque[tuple[float, int]] = deque(maxlen=_RATE_OVER)
@@ -122,6 +164,10 @@ class Reporter:
         self._thread = threading.Thread(target=self._run, name="model-progress", daemon=True)
 
     def __enter__(self) -> Reporter:
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            before, _ = _read(self._file)
+            if before.since >= psutil.Process().create_time():  # what another start noted was told in another log
+                self._now = replace(self._now, since=before.since, teller=before.teller)
         self._tell()
         self._thread.start()
         return self
@@ -130,7 +176,15 @@ class Reporter:
         self._ended.set()
         self._thread.join()
         with suppress(OSError):
-            self._file.unlink()
+            if isinstance(error, ModelUnavailable):
+                _write(self._file, self._in_vain(), self._folder)
+            else:
+                self._file.unlink()
+
+    def _in_vain(self) -> Progress:
+        """Return that no hub gave the model, since now if none did not before."""
+        since, teller = (self._now.since, self._now.teller) if self._now.since else (time.time(), os.getpid())
+        return replace(Progress(self._now.task, self._now.name, "waiting", self._hubs), since=since, teller=teller)
 
     def expect(self, total: int | None) -> None:
         """Note how many bytes all files have together, those that are here already included."""
@@ -148,12 +202,14 @@ class Reporter:
             self._now = replace(
                 self._now, state=state, step=file.name, bytes=sum(self._have.values()), total=total, share=None
             )
+            if have:
+                self._now = replace(self._now, since=0.0)
 
     def converts(self, step: str, share: float) -> None:
         """Note what the conversion does next, and which share of it, 0 to 1, is done."""
         state: State = "checking" if step.startswith("Checking") else "converting"
         with self._guard:
-            self._now = replace(self._now, state=state, step=step[:1].lower() + step[1:], share=share)
+            self._now = replace(self._now, state=state, step=step[:1].lower() + step[1:], share=share, since=0.0)
 
     def _run(self) -> None:
         logged = time.monotonic()
@@ -173,7 +229,7 @@ class Reporter:
             rate = (at_last - at_first) / (now - began) if now > began else 0.0
             self._now = progress = replace(self._now, rate=max(0.0, rate))
         try:
-            write_json(self._file, {**asdict(progress), "task": progress.task.value, "folder": str(self._folder)})
+            _write(self._file, progress, self._folder)
         except OSError as error:
             log.debug("%s cannot be written: %s", self._file, error)
         return progress
@@ -181,6 +237,30 @@ class Reporter:
 
 def _file(task: ModelKind, name: str, settings: Settings) -> Path:
     return settings.cache_folder / ".progress" / f"{task.value}--{name}.json"
+
+
+def _read(path: Path) -> tuple[Progress, Path]:
+    """Return what the file at ``path`` says, and the folder whose lock counts. Raises what a damaged file can."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    folder = Path(document.pop("folder"))
+    return Progress(**{**document, "task": ModelKind(document["task"])}), folder
+
+
+def _write(path: Path, progress: Progress, folder: Path) -> None:
+    write_json(path, {**asdict(progress), "task": progress.task.value, "folder": str(folder)})
+
+
+def _hubs(entry: ModelEntry) -> str:
+    """Return what is asked for the model, without an address: anybody may read it."""
+    if entry.checkpoint is not None:
+        pairs = (("Hugging Face", entry.checkpoint.huggingface), ("ModelScope", entry.checkpoint.modelscope))
+        return ", ".join(name for name, repo in pairs if repo is not None)
+    on_hub = any(isinstance(source, HubFile) for file in entry.files for source in file.sources)
+    return "Hugging Face" if entry.hub is not None or on_hub else "the addresses in the catalog"
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(at))
 
 
 def _duration(seconds: float) -> str:

@@ -36,7 +36,9 @@ class Source:
     fetch: Callable[[str], object]
     """Has the files of a model on this machine; blocks. Raises ``ServiceError``."""
     progress: Callable[[str], Progress | None]
-    """Progress of a model that some process of this machine is fetching."""
+    """Progress of a model that some process of this machine is fetching, or will ask hubs for again."""
+    waits: Callable[[str, float], float | None] = lambda name, at: None
+    """Notes the Unix time at which a model is tried again; returns when the log was told why, None if it was not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +86,15 @@ class Arrivals:
         had.
         """
         self._named[name] = None
-        pause = max(_SHORTEST_PAUSE, self._retry_after)
+        pause, last = max(_SHORTEST_PAUSE, self._retry_after), ""
         while (failure := await asyncio.shield(self._looking.get(name) or self._look(name))) is not None:
-            log.error("%s: %s is not here; tried again in %.0f s. %s", self._task, name, pause, failure.message)
+            told = self._source.waits(name, time.time() + pause)
+            if told is not None:
+                why = f"Why was told at {time.strftime('%H:%M:%S', time.localtime(told))}."
+            else:
+                why = failure.message if failure.message != last else "For the same reason as before."
+                last = failure.message
+            log.error("%s: %s is not here; tried again in %.0f s. %s", self._task, name, pause, why)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
@@ -101,7 +109,9 @@ class Arrivals:
         if name in self._looking or known is None or known.failure is None:
             detail, percent = self._progress(name)
             return ModelState(self._task, name, "on its way", named, detail, percent)
-        return ModelState(self._task, name, "unavailable", named, known.failure.message)
+        progress = self._source.progress(name)
+        waiting = str(progress) if progress is not None else ""
+        return ModelState(self._task, name, "unavailable", named, known.failure.message, waiting=waiting)
 
     def _progress(self, name: str) -> tuple[str, int | None]:
         progress = self._source.progress(name)

@@ -191,6 +191,8 @@ class ModelState:
     """For a person: how far it is, with rate and time left, or why it cannot be had."""
     percent: int | None = None
     """Percentage of the present work (the download, the conversion) that is done, 0 to 100; None where nobody knows."""
+    waiting: str = ""
+    """For a person, without an address: for which hubs it waits, since when, and until when. Empty where for none."""
 
 
 @dataclass(frozen=True, slots=True)

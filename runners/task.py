@@ -100,7 +100,12 @@ class Task(Generic[R]):
 
             return on_its_way(kind, name, using.settings)
 
-        return Source(lambda name: files_of(using.catalog.find(kind, name), using, self.part), progress)
+        def waits(name: str, at: float) -> float | None:
+            from models.progress import note_retry
+
+            return note_retry(kind, name, using.settings, at)
+
+        return Source(lambda name: files_of(using.catalog.find(kind, name), using, self.part), progress, waits)
 
     def places(self, settings: Settings) -> float:
         """Return how much work, as a sum of costs, its runner is sent at the same time: enough to be always busy, and

@@ -97,11 +97,13 @@ async def _page(runners: Runners | None) -> str:
 
 def _missing(models: Sequence[ModelState]) -> dict[str, str]:
     """Return how far the models are that are on their way, and which cannot be had, each once. Names no host."""
-    moving = dict.fromkeys(model.detail for model in models if model.state == "on its way")
-    lacking = dict.fromkeys(model.model for model in models if model.state == "unavailable")
+    moving = {model.model: model.detail for model in models if model.state == "on its way"}
+    waiting = {model.model: model.waiting for model in models if model.state == "unavailable" and model.waiting}
+    moving = {**waiting, **moving}  # a process that asks knows more than one that waits for its turn to
+    lacking = dict.fromkeys(one.model for one in models if one.state == "unavailable" and one.model not in moving)
     facts = {}
     if moving:
-        facts["Models on their way"] = "; ".join(moving)
+        facts["Models on their way"] = "; ".join(dict.fromkeys(moving.values()))
     if lacking:
         facts["Models that cannot be had"] = f"{', '.join(lacking)}; the log says why"
     return facts

@@ -52,7 +52,7 @@ def _answered(task: Task[Any], config: Settings, catalog: Catalog) -> str:
     except (ServiceError, ValueError) as error:  # a task of one's own has models of its own
         return f"{task.entry}: {error}"
     who = "every request is answered by" if chosen else "what Immich asks for; its default is"
-    when = "now" if chosen else "when it is first asked for"
+    when = "is being fetched" if chosen else "is downloaded when it is first asked for"
     said = f"{task.entry}: {who} {entry.name}, {_source(entry, config, when)}."
     return f"{said} {entry.advice}" if chosen and entry.advice else said
 
@@ -74,7 +74,7 @@ def _source(entry: ModelEntry, config: Settings, when: str) -> str:
     if not (entry.hub or entry.checkpoint or any(file.sources for file in entry.files)):
         return f"which is not on this machine: {entry.without_download}"
     size = f"{row.bytes / 1e6:.0f} MB" if row.bytes else "size unknown until then"
-    return f"downloaded {when} ({size}) to {cache_folder(entry, config)}"
+    return f"which {when} ({size}) to {cache_folder(entry, config)}"
 
 
 def _for_immich(address: str, config: Settings) -> str:

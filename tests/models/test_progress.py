@@ -45,7 +45,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     ("progress", "line"),
     [
         (DOWNLOADING, "ViT-B-16 (clip): downloading a.pt, 213 of 754 MB (28 %), 12.3 MB/s, 43 s left"),
-        (Progress(ModelKind.OCR, "x", "downloading", ""), "x (ocr): asking where it can be had"),
+        (
+            Progress(ModelKind.OCR, "x", "asking", "Hugging Face", total=100),
+            "x (ocr): asking Hugging Face where it can be had",
+        ),
         (
             Progress(ModelKind.OCR, "x", "downloading", "m", bytes=1_000_000, total=None, rate=0.0),
             "x (ocr): downloading m, 1 MB, 0.0 MB/s",

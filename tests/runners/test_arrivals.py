@@ -126,7 +126,42 @@ def test_a_named_model_is_tried_again_until_it_is_here(
         assert arrivals.states() == [ModelState("ocr", "m", "here", named=True)]
 
     run(scenario)
-    assert caplog.text.count("no network") == 2
+    assert caplog.text.count("no network") == 1
+    assert caplog.text.count("For the same reason as before.") == 1
+
+
+def test_why_a_model_is_not_here_is_told_once_by_all_processes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "_SHORTEST_PAUSE", 0.01)
+    noted: list[float] = []
+
+    def waits(name: str, at: float) -> float | None:
+        noted.append(at)
+        return 1.7e9 if len(noted) > 1 else None
+
+    async def scenario() -> None:
+        hub = Hub(ModelUnavailable("no network"), ModelUnavailable("no network, and other words"))
+        await Arrivals("ocr", Source(hub.fetch, hub.progress, waits), retry_after=0).bring("m")
+
+    run(scenario)
+    assert caplog.text.count("no network") == 1
+    assert caplog.text.count("Why was told at ") == 1
+    assert noted == sorted(noted)
+
+
+def test_what_waits_for_hubs_says_so_beside_why_it_cannot_be_had() -> None:
+    async def scenario() -> None:
+        hub = Hub(ModelUnavailable("no network at a.secret.host"))
+        waiting = Progress(ModelKind.OCR, "m", "waiting", "Hugging Face", since=1.7e9, again=1.7e9 + 30)
+        arrivals = Arrivals("ocr", Source(hub.fetch, lambda name: waiting), retry_after=30)
+        await arrivals.lack("m")
+        (state,) = arrivals.states()
+        assert (state.state, state.detail) == ("unavailable", "no network at a.secret.host")
+        assert state.waiting.startswith("m (ocr): waiting for a hub that gives it since ")
+        assert state.percent is None
+
+    run(scenario)
 
 
 def test_a_model_is_here_while_it_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:

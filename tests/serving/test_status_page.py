@@ -120,9 +120,19 @@ def test_the_page_tells_how_far_models_are_and_which_cannot_be_had() -> None:
     ]
     page = get_root(runners).text
     assert page.count(far) == 1
+    assert page.count("ViT-B-16") == 1
     assert "buffalo_l; the log says why" in page
     assert "secret" not in page, "everybody may read the page"
     assert "not ready" in page
+    for state in ("unavailable", "on its way"):  # of two processes one waits, and the other asks or waits
+        waits = "ViT-B-16 (clip): waiting for a hub"
+        runners.states = [
+            ModelState("clip_text", "ViT-B-16", "unavailable", True, "Not at a.secret.host", waiting=waits),
+            ModelState("clip_image", "ViT-B-16", state, True, waits, waiting=waits),
+        ]
+        page = get_root(runners).text
+        assert page.count("ViT-B-16") == page.count(waits) == 1
+        assert "secret" not in page
     runners.states = [ModelState("ocr", "PP-OCRv6_small", "here", True)]
     assert "on their way" not in get_root(runners).text
     assert "not ready" not in get_root(runners).text

@@ -24,7 +24,7 @@ def lines(tmp_path: Path, address: str = "http://localhost:3003", **changes: Any
 
 def test_with_nothing_set_it_says_what_immich_asks_for_and_what_must_be_downloaded(tmp_path: Path) -> None:
     clip, faces, ocr, listening = lines(tmp_path)
-    assert clip.startswith("clip: what Immich asks for; its default is ViT-B-32__openai, downloaded when")
+    assert clip.startswith("clip: what Immich asks for; its default is ViT-B-32__openai, which is downloaded when")
     assert str(tmp_path / "clip/ViT-B-32__openai") in clip
     assert faces.startswith("facial-recognition: what Immich asks for; its default is buffalo_l, ")
     assert ocr.startswith("ocr: what Immich asks for; its default is PP-OCRv5_mobile, ")
@@ -54,7 +54,7 @@ def test_the_model_of_this_project_is_told_with_the_whole_of_its_folder(tmp_path
 @pytest.mark.parametrize(("name", "size"), [("ViT-L-14", "1626 MB"), ("QA-CLIP-ViT-B-16", "1570 MB")])
 def test_a_checkpoint_is_told_with_the_size_of_what_is_downloaded(name: str, size: str, tmp_path: Path) -> None:
     clip, *_ = lines(tmp_path, clip_model=name)
-    assert f"{name}, downloaded now ({size}) to {tmp_path / 'clip' / name}" in clip
+    assert f"{name}, which is being fetched ({size}) to {tmp_path / 'clip' / name}" in clip
 
 
 def test_offline_says_what_to_do(tmp_path: Path) -> None:
