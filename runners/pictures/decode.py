@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from runners.pictures.ground import has_transparency, on_ground
 from runners.pictures.header import DAMAGE, open_picture, unreadable
+from runners.pictures.metadata import lacks_end
 
 _MAX_JPEG_SCANS = 500
 """A progressive JPEG has some ten; each costs a pass over all pixels, and takes some hundred bytes of file."""
@@ -100,16 +101,18 @@ def may_be_transparent(data: bytes, *, max_pixels: int) -> bool:
 def _clean_jpeg(data: bytes, image: Image.Image, at_least: int | None) -> NDArray[np.uint8] | None:
     """Decode an opened ``image`` that is an RGB JPEG without fault; return None for any other, which Pillow decodes.
 
-    Raises ``ServiceError`` where it is a JPEG of too many scans.
+    Raises ``ServiceError`` where it is a JPEG of too many scans, or lacks pixels at its end.
     """
     if image.format not in ("JPEG", "MPO"):
         return None
     if data.count(b"\xff\xda") > _MAX_JPEG_SCANS:  # start of scan
         raise unreadable(f"it comes in more than {_MAX_JPEG_SCANS} scans")
+    from runners.pictures.jpeg import decode_clean, lacks_only_its_end  # not at the top: only JPEGs need the library
+
+    if lacks_end(data) and not lacks_only_its_end(data):
+        raise unreadable(f"its {image.format} data is damaged or cut short (it has no end)")
     if image.mode != "RGB":
         return None
-    from runners.pictures.jpeg import decode_clean  # not at the top: only JPEGs need the library
-
     return decode_clean(data, image.size, at_least)
 
 

@@ -23,6 +23,7 @@ from runners.pictures.metadata import (
     jpeg_without_metadata,
     png_without_metadata,
     tiff_directory,
+    with_end,
 )
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
@@ -141,7 +142,7 @@ def _needed(kind: str, data: bytes, *, header_only: bool) -> bytes:
         cleaned = jpeg_without_metadata(data, header_only=header_only)
         if cleaned is None:
             raise unreadable("it has too many segments")
-        return cleaned
+        return cleaned if header_only else with_end(cleaned)
     if kind == "PNG":
         cleaned = png_without_metadata(data, header_only=header_only)
         if cleaned is None:

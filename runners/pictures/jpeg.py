@@ -12,11 +12,15 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from runners.pictures.metadata import with_end
+
 try:
     import simplejpeg
 except ImportError:  # no wheel for this platform: Pillow decodes all
     simplejpeg = None
 
+_COLOURS = {"Gray": "GRAY", "CMYK": "CMYK", "YCCK": "CMYK"}
+"""What simplejpeg decodes to, by the file's colours, where that is not RGB."""
 _SCALES = (8, 4, 2)
 _SMALLEST_SIDE = 64
 """Pixels. Below it two scales may give the same size, of which libjpeg-turbo takes the smaller."""
@@ -41,3 +45,19 @@ def decode_clean(data: bytes, size: tuple[int, int], at_least: int | None = None
     except ValueError:
         return None
     return cast(NDArray[np.uint8], pixels)
+
+
+def lacks_only_its_end(data: bytes) -> bool:
+    """Return whether all pixels of a JPEG are there that has no end-of-image marker. Decodes it.
+
+    False where libjpeg-turbo is not at hand, which alone warns of missing pixels.
+    """
+    if simplejpeg is None:
+        return False
+    whole = with_end(data)
+    try:
+        colours = simplejpeg.decode_jpeg_header(whole)[2]
+        simplejpeg.decode_jpeg(whole, _COLOURS.get(colours, "RGB"), min_height=1, min_width=1)
+    except ValueError:
+        return False
+    return True

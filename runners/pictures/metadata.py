@@ -28,6 +28,7 @@ _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _MAX_EXIF = 2**16
 _MAX_PNG_CHUNKS = 2_000
 """Chunks before the pixels."""
+_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _MAX_JPEG_SEGMENTS = 2_000
 """Segments before the pixels. 100 MB of profiles and thumbnails take 1,600."""
 
@@ -81,6 +82,18 @@ def jpeg_without_metadata(data: bytes, *, header_only: bool = False) -> bytes | 
         return data
     parts = [data[:2], *(data[start:end] for start, end in kept)]
     return b"".join([*parts, data[position : scan_end if header_only else len(data)]])
+
+
+def lacks_end(data: bytes) -> bool:
+    """Return whether a JPEG has no end-of-image marker behind its last scan."""
+    return data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN)
+
+
+def with_end(data: bytes) -> bytes:
+    """Return a JPEG with an end-of-image marker: as it is, if it has one."""
+    if not lacks_end(data):
+        return data
+    return data + (_JPEG_END[1:] if data.endswith(_JPEG_END[:1]) else _JPEG_END)
 
 
 def _is_small_directory(data: bytes, start: int, end: int, mark: bytes) -> bool:

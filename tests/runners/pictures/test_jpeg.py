@@ -102,7 +102,7 @@ def test_a_file_of_another_size_than_was_judged_is_left_to_pillow() -> None:
 @pytest.mark.parametrize("progressive", [False, True])
 def test_a_file_cut_short_is_refused(progressive: bool) -> None:
     data = encoded(PHOTO, "JPEG", progressive=progressive)
-    for length in [*range(0, len(data), len(data) // 40), len(data) - 2, len(data) - 1]:
+    for length in [*range(0, len(data) - 3, len(data) // 40), len(data) - 3]:
         assert decode_clean(data[:length], PHOTO.size) is None
         assert answer(data[:length]) == by_pillow(data[:length]) == ErrorCode.UNREADABLE_PICTURE
 
@@ -123,3 +123,31 @@ def test_a_damaged_file_is_answered_as_by_pillow(data: bytes, changes: list[tupl
         start = int(place * len(damaged))
         damaged[start : start + (len(change) if over else 0)] = change
     assert_same(answer(bytes(damaged), upright=True), by_pillow(bytes(damaged), upright=True))
+
+
+@pytest.mark.parametrize("missing", [1, 2])
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_that_lacks_only_its_end_is_read(mode: str, progressive: bool, missing: int) -> None:
+    data = encoded(photo(mode), "JPEG", progressive=progressive, quality=88)
+    assert_same(answer(data[:-missing]), answer(data))
+    image = decode_image(data[:-missing], max_pixels=MANY)
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(decode_image(data, max_pixels=MANY)))
+    assert answer(data[:-missing], at_least=20) != ErrorCode.UNREADABLE_PICTURE
+
+
+@pytest.mark.parametrize("missing", [4, 40, 2000])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_lacks_pixels_is_refused(progressive: bool, missing: int) -> None:
+    data = encoded(PHOTO, "JPEG", progressive=progressive, quality=88)
+    assert answer(data[:-missing]) == ErrorCode.UNREADABLE_PICTURE
+
+
+def test_without_libjpeg_turbo_a_jpeg_without_end_is_refused() -> None:
+    assert by_pillow(encoded(PHOTO, "JPEG")[:-2]) == ErrorCode.UNREADABLE_PICTURE
+
+
+def test_the_end_of_a_thumbnail_is_not_that_of_the_picture() -> None:
+    data = encoded(PHOTO, "JPEG", comment=encoded(PHOTO.resize((16, 16)), "JPEG"))
+    assert_same(answer(data[:-2]), answer(data))
+    assert answer(data[:-50]) == ErrorCode.UNREADABLE_PICTURE
