@@ -3,13 +3,14 @@
 1. The page is turned so that most of its lines run to the right, or down, and then upright by their typical slope.
 2. Neighbouring lines that run from top to bottom are one *block*, which takes part in the page as a single line would.
    Inside a block the lines are read from right to left, as vertical Chinese is; a page that lies on its right side is
-   such a block too.
+   such a block too, whole: many of its lines are of letters or figures, which nobody writes from top to bottom.
 3. What is upright now is ordered by rows and columns (``runners.ocr.columns``).
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,6 +23,11 @@ from runners.ocr.recognition import is_upright
 _MAX_SLOPE = math.radians(30)
 _SIDE_BY_SIDE = 0.3
 """Share of the shorter line's height that two lines from top to bottom must have in common to be of one block."""
+_LYING_PAGE = 0.25
+"""Share of the length of lines from top to bottom that have no Chinese, from which on a page lies on its side."""
+_ABOVE = 0.15
+"""Part of a column's height, at both ends, in which a lying line is a title rather than between it and another."""
+_CHINESE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 Boxes = NDArray[np.float64]
 """(n, 4, 2)."""
@@ -42,7 +48,7 @@ def reading_order(boxes: Float32, texts: Sequence[str]) -> list[int]:
     # A single character may be higher than wide, and runs nowhere.
     downwards = np.array([len(text) > 1 and is_upright(box) for box, text in zip(boxes, texts, strict=True)], bool)
     turned = _turn_upright(_turn_quarters(placed, downwards), downwards)
-    lines, blocks = _lines(turned, texts), _blocks(turned, downwards)
+    lines, blocks = _lines(turned, texts), _blocks(turned, downwards, texts)
     members = {index: block for block in blocks for index in block}
     page = [line for line in lines if line.index not in members]
     page += [_enclosing([lines[index] for index in block], block[0]) for block in blocks]
@@ -93,11 +99,18 @@ def _lines(boxes: Boxes, texts: Sequence[str]) -> list[Line]:
     ]
 
 
-def _blocks(boxes: Boxes, downwards: NDArray[np.bool_]) -> list[list[int]]:
-    """Return the blocks of lines that run down: of lines side by side with no lying line between them."""
+def _blocks(boxes: Boxes, downwards: NDArray[np.bool_], texts: Sequence[str]) -> list[list[int]]:
+    """Return the blocks of lines that run down: of lines side by side with no lying line between them.
+
+    Where the page lies on its side, lines below each other are of one block too.
+    """
     (left, top), (right, bottom) = boxes.min(axis=1).T, boxes.max(axis=1).T
     lying = ~downwards & (right - left > bottom - top)
+    least = _SIDE_BY_SIDE
     if (bottom - top)[downwards].sum() > (right - left)[lying].sum():
+        foreign = downwards & np.array([_CHINESE.search(text) is None for text in texts])
+        if (bottom - top)[foreign].sum() >= _LYING_PAGE * (bottom - top)[downwards].sum():
+            least = -math.inf
         downwards = ~lying  # most of the page runs down, so what is neither high nor wide, a short line, does too
     waiting = np.flatnonzero(downwards)
     waiting = waiting[np.lexsort((bottom[waiting], right[waiting], top[waiting], left[waiting]))]
@@ -112,7 +125,7 @@ def _blocks(boxes: Boxes, downwards: NDArray[np.bool_]) -> list[list[int]]:
             heights = np.minimum(bottom[one] - top[one], bottom[waiting] - top[waiting])
             first, last = _free_width(one, np.flatnonzero(lying), (left, top, right, bottom))
             centres = (left[waiting] + right[waiting]) / 2
-            near = (shared >= _SIDE_BY_SIDE * heights) & (centres > first) & (centres < last)
+            near = (shared >= least * heights) & (centres > first) & (centres < last)
             found += waiting[near].tolist()
             waiting = waiting[~near]
         blocks.append(block)
@@ -127,7 +140,8 @@ def _free_width(one: int, lying: Indices, sides: Sequence[NDArray[np.float64]]) 
     left, top, right, bottom = (side[lying] for side in sides)
     here = [float(side[one]) for side in sides]
     centres = (top + bottom) / 2
-    beside = (centres > here[1]) & (centres < here[3])
+    margin = _ABOVE * (here[3] - here[1])
+    beside = (centres > here[1] + margin) & (centres < here[3] - margin)
     middle = (here[0] + here[2]) / 2
     before, after = right[beside & (right <= middle)], left[beside & (left >= middle)]
     return float(before.max(initial=-math.inf)), float(after.min(initial=math.inf))

@@ -142,3 +142,41 @@ def test_boxes_and_texts_must_agree_in_number() -> None:
 def test_three_columns_of_four_hundred_lines_are_kept_apart() -> None:
     columns = [column(name, left, count=400) for name, left in (("a", 0), ("b", 460), ("c", 920))]
     assert names(read(interleave(*columns))) == [text.split()[0] for part in columns for text, *_ in part]
+
+
+def on_its_right_side(lines: list[Placed], height: float) -> list[Placed]:
+    """Return the lines of an upright page of ``height`` as they stand when it lies on its right side."""
+    return [(text, height - top - high, left, high, width) for text, left, top, width, high in lines]
+
+
+def test_a_receipt_on_its_right_side_is_read_row_by_row() -> None:
+    cells = [("藕片炖排骨", "46.00"), ("手撕包菜", "18.00"), ("米饭", "4.00"), ("茶位费", "9.00"), ("应收", "77.00")]
+    lines: list[Placed] = [
+        cell
+        for row, (label, price) in enumerate(cells)
+        for cell in ((label, 40, 60 + 80 * row, 44 * len(label), 44), (price, 700, 60 + 80 * row, 24 * len(price), 44))
+    ]
+    expected = [text for text, *_ in lines]
+    assert read(lines) == expected
+    assert read(on_its_right_side(lines, 600)[::-1]) == expected
+
+
+def test_columns_of_vertical_chinese_in_two_tiers_are_read_tier_by_tier() -> None:
+    upper: list[Placed] = [(f"上半页第{row}列文字", 600 - 80 * row, 40, 44, 350) for row in range(4)]
+    lower: list[Placed] = [(f"下半页第{row}列文字", 600 - 80 * row, 500, 44, 350) for row in range(4)]
+    assert read([*lower, *upper[::-1]]) == [text for text, *_ in [*upper, *lower]]
+
+
+@pytest.mark.parametrize("top", [0, 40, 70])
+def test_a_couplet_is_read_from_right_to_left_below_or_beside_its_scroll(top: float) -> None:
+    couplet: list[Placed] = [("日照神州百业兴", 1050, 60, 70, 560), ("春回大地千山秀", 80, 60, 70, 560)]
+    scroll: list[Placed] = [("国泰民安", 420, top, 330, 80)]
+    assert read(couplet[::-1] + scroll) == [text for text, *_ in scroll + couplet]
+
+
+def test_captions_down_both_sides_of_a_paragraph_stay_apart() -> None:
+    left: list[Placed] = [("左边的竖排说明文字", 40, 40, 50, 500)]
+    right: list[Placed] = [("右边的竖排说明文字", 900, 40, 50, 500)]
+    middle: list[Placed] = [(f"{row} {WORDS}", 200, 80 + 70 * row, 500, 40) for row in range(6)]
+    order = [text for text in read([*right, *middle, *left]) if text in (left[0][0], right[0][0])]
+    assert order == [left[0][0], right[0][0]]
