@@ -20,7 +20,7 @@ from runners.ocr.boxes import TextBoxes
 from runners.ocr.detection import detect
 from runners.ocr.direction import DirectedLine, Lines, Reader
 from runners.ocr.reading_order import reading_order
-from runners.ocr.recognition import cut_line, load_alphabet, padded_width
+from runners.ocr.recognition import cut_line, is_text, load_alphabet, padded_width
 from runners.pictures.detection_size import DetectionSize, detection_size, enlarged_detection_size
 
 __all__ = ["OcrModel", "load_ocr"]
@@ -32,6 +32,8 @@ class _Found:
 
     options: OcrOptions
     boxes: TextBoxes
+    side: int
+    """Shorter side of the picture in pixels."""
     second_size: DetectionSize | None
     """The size for a second look, should nothing be read."""
     read: tuple[DirectedLine, ...] = ()
@@ -135,7 +137,7 @@ class OcrModel:
             max_boxes=self._max_boxes,
         )
         second_size = None if size else enlarged_detection_size(*shape)
-        return self._next_lines(_Found(options, boxes, second_size), pixels)
+        return self._next_lines(_Found(options, boxes, min(shape[:2]), second_size), pixels)
 
     def _next_lines(self, found: _Found, pixels: NDArray[np.uint8]) -> _Found:
         """Cut the lines that follow those read out of ``pixels``, as many as are read in a turn."""
@@ -203,7 +205,7 @@ def _outcome(job: ImageJob, found: _Found, read: Sequence[DirectedLine]) -> Text
 
 def _answer(found: _Found, lines: Sequence[DirectedLine]) -> TextLines:
     least = found.options.min_recognition_score
-    kept = [index for index, line in enumerate(lines) if line.read.text and line.read.score >= least]
+    kept = [index for index, line in enumerate(lines) if is_text(line.read, line.box, least, found.side)]
     boxes = np.array([lines[index].box for index in kept], np.float32).reshape(-1, 4, 2)
     order = reading_order(boxes, [lines[index].read.text for index in kept])
     ordered = [kept[place] for place in order]

@@ -24,8 +24,10 @@ from runners.ocr.recognition import (
     LINE_HEIGHT,
     MAX_CHUNK_WIDTH,
     MAX_LINE_WIDTH,
+    ReadLine,
     cut_line,
     decode,
+    is_text,
     load_alphabet,
     padded_width,
     read_lines,
@@ -268,6 +270,26 @@ def test_a_blank_that_is_likely_between_chinese_and_letters_is_read(
     assert line.score == pytest.approx(0.9)
     (line,) = decode(scores, np.minimum(classes, 4), last, ("", "腐", "元", "2", "b"))
     assert " " not in line.text, "an alphabet without blanks"
+
+
+@pytest.mark.parametrize(
+    ("text", "score", "size", "counts"),
+    [
+        ("C", 0.94, 120, False),
+        ("C", 0.95, 120, True),
+        ("C", 0.94, 90, True),
+        ("CO", 0.81, 300, True),
+        ("茶", 0.9, 300, False),
+        ("C", 0.79, 20, False),
+        ("", 1.0, 20, False),
+    ],
+)
+def test_a_large_character_by_itself_counts_if_there_is_hardly_a_doubt(
+    text: str, score: float, size: int, counts: bool
+) -> None:
+    box = np.array([[10, 20], [10 + 2 * size, 20], [10 + 2 * size, 20 + size], [10, 20 + size]], np.float32)
+    assert is_text(ReadLine(text, score), box, 0.8, 1000) == counts
+    assert is_text(ReadLine("C", 0.3), box, 0.0, 1000), "whoever asks for everything gets it"
 
 
 def test_decoding_agrees_with_rapidocr() -> None:
