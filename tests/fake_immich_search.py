@@ -1,7 +1,7 @@
 """A fake of Immich's HTTP API as a searcher sees it: users, partners, albums, and the two routes of its search bar.
 
-Answers have the shapes, and refusals the texts, of a running Immich 3.1.0; ``version`` 3.2 and newer takes
-alternatives (``filter.or``) besides, from what is known of it.
+Answers have the shapes, and refusals the texts, of a running Immich 3.1.0: tests/test_fake_immich.py holds them to what
+was recorded. ``version`` 3.2 and newer takes alternatives (``filter.or``) besides, from what is known of it.
 """
 
 from __future__ import annotations
