@@ -52,6 +52,13 @@ def test_of_pictures_that_were_not_edited_immich_is_not_asked(library: Library) 
     assert not any(seen.target.endswith("/ocr") for seen in library.immich.seen)
 
 
+def test_an_immich_before_2_5_has_no_edits(library: Library) -> None:
+    asset = add(library, edited=True)
+    rows(library.database, 'alter table public.asset drop column "isEdited"')
+    shown = library.pages().get(f"assets/{asset}", session_of(library.ann))
+    assert None not in boxes(shown["lines"]).values()
+
+
 def test_where_immich_does_not_tell_there_is_no_box(library: Library) -> None:
     asset = add(library, edited=True)
     pages = library.pages()  # without a key of a user
