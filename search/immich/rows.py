@@ -19,6 +19,11 @@ from search.store.index import clean
 from search.store.records import Line
 
 Connection: TypeAlias = "AsyncConnection[dict[str, Any]]"
+_Box: TypeAlias = "tuple[float, float, float, float]"
+"""Left, top, right, bottom."""
+
+_MOSTLY = 0.5
+"""Part of a line that must lie within a hidden one, as Immich asks for half of a line to lie within a crop."""
 
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
 """Kana, Han (extension A and the unified block), Hangul: what Immich cuts to pairs."""
@@ -45,7 +50,13 @@ async def write_embedding(connection: Connection, asset_id: UUID, vector: Float3
 
 
 async def write_text(connection: Connection, asset_id: UUID, lines: Sequence[Line], read_at: datetime) -> None:
-    """Write the rows of ``asset_ocr``, ``ocr_search`` and ``asset_job_status``; what was read before disappears."""
+    """Write the rows of ``asset_ocr``, ``ocr_search`` and ``asset_job_status``; what was read before disappears.
+
+    A line that stands where an edit had hidden one is hidden too. Immich's own job would show it again.
+    """
+    found = await connection.execute(_HIDDEN, (asset_id,))
+    hidden = [_upright(row["box"]) for row in await found.fetchall()]
+    shown = [not any(_share(_upright(line.box), one) >= _MOSTLY for one in hidden) for line in lines]
     texts = [clean(line.text) for line in lines]
     await connection.execute('delete from public.asset_ocr where "assetId" = %s', (asset_id,))
     if lines:
@@ -54,8 +65,10 @@ async def write_text(connection: Connection, asset_id: UUID, lines: Sequence[Lin
             for line, text in zip(lines, texts, strict=True)
         ]
         async with connection.cursor() as cursor:
-            await cursor.executemany(_PUT_LINE, rows)
-        tokens = " ".join(token for text in texts for token in search_tokens(text))
+            for put, visible in ((_PUT_LINE, True), (_PUT_HIDDEN_LINE, False)):
+                await cursor.executemany(put, [row for row, one in zip(rows, shown, strict=True) if one is visible])
+        visible_texts = [text for text, one in zip(texts, shown, strict=True) if one]
+        tokens = " ".join(token for text in visible_texts for token in search_tokens(text))
         await connection.execute(_PUT_SEARCH, (asset_id, tokens))
     else:
         await connection.execute('delete from public.ocr_search where "assetId" = %s', (asset_id,))
@@ -76,8 +89,21 @@ async def write_text_1_134(
 
 
 def _upright_box(corners: Sequence[float], size: tuple[int, int]) -> dict[str, float]:
-    xs, ys = [x * size[0] for x in corners[::2]], [y * size[1] for y in corners[1::2]]
-    return {"x1": min(xs), "y1": min(ys), "x2": max(xs), "y2": max(ys)}
+    left, top, right, bottom = _upright(corners)
+    return {"x1": left * size[0], "y1": top * size[1], "x2": right * size[0], "y2": bottom * size[1]}
+
+
+def _upright(corners: Sequence[float]) -> _Box:
+    xs, ys = corners[::2], corners[1::2]
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _share(box: _Box, other: _Box) -> float:
+    """Return the part of ``box`` that lies within ``other``, 0 to 1."""
+    width = min(box[2], other[2]) - max(box[0], other[0])
+    height = min(box[3], other[3]) - max(box[1], other[1])
+    area = (box[2] - box[0]) * (box[3] - box[1])
+    return max(width, 0.0) * max(height, 0.0) / area if area > 0 else 0.0
 
 
 _PUT_EMBEDDING = """
@@ -87,6 +113,16 @@ on conflict ("assetId") do update set embedding = excluded.embedding
 _PUT_LINE = """
 insert into public.asset_ocr ("assetId", x1, y1, x2, y2, x3, y3, x4, y4, "boxScore", "textScore", text)
 values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+"""
+_PUT_HIDDEN_LINE = """
+insert into public.asset_ocr
+    ("assetId", x1, y1, x2, y2, x3, y3, x4, y4, "boxScore", "textScore", text, "isVisible")
+values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, false)
+"""
+# Read as JSON, since Immich has the column from 2.5 on.
+_HIDDEN = """
+select array[x1, y1, x2, y2, x3, y3, x4, y4] as box from public.asset_ocr o
+where "assetId" = %s and to_jsonb(o) ->> 'isVisible' = 'false'
 """
 _PUT_SEARCH = """
 insert into public.ocr_search ("assetId", text) values (%s, %s) on conflict ("assetId") do update set text =

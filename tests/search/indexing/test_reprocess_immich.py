@@ -101,6 +101,28 @@ def test_text_that_is_no_longer_read_disappears_everywhere(immich_database: Data
     assert rows(immich_database, "select text from immich_ai.ocr_document where asset_id = %s", asset) == [("",)]
 
 
+def test_lines_that_an_edit_had_hidden_stay_hidden(immich_databases: Database, immich: FakeImmich) -> None:
+    asset = upload(immich_databases, "第一行", "被裁掉的")
+    hide = """update asset_ocr set "isVisible" = false where "assetId" = %s and text = '被裁掉的'"""
+    rows(immich_databases, hide, asset)
+    redo(immich_databases, immich, asset, FakeRecompute("第一行新", "被裁掉的新", "第三行"), [RedoTask.OCR])
+    written = rows(immich_databases, 'select text, "isVisible" from asset_ocr where "assetId" = %s order by y1', asset)
+    assert written == [("第一行新", True), ("被裁掉的新", False), ("第三行", True)]
+    _, search, _ = stored(immich_databases, asset)
+    assert search == ["第一 一行 行新 第三 三行"]
+    ((text,),) = rows(immich_databases, "select text from immich_ai.ocr_document where asset_id = %s", asset)
+    assert text == "第一行新\n第三行"
+
+
+def test_an_immich_before_2_5_hides_nothing(immich_database: Database, immich: FakeImmich) -> None:
+    asset = upload(immich_database, "旧")
+    rows(immich_database, "select immich_ai.use_standalone()")
+    rows(immich_database, 'alter table asset_ocr drop column "isVisible"')
+    rows(immich_database, "select immich_ai.use_immich()")
+    redo(immich_database, immich, asset, FakeRecompute("新"), [RedoTask.OCR])
+    assert stored(immich_database, asset)[0] == ["新"]
+
+
 def test_a_picture_that_was_never_read_gets_its_rows(immich_database: Database, immich: FakeImmich) -> None:
     asset = upload(immich_database)
     for table in ("smart_search", "ocr_search", "asset_job_status"):
