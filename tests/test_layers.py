@@ -9,6 +9,7 @@ import ast
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -102,11 +103,16 @@ def imported_modules(tree: ast.AST) -> Iterator[tuple[str, int]]:
         yield from ((name, node.lineno) for name in names if name in EVERYTHING)
 
 
+@cache
+def imports_of(path: Path) -> tuple[tuple[str, int], ...]:
+    return tuple(imported_modules(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def arrows(modules: Mapping[str, Path]) -> list[Arrow]:
     return [
         Arrow(source, target, line)
         for source, path in modules.items()
-        for target, line in imported_modules(ast.parse(path.read_text(encoding="utf-8")))
+        for target, line in imports_of(path)
         if target != source
     ]
 
