@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,46 +20,67 @@ from settings import Settings
 
 ROOT = Path(__file__).parents[3]
 
-# Imports the service with everything counted that would start, patch or end something.
-IMPORT = """
+# Imports the service in a fork of this process for each line of standard input, an environment as JSON, with everything
+# counted that would start, patch or end something. Prints what was counted, then END and the status of the fork.
+IMPORTER = """
 import json, logging, os, signal, socket, subprocess, sys, threading
 import psutil, circus.controller, circus.process, bentoml
-done = []
-sys.addaudithook(lambda event, args: done.append(event) if event in (
-    "os.fork", "os.exec", "os.posix_spawn", "os.system", "subprocess.Popen", "socket.bind", "socket.connect",
-    "_thread.start_new_thread", "_thread.start_joinable_thread", "signal.pthread_kill", "os.kill") else None)
-os.register_at_fork(before=lambda: done.append("fork"))
-watched = lambda: [circus.controller.SysHandler, circus.process.Popen, signal.getsignal(signal.SIGTERM),
-                   signal.getsignal(signal.SIGINT), logging.getLogger().handlers[:], sys.excepthook]
-before = watched()
-try:
-    import service
-    told = None
-except BaseException as error:
-    told = [type(error).__name__, str(error)]
-print(json.dumps({"done": done, "patched": watched() != before, "threads": threading.active_count(),
-    "children": len(psutil.Process().children()), "told": told, "engine": [
-        name for name in ("openvino", "onnxruntime") if name in sys.modules]}))
+
+def import_service():
+    done = []
+    sys.addaudithook(lambda event, args: done.append(event) if event in (
+        "os.fork", "os.exec", "os.posix_spawn", "os.system", "subprocess.Popen", "socket.bind", "socket.connect",
+        "_thread.start_new_thread", "_thread.start_joinable_thread", "signal.pthread_kill", "os.kill") else None)
+    os.register_at_fork(before=lambda: done.append("fork"))
+    watched = lambda: [circus.controller.SysHandler, circus.process.Popen, signal.getsignal(signal.SIGTERM),
+                       signal.getsignal(signal.SIGINT), logging.getLogger().handlers[:], sys.excepthook]
+    before = watched()
+    try:
+        import service
+        told = None
+    except BaseException as error:
+        told = [type(error).__name__, str(error)]
+    print(json.dumps({"done": done, "patched": watched() != before, "threads": threading.active_count(),
+        "children": len(psutil.Process().children()), "told": told, "engine": [
+            name for name in ("openvino", "onnxruntime") if name in sys.modules]}), flush=True)
+
+while line := sys.stdin.readline():
+    if not (child := os.fork()):
+        os.environ.clear()
+        os.environ.update(json.loads(line))
+        import_service()
+        os._exit(0)
+    print("END", os.waitpid(child, 0)[1], flush=True)
 """
+Import = Callable[..., dict[str, object]]
 
 
-def import_service(**environment: str) -> dict[str, object]:
+@pytest.fixture(scope="module")
+def import_service() -> Iterator[Import]:
+    """Yield a function that imports the service with more variables than those here, and returns what it did."""
     kept = {name: value for name, value in os.environ.items() if name.isupper() and not name.startswith("IMMICH_")}
-    ran = subprocess.run(
-        [sys.executable, "-c", IMPORT],
-        cwd=ROOT,
-        env={**kept, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+    importer = subprocess.Popen(
+        (sys.executable, "-c", IMPORTER), cwd=ROOT, env=kept, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    assert ran.returncode == 0, ran.stderr
-    found: dict[str, object] = json.loads(ran.stdout.splitlines()[-1])
-    return found
+    with importer:
+        assert importer.stdin is not None
+        assert importer.stdout is not None
+        asked, told = importer.stdin, importer.stdout
+
+        def run(**environment: str) -> dict[str, object]:
+            asked.write(json.dumps({**kept, **environment}) + "\n")
+            asked.flush()
+            said = ["nothing"]
+            while said[-1] and not said[-1].startswith("END"):  # empty: the process has ended
+                said.append(told.readline())
+            assert said[-1] == "END 0\n", said
+            found: dict[str, object] = json.loads(said[-2])
+            return found
+
+        yield run
 
 
-def test_importing_the_service_starts_forks_and_patches_nothing() -> None:
+def test_importing_the_service_starts_forks_and_patches_nothing(import_service: Import) -> None:
     assert import_service(PRECISION="bf16") == {
         "done": [],
         "patched": False,
@@ -92,7 +113,7 @@ def test_importing_the_service_starts_forks_and_patches_nothing() -> None:
     ],
 )
 def test_settings_problems_are_an_error_that_bentoml_prints_as_a_sentence(
-    environment: dict[str, str], words: list[str]
+    import_service: Import, environment: dict[str, str], words: list[str]
 ) -> None:
     found = import_service(**environment)
     told = found["told"]
@@ -116,7 +137,7 @@ def test_settings_problems_are_an_error_that_bentoml_prints_as_a_sentence(
         ("MACHINE_LEARNING_PRELOAD", '["hunter2-secret"]'),
     ],
 )
-def test_a_secret_never_appears_in_what_is_told(variable: str, value: str) -> None:
+def test_a_secret_never_appears_in_what_is_told(import_service: Import, variable: str, value: str) -> None:
     """Beside a setting that is wrong too, so that something is told in any case."""
     told = import_service(**{variable: value, "MAX_BATCH": "none"})["told"]
     assert isinstance(told, list)
