@@ -180,3 +180,20 @@ def test_captions_down_both_sides_of_a_paragraph_stay_apart() -> None:
     middle: list[Placed] = [(f"{row} {WORDS}", 200, 80 + 70 * row, 500, 40) for row in range(6)]
     order = [text for text in read([*right, *middle, *left]) if text in (left[0][0], right[0][0])]
     assert order == [left[0][0], right[0][0]]
+
+
+@pytest.mark.parametrize("gutter", [20.0, 10.0])
+@pytest.mark.parametrize("turned", [-1.0, 0.0, 1.0])
+def test_four_newspaper_columns_with_a_gutter_of_one_character_are_read_one_after_the_other(
+    gutter: float, turned: float
+) -> None:
+    """Boxes are grown on all sides, so that less than a character of white is left, and their ends are not even."""
+    columns: list[list[Placed]] = [
+        [
+            (f"{number}{row} 广场书架志愿者", number * (392 + gutter) - row % 3, row * 42 + number % 2, 392, 34)
+            for row in range(18)
+        ]
+        for number in range(4)
+    ]
+    expected = [text for part in columns for text, *_ in part]
+    assert read(interleave(*columns)[::-1], turned=turned) == expected
