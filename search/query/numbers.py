@@ -40,6 +40,8 @@ _TYPED_AMOUNT = re.compile(
 
 _GROUPS = re.compile(r"[0-9a-z]+(?:(?: ?[-./·_] ?|\) ?-?| \(?|\()[0-9a-z]+)+")
 _GROUP = re.compile(r"[0-9a-z]+")
+_ADDRESS = re.compile(r"(?<![0-9a-z:])[0-9a-f]{2}(?::[0-9a-f]{2}){5}(?![0-9a-z:])")
+"""Of a network card."""
 _MOST_GROUPS = 8
 _MOST_NUMBERS = 60
 """Of one run of groups: a page of figures in one line is no number."""
@@ -57,6 +59,8 @@ def numbers(folded: str) -> Iterator[Number]:
     yield from _amounts(folded)
     for run in _GROUPS.finditer(folded):
         yield from _grouped(run)
+    for address in _ADDRESS.finditer(folded):
+        yield Number("value", address[0].replace(":", ""), *address.span())
 
 
 def typed_number(folded: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -133,14 +137,20 @@ def _is_one_number(groups: list[str], between: list[str]) -> bool:
         return len(joined) >= (_SHORTEST if joined.isdigit() else 3)
     if dots:
         return False  # amounts beside each other
-    if letters:  # CA 1234: letters, then their number
-        return len(groups) == 2 and groups[0].isalpha() and len(groups[0]) <= 3 and len(joined) >= 4
+    if letters:  # CA 1234, SF 1234 5678 9012: letters, then their number
+        if letters != groups[:1] or len(groups[0]) > 3:
+            return False
+        figures = "".join(groups[1:])
+        return len(joined) >= 4 if len(groups) == 2 else figures.isdigit() and len(figures) >= _SHORTEST_APART
     return len(joined) >= _SHORTEST_APART
 
 
 def _joined(folded: str) -> Iterator[str]:
     """Yield a typed number without separators, and without the country code that a plus announces."""
     international = folded.startswith("+") or folded.startswith("00")
+    if _ADDRESS.fullmatch(folded):
+        yield folded.replace(":", "")
+        return
     text = folded.lstrip("+(").rstrip(")")
     if not (_GROUPS.fullmatch(text) or _GROUP.fullmatch(text)):
         return
