@@ -45,10 +45,16 @@ _WIDE = (
 CJK = f"[{_WIDE}]"
 """A character of Chinese, Japanese or Korean, for regular expressions."""
 _OPENING, _CLOSING = "《「『【〈(", ",.;:!?)·…》」』】〉"
-CJK_ENDS = re.compile(rf"(?:{CJK}|[{_CLOSING}])(?:{CJK}|[{_OPENING}])|(?:{CJK}|[{_OPENING}])(?:{CJK}|[{_CLOSING}])")
+_LATIN = "[0-9a-z¥$€£]"
+CJK_ENDS = re.compile(
+    rf"(?:{CJK}|[{_CLOSING}])(?:{CJK}|[{_OPENING}])|(?:{CJK}|[{_OPENING}])(?:{CJK}|[{_CLOSING}])"
+    rf"|{CJK}{_LATIN}|{_LATIN}{CJK}"
+)
 """The last character of a line and the first of the next, where Chinese goes on between them: no blank is set."""
 _SPACED_OUT = re.compile(rf"(?<!\S){CJK}(?: {CJK})+(?!\S)")
 """``名 称``: a word set with blanks between its characters, as forms and signs do."""
+_BORDER = re.compile(rf"(?<={CJK}) (?={_LATIN})|(?<={_LATIN}) (?={CJK})")
+"""``第 3 页``: a blank between Chinese and a letter or figure is a matter of taste, and is often not read."""
 
 
 class _Converter(Protocol):
@@ -87,12 +93,16 @@ _TABLE = _Table()
 
 
 def fold(text: str) -> str:
-    """Return ``text`` as one line to compare: blanks collapsed, no controls; ``fold(fold(x)) == fold(x)``.
+    """Return ``text`` as one line to compare: blanks collapsed, no controls, ``fold(fold(x)) == fold(x)``.
+
+    Of blanks between Chinese and a letter or figure, and in a word that is spaced out, none is left.
 
     >>> fold("營業執照　ＲＥ－１６")
     '营业执照 re-16'
     """
-    return _SPACED_OUT.sub(lambda found: found[0].replace(" ", ""), " ".join(_characters(text).split()))
+    folded = " ".join(_characters(text).split())
+    dropped = _dropped(folded)
+    return "".join(character for at, character in enumerate(folded) if at not in dropped) if dropped else folded
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +147,7 @@ def fold_with_origins(line: str) -> Folded:
     if characters and characters[-1] == " ":
         del characters[-1], origins[-1]
     text = "".join(characters)
-    dropped = {at for run in _SPACED_OUT.finditer(text) for at in range(*run.span()) if text[at] == " "}
-    if dropped:
+    if dropped := _dropped(text):
         kept = [at for at in range(len(text)) if at not in dropped]
         text, origins = "".join(text[at] for at in kept), [origins[at] for at in kept]
     folded = fold(line)
@@ -147,6 +156,12 @@ def fold_with_origins(line: str) -> Folded:
     # Characters that only fold together (some scripts reorder marks across clusters): what was found is then the whole
     # line.
     return Folded(folded, [(0, len(line))] * len(folded))
+
+
+def _dropped(text: str) -> set[int]:
+    """Return where blanks stand that do not count: in a word that is spaced out, and beside Chinese."""
+    spaced_out = {at for run in _SPACED_OUT.finditer(text) for at in range(*run.span()) if text[at] == " "}
+    return spaced_out | {found.start() for found in _BORDER.finditer(text)}
 
 
 def _characters(text: str) -> str:

@@ -61,6 +61,10 @@ PAPERS: dict[str, Sequence[str]] = {
     "page-5": ["page 5 of 9"],
     "five-pages": ["5 page letter"],
     "art": ["party at eight"],
+    "menu": ["麻婆豆腐 22元", "宫保鸡丁38 元"],
+    "courier": ["SF 1234 5678 9012 3"],
+    "router": ["MAC 00:1A:2B:3C:4D:5E"],
+    "shift": ["12:30:45 18:00:10"],
 }
 BOXES: dict[str, tuple[Sequence[str], Sequence[Box]]] = {
     "broken-zh": (["本店经营各类精密仪", "器与配件，欢迎选购"], below(0.54, 0.54)),
@@ -117,6 +121,10 @@ def papers(postgresql: Server) -> Iterator[Database]:
         *((text, "plate") for text in ("B12345", "粤B12345", "粤B·12345")),
         *((text, "flight") for text in ("CA1234", "ca-1234", "ca 1234")),
         *((text, "code") for text in ("A12", "a-12", "482 13377", "4821-3377")),
+        *((text, "courier") for text in ("SF1234567890123", "sf 1234567890123", "SF-1234567890123", "1234567890123")),
+        *((text, "router") for text in ("001A2B3C4D5E", "00-1A-2B-3C-4D-5E", "00:1a:2b:3c:4d:5e", "001a.2b3c.4d5e")),
+        # blanks between Chinese and figures, which are a matter of taste and of reading
+        *((text, "menu") for text in ('"麻婆豆腐22元"', '"麻婆豆腐 22 元"', '"宫保鸡丁 38元"', "鸡丁38", '"38元"')),
         # dates
         *((text, "zh-date") for text in ("20240305", "3月5日", "2024-03-05", "2024/3/5", "2024年3月5日", "05/03/2024")),
         *((text, "zh-date") for text in ("2024年3月", "5 March 2024", "March 5, 2024", "三月五日", "5.3.2024")),
@@ -175,6 +183,7 @@ def test_what_is_almost_right_is_found(papers: Database, query: str, paper: str)
     "query",
     [
         "128256",
+        "123045180010",
         "12801300",
         "12.5013.00",
         "1280.50",

@@ -105,7 +105,7 @@ def test_chinese_goes_on_without_a_blank_and_all_else_with_one() -> None:
         (["各类精密仪", "器与配件，"], "各类精密仪器与配件,"),
         (["各类精密，", "仪器与配件"], "各类精密,仪器与配件"),
         (["twice a week and", "close the window"], "twice a week and close the window"),
-        (["一共有两千八百", "28 yuan each"], "一共有两千八百 28 yuan each"),
+        (["一共有两千八百", "28 yuan each"], "一共有两千八百28 yuan each"),
     ):
         assert searched(lines, column(lines)).folded.split("\n\f\n")[1:] == [joined]
         assert searched(lines).folded == "\n".join(line.replace("，", ",") for line in lines)
