@@ -188,27 +188,29 @@ def _made_before(model: Path, folder: Path) -> Manifest | None:
     A power cut may have left less of a file than its name promises, so all are read.
     """
     manifest = usable_manifest(model)
-    if manifest is None or not manifest.files:
-        return None
+    return manifest if manifest is not None and manifest.files and not _lacking(manifest, folder, model) else None
+
+
+def _lacking(manifest: Manifest, *folders: Path) -> list[str]:
+    """Return the names of the files in ``manifest`` that none of ``folders`` has with the right bytes."""
 
     def is_right(path: Path, digest: Digest) -> bool:
         return path.is_file() and digest_of(path, digest.algorithm) == digest
 
     files = manifest.files.items()
-    right = all(is_right(model / name, digest) or is_right(folder / name, digest) for name, (digest, _) in files)
-    return manifest if right else None
+    return [name for name, (digest, _) in files if not any(is_right(folder / name, digest) for folder in folders)]
 
 
 def _finish(made: Manifest, model: Path, folder: Path) -> None:
-    """Move what was made from ``model``, where its bytes were checked, to ``folder``."""
+    """Move from ``model`` to ``folder`` what that lacks of ``made``: files whose bytes in ``model`` were checked."""
+    moved = _lacking(made, folder)
     write_manifest(folder, made)
     digests = DigestCache.in_folder(folder)
-    for name, (digest, _) in made.files.items():
+    for name in moved:
         target = path_below(folder, name)
-        if (model / name).is_file():  # else it was moved before
-            target.parent.mkdir(parents=True, exist_ok=True)
-            give_name(model / name, target)
-            digests.remember(target, digest)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        give_name(model / name, target)
+        digests.remember(target, made.files[name][0])
     sync_path(folder)
     shutil.rmtree(model)
 
