@@ -84,7 +84,11 @@ def by_speed(urls: Sequence[str], limits: Limits, *, wait: float = 6.0) -> list[
     began = time.monotonic()
 
     def ask(url: str) -> None:
-        answers.put((url, _answers(url, limits, began + wait)))
+        answered = False
+        try:
+            answered = _answers(url, limits, began + wait)
+        finally:  # whatever happened, nobody waits for this one
+            answers.put((url, answered))
 
     for url in urls:
         threading.Thread(target=ask, args=(url,), daemon=True).start()

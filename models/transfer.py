@@ -124,6 +124,10 @@ def answer_to(
         raise Interrupted(f"{host_of(url)}: {what} ({error})", answered=answered) from error
     except httpx.InvalidURL:
         raise TransferFailed(f"{shown_url(url)} cannot be fetched: it is no valid address") from None
+    except UnicodeError:  # of IDNA, which httpx and Python's sockets do not wrap
+        raise TransferFailed(
+            f"{shown_url(url)} cannot be fetched: the host of it, or of where it leads, has a name that no host has"
+        ) from None
     except httpx.HTTPError as error:
         raise TransferFailed(f"{shown_url(url)} cannot be fetched: {error}") from error
 

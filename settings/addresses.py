@@ -78,6 +78,10 @@ def _split(url: str, *, credentials: bool = False) -> SplitResult:
         _ = parts.port
     except ValueError:  # which quotes what it could not read
         raise ValueError("an address must read like http://gpu-box:3003, with a port from 0 to 65535.") from None
+    try:
+        (parts.hostname or "").encode("idna").decode("idna")
+    except UnicodeError:  # which quotes it
+        raise ValueError("the host of an address must have a name of parts of 1 to 63 characters each.") from None
     if "@" in parts.netloc and not credentials:
         raise ValueError(
             "an address holds a user name or password. Send those by UPSTREAM_HEADER (`Authorization: Basic …`)."
