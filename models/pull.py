@@ -163,8 +163,9 @@ def _carried_files(
         if found is not None and _stay_within(found, folder, lookup):
             return found
     checkpoint = lookup.entry.checkpoint
-    if checkpoint is not None and (paths := sorted(filter(Path.is_file, folder.rglob(checkpoint.file)))):
-        return _converted(paths[0], lookup, listener)
+    for path in sorted(filter(Path.is_file, folder.rglob(checkpoint.file))) if checkpoint is not None else []:
+        if _stay_within({path.name: path}, folder, lookup):
+            return _converted(path, lookup, listener)
     if lookup.entry.family == "cn-clip" and any(map(Path.is_file, folder.rglob("clip_cn_*.pt"))):
         lookup.note_tried(f"the checkpoints in {folder}", "are called otherwise, and have to be converted first")
     return lookup.give_up()

@@ -67,3 +67,19 @@ def test_a_reason_is_told_within_bounds(make_settings: MakeSettings, entry: Mode
     lookup = Lookup(entry, make_settings())
     lookup.note_tried("the checkpoint", "x" * 3_000_000)
     assert len(lookup.message()) < 2500
+
+
+def test_a_link_out_of_a_folder_that_was_carried_here_leads_to_no_checkpoint(
+    make_settings: MakeSettings, entry: ModelEntry, made_of_words: FakeConversion, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere.pt").write_bytes(b"of another person")
+    carried = tmp_path / "carried"
+    (carried / "a").mkdir(parents=True)
+    (carried / "a" / FILE).symlink_to(tmp_path / "elsewhere.pt")
+    with pytest.raises(ModelUnavailable, match=rf"{FILE} is a link that leads out of .*/carried"):
+        pull(entry, make_settings(), carried=carried)
+    assert made_of_words.digests == []
+    (carried / "b").mkdir()
+    (carried / "b" / FILE).symlink_to(carried / "c.pt")
+    (carried / "c.pt").write_bytes(b"checkpoint")
+    assert pull(entry, make_settings(), carried=carried).how == "stored"
