@@ -82,7 +82,11 @@ def _read_torch(path: Path) -> dict[str, StoredTensor]:
         )
         if not named:
             raise ConversionRefused(f"{path} holds no weights by name (a `state_dict`). Is it a CN-CLIP?")
-        return {name: _stored(path, members, root, name, tensor) for name, tensor in named.items()}
+        tensors = {name: _stored(path, members, root, name, tensor) for name, tensor in named.items()}
+        used = {f"{root}data/{tensor.storage.key}" for tensor in named.values()}
+        with path.open("rb") as file:
+            zip_directory.check_content(file, {name: members[name] for name in (f"{root}data.pkl", *sorted(used))})
+        return tensors
     except torch_pickle.HoldsCode as error:
         raise ConversionRefused(
             f"{path} was not opened for safety: {error}. Download it again from where CN-CLIP's authors publish it."

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import struct
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -19,6 +20,9 @@ from models.convert.refusal import shown
 _END, _END_64, _LOCATOR_64, _ENTRY, _LOCAL = b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\1\2", b"PK\3\4"
 _LARGEST_DIRECTORY = 16 * 2**20
 """Bytes. A checkpoint with its optimizer has some 2,000 members of 100 bytes."""
+
+_PIECE = 2**20
+"""Bytes that are read at a time."""
 
 
 class NotReadable(ValueError):
@@ -33,6 +37,8 @@ class Member:
     """Bytes."""
     size: int
     """Bytes."""
+    crc: int
+    """CRC-32 of the content, as the directory has it; 0 where the writer left it out, as PyTorch can be told to."""
 
 
 def read_directory(file: BinaryIO) -> Mapping[str, Member]:
@@ -43,15 +49,26 @@ def read_directory(file: BinaryIO) -> Mapping[str, Member]:
         raise NotReadable(f"its directory has {size:,} bytes")
     members: dict[str, Member] = {}
     ends = 0
-    for name, header, stored in sorted(_entries(_read(file, begin, size)), key=lambda entry: entry[1]):
+    for name, header, stored, crc in sorted(_entries(_read(file, begin, size)), key=lambda entry: entry[1]):
         if name in members:
             raise NotReadable(f"it holds {shown(name)} twice")
         offset = header + _local_header(file, header, name)
         if header < ends or offset + stored > begin:
             raise NotReadable(f"its member {shown(name)} overlaps another, or lies outside of the file")
         ends = offset + stored
-        members[name] = Member(offset, stored)
+        members[name] = Member(offset, stored, crc)
     return members
+
+
+def check_content(file: BinaryIO, members: Mapping[str, Member]) -> None:
+    """Read ``members``, by name, and compare each with its CRC-32. Raises ``NotReadable``, ``OSError``."""
+    for name, member in members.items():
+        crc, left = 0, member.size
+        file.seek(member.offset)
+        while left > 0 and (piece := file.read(min(left, _PIECE))):
+            crc, left = zlib.crc32(piece, crc), left - len(piece)
+        if member.crc not in (0, crc):
+            raise NotReadable(f"bytes of its member {shown(name)} have changed since it was written (CRC-32)")
 
 
 def _find_directory(file: BinaryIO, length: int) -> tuple[int, int]:
@@ -70,14 +87,14 @@ def _find_directory(file: BinaryIO, length: int) -> tuple[int, int]:
     return begin, size
 
 
-def _entries(directory: bytes) -> Iterator[tuple[str, int, int]]:
-    """Yield name, position of the local header and size in bytes of every member."""
+def _entries(directory: bytes) -> Iterator[tuple[str, int, int, int]]:
+    """Yield name, position of the local header, size in bytes and CRC-32 of every member."""
     position = 0
     while position < len(directory):
         head = _expect(directory[position : position + 46], _ENTRY)
         if len(head) < 46:
             raise NotReadable("its directory is cut off")
-        flags, method, packed, size, named, extra, comment, header = struct.unpack("<8xHH8xIIHHH8xI", head)
+        flags, method, crc, packed, size, named, extra, comment, header = struct.unpack("<8xHH4xIIIHHH8xI", head)
         rest = directory[position + 46 : position + 46 + named + extra]
         position += 46 + named + extra + comment
         name = rest[:named].decode("utf-8", "replace")
@@ -85,7 +102,7 @@ def _entries(directory: bytes) -> Iterator[tuple[str, int, int]]:
             size, packed, header = _wide(rest[named:], size, packed, header)
         if flags & 1 or method != 0 or packed != size:
             raise NotReadable(f"its member {shown(name)} is compressed or encrypted, which PyTorch's are not")
-        yield name, header, size
+        yield name, header, size, crc
 
 
 def _wide(extra: bytes, size: int, packed: int, header: int) -> tuple[int, int, int]:

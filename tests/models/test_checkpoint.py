@@ -160,6 +160,24 @@ def test_a_tensor_that_does_not_lie_within_its_numbers_is_refused(tmp_path: Path
         read_checkpoint(crafted(tmp_path / "a.pt", {"state_dict": {"a": tensor}}))
 
 
+def test_numbers_that_have_changed_since_they_were_written_are_refused(tmp_path: Path) -> None:
+    torch.save({"a": torch.full((1000,), 1.25), "b": torch.full((1000,), 2.5)}, tmp_path / "a.pt")
+    content = (tmp_path / "a.pt").read_bytes()
+    at = content.index(struct.pack("<f", 2.5) * 3)
+    (tmp_path / "a.pt").write_bytes(content[:at] + b"\0" * 4 + content[at + 4 :])
+    with pytest.raises(ConversionRefused, match=r"bytes of its member 'a/data/1' have changed .*Download it again"):
+        read_checkpoint(tmp_path / "a.pt")
+
+
+def test_numbers_that_were_written_without_a_crc_are_read(tmp_path: Path) -> None:
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"a": torch.from_numpy(NUMBERS)}, tmp_path / "a.pt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    np.testing.assert_array_equal(read(tmp_path / "a.pt")["a"], NUMBERS)
+
+
 def test_tensors_that_share_their_numbers_are_not_multiplied(tmp_path: Path) -> None:
     numbers = {"data/0": bytes(40_000)}
     shared = {f"{index}": Crafted(Storage(count=10_000), shape=(10_000,), strides=(1,)) for index in range(50)}
