@@ -146,7 +146,11 @@ async def drop_failures(connection: Connection, owner: str, uris: Sequence[str])
 
 
 async def index_embeddings(connection: Connection, model: str, size: int) -> None:
-    """Make the index over the vectors of ``model`` (of ``size`` numbers), unless it is there."""
+    """Make the index over the vectors of ``model`` (of ``size`` numbers), unless it is there.
+
+    Several may ask at once: IF NOT EXISTS alone lets the second one fail where the first is not done.
+    """
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('immich_ai.index ' || %s, 0))", (model,))
     await connection.execute("SELECT immich_ai.index_embeddings(%s, %s)", (model, size))
 
 

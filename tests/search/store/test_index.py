@@ -186,16 +186,33 @@ def test_an_error_half_way_leaves_all_as_it_was(database: Database) -> None:
     assert {table: rows(database, table) for table in TABLES} == before
 
 
+async def vector_indexes(connection: store.Connection) -> list[dict[str, Any]]:
+    found = await connection.execute(
+        "SELECT indexdef FROM pg_indexes WHERE tablename = 'embedding' AND strpos(indexdef, 'hnsw') > 0"
+    )
+    return await found.fetchall()
+
+
 def test_vectors_have_one_index_however_often_it_is_made(database: Database) -> None:
     put(database, vector=VECTOR)
     for _ in range(2):
         run(database, lambda connection: store.index_embeddings(connection, "clip", 3))
 
-    async def indexes(connection: store.Connection) -> list[dict[str, Any]]:
-        found = await connection.execute(
-            "SELECT indexdef FROM pg_indexes WHERE tablename = 'embedding' AND strpos(indexdef, 'hnsw') > 0"
-        )
-        return await found.fetchall()
-
-    (only,) = run(database, indexes)
+    (only,) = run(database, vector_indexes)
     assert "vector(3)" in only["indexdef"]
+
+
+def test_two_processes_that_make_the_same_index_at_once_do_not_fail(database: Database) -> None:
+    put(database, vector=VECTOR)
+
+    async def inside() -> bool:
+        async with database.connection() as second:
+            async with database.connection() as first:
+                await store.index_embeddings(first, "clip", 3)
+                waiting = asyncio.create_task(store.index_embeddings(second, "clip", 3))
+                done, _ = await asyncio.wait((waiting,), timeout=0.2)
+            await waiting  # the first has committed
+            return not done
+
+    assert asyncio.run(inside())
+    assert len(run(database, vector_indexes)) == 1
