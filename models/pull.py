@@ -69,6 +69,7 @@ def pull(
         with store.model_lock(entry):
             there = _stored_whole(lookup)
             if there is not None:
+                shutil.rmtree(downloads, ignore_errors=True)  # of a process that was killed after it had stored them
                 return Pulled("already stored", there.folder, there.tag)
             if carried is not None:
                 files = {**shipped, **_carried_files(carried, lookup, shipped, listener)}

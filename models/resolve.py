@@ -7,11 +7,13 @@ other one, a whole part is taken from one folder.
 
 from __future__ import annotations
 
+import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from models.checkpoint import fetch_and_convert
-from models.download import download_lock
+from models.checkpoint import WORK, fetch_and_convert
+from models.download import download_lock, is_locked
 from models.entry import ModelEntry
 from models.fetch import Destination, fetch_file, fetch_repository
 from models.lookup import Lookup
@@ -19,6 +21,8 @@ from models.places import cache_folder, local_folders, take_file, take_folder
 from models.progress import Progress, Reporter
 from models.transfer import Limits
 from settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 def resolve(
@@ -47,6 +51,7 @@ def resolve(
     with lookup.as_model_unavailable():
         found = find_local(part, lookup, folder)
         if found is not None:
+            _clean(folder, entry, settings)
             return found
         if entry.folder is not None or not (entry.has_digests or entry.hub or entry.checkpoint):
             lookup.give_up()
@@ -57,6 +62,23 @@ def resolve(
                 with Reporter(entry, settings, folder, listener) as reporter:
                     found = _fetch(part, lookup, Destination(folder, limits or Limits(), reporter))
             return found
+
+
+def _clean(folder: Path, entry: ModelEntry, settings: Settings) -> None:
+    """Remove the checkpoint that a process left in ``folder`` which was killed when the model was whole already.
+
+    It stays where a part is missing, which can be made of it, and while another process is at work.
+    """
+    work = folder / WORK
+    if settings.keep_checkpoints or entry.checkpoint is None or work.is_symlink() or not work.is_dir():
+        return
+    try:
+        if not is_locked(folder) and find_local(None, Lookup(entry, settings), folder) is not None:
+            with download_lock(folder):
+                if work.is_dir():  # else another process was faster
+                    shutil.rmtree(work)
+    except OSError as error:
+        log.warning("%s is of no use any more and cannot be removed: %s.", work, error)
 
 
 def find_local(part: str | None, lookup: Lookup, downloads: Path) -> dict[str, Path] | None:
