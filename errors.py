@@ -75,8 +75,13 @@ class ServiceError(Exception):
 class ModelUnavailable(ServiceError):
     """A known model whose weights cannot be had now: no network, wrong digest, truncated file."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, details: str = "") -> None:
+        """``details``: what the log and the command line say after ``message``, such as where was looked."""
         super().__init__(ErrorCode.MODEL_UNAVAILABLE, message)
+        self.details = details.encode(errors="replace").decode()
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.details}".rstrip()
 
 
 class ModelOnItsWay(ServiceError):

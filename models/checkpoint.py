@@ -101,7 +101,7 @@ def _fetch(checkpoint: Checkpoint, lookup: Lookup, work: Destination, *, pinned:
                 download_file(checkpoint.file, remote, lookup, work)
             return origin.repo, path
         except TransferFailed as error:
-            lookup.note_tried(shown_url(origin.url), str(error))
+            lookup.note_cause(shown_url(origin.url), str(error), str(error))
         except NotEnough as error:  # by this hub's word for its size; another may know better
             too_large = too_large or error
     if too_large is not None:
@@ -175,7 +175,8 @@ def _vocabulary(beside: Path, lookup: Lookup, work: Destination) -> Path:
     file = lookup.entry.vocabulary
     if file is None:
         raise ValueError(f"{lookup.entry.name} is of a family that is not converted.")
-    found = take_file(file, [work.folder, beside], lookup)
+    here = [folder for folder in (work.folder, beside) if (folder / file.name).is_file()]
+    found = take_file(file, here, lookup)
     if found is not None:
         return found
     lookup.require_network()

@@ -48,7 +48,7 @@ def fetch_file(file: ModelFile, lookup: Lookup, destination: Destination) -> Pat
         try:
             return download_file(file.name, remote, lookup, destination)
         except TransferFailed as error:
-            lookup.note_tried(shown_url(remote.url), str(error))
+            lookup.note_cause(shown_url(remote.url), str(error), str(error))
     return lookup.give_up()
 
 
@@ -76,7 +76,7 @@ def fetch_repository(part: str | None, repo: str, lookup: Lookup, destination: D
         return {name: destination.folder / name for name in names}
     except TransferFailed as error:
         at = f" ({lookup.settings.model_revision})" if lookup.entry.has_revisions else ""
-        lookup.note_tried(shown_url(f"{endpoint.rstrip('/')}/{repo}") + at, str(error))
+        lookup.note_cause(shown_url(f"{endpoint.rstrip('/')}/{repo}") + at, str(error), str(error))
         return lookup.give_up()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,14 +20,18 @@ from settings import Settings
 
 _LONGEST_REASON = 1000
 """Characters."""
+_LONGEST_MESSAGE = 300
+"""Characters of the sentences that say what is wrong and what to do; where was looked comes after them."""
 
 
 class Lookup:
-    """One look for the files of ``entry``; remembers the places that were tried."""
+    """One look for the files of ``entry``; remembers the places that were tried, and which of them is the cause."""
 
-    def __init__(self, entry: ModelEntry, settings: Settings) -> None:
-        self.entry, self.settings = entry, settings
+    def __init__(self, entry: ModelEntry, settings: Settings, *, carried: Path | None = None) -> None:
+        """``carried``: the folder that the files are to come from, in place of a hub."""
+        self.entry, self.settings, self._carried = entry, settings, carried
         self._tried: dict[str, str] = {}
+        self._causes: dict[str, None] = {}
         self._packages: dict[str, None] = {}
 
     def note_tried(self, place: object, why: str) -> None:
@@ -36,6 +41,11 @@ class Lookup:
         """
         self._tried.setdefault(str(place), why if len(why) <= _LONGEST_REASON else f"{why[:_LONGEST_REASON]}…")
 
+    def note_cause(self, place: object, why: str, cause: str) -> None:
+        """Note a place as ``note_tried`` does, and ``cause``: why the model cannot be had, for whoever asks for it."""
+        self.note_tried(place, why)
+        self._causes[cause[:_LONGEST_REASON]] = None
+
     def note_package_missing(self, package: str) -> None:
         """Note that a Python package that ships files of the model is not installed."""
         self._packages[package.replace("_", "-")] = None
@@ -44,17 +54,18 @@ class Lookup:
     def note_wrong(self, path: Path, actual: Digest, expected: Set[Digest]) -> None:
         """Note a file whose bytes are not those that the model has."""
         due = " or ".join(sorted(map(str, expected)))
-        self.note_tried(path, f"wrong bytes, {actual} instead of {due} (damaged, cut short, or another file)")
+        why = f"wrong bytes, {actual} instead of {due} (damaged, cut short, or another file)"
+        self.note_cause(path, why, f"{path} has wrong bytes")
 
     def require_network(self) -> None:
         """Raise ``ModelUnavailable`` if the settings forbid downloads."""
         if self.settings.offline:
-            self.note_tried("the network", "not asked, since OFFLINE is set")
+            self.note_cause("the network", "not asked, since OFFLINE is set", "it is not here, and OFFLINE is set")
             self.give_up()
 
     def give_up(self) -> NoReturn:
         """Raise ``ModelUnavailable``."""
-        raise ModelUnavailable(self.message())
+        raise self._unavailable(self._remedies())
 
     @contextmanager
     def as_model_unavailable(self) -> Iterator[None]:
@@ -62,26 +73,48 @@ class Lookup:
         try:
             yield
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            self.note_tried("the disk", "is full" if full else f"refused ({error})")
-            raise ModelUnavailable(self.message()) from error
+            why = "is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"refused ({error})"
+            self.note_cause("the disk", why, f"the disk {why}")
+            raise self._unavailable(["make room or mend it, then try again"]) from error
         except (NotEnough, ConversionFailed) as error:
-            self.note_tried(
-                "this machine" if isinstance(error, NotEnough) else "the checkpoint", str(error).rstrip(".")
-            )
-            raise ModelUnavailable(self.message()) from error
+            why = str(error).rstrip(".")
+            self._causes.clear()  # what was tried before is not why
+            self.note_cause("this machine" if isinstance(error, NotEnough) else "the checkpoint", why, why)
+            raise self._unavailable([]) from error
         except (UnsafeName, RapidOcrListError) as error:
-            self.note_tried("the rapidocr package" if isinstance(error, RapidOcrListError) else "the names", str(error))
-            raise ModelUnavailable(self.message()) from error
+            place = "the rapidocr package" if isinstance(error, RapidOcrListError) else "the names"
+            self.note_cause(place, str(error), str(error).rstrip("."))
+            raise self._unavailable([]) from error
 
-    def message(self) -> str:
-        """Return what is missing, where it was looked for, and what to do."""
+    def _unavailable(self, remedies: list[str]) -> ModelUnavailable:
+        """Return the error: the cause and the likeliest ``remedies`` first, then the others, where was looked last."""
         entry = self.entry
-        return (
-            f"The weights of the {entry.task.value} model {entry.name} cannot be had now. "
-            f"Looked at: {'; '.join(f'{place}: {why}' for place, why in self._tried.items())}. "
-            f"What to do: {'; or '.join(self._advice())}."
-        )
+        causes = [*self._causes] or [f"{place}: {why}" for place, why in [*self._tried.items()][-1:]]
+        begin = f"The {entry.task.value} model {entry.name} cannot be had now: "
+        end = f". What to do: {', or '.join(remedies)}." if remedies else "."
+        message = f"{begin}{_brief(causes, _LONGEST_MESSAGE - len(begin) - len(end))}{end}"
+        details = [f"All that can be done: {'; or '.join(self._advice())}."] if self._carried is None else []
+        if self._tried:
+            details.append(f"Looked at: {'; '.join(f'{place}: {why}' for place, why in self._tried.items())}.")
+        return ModelUnavailable(message, details=" ".join(details))
+
+    def _remedies(self) -> list[str]:
+        """Return what is most likely to help."""
+        entry = self.entry
+        if entry.folder is not None:
+            return [f"put the files back into {entry.folder}"]
+        if self._carried is not None:
+            return [f"name a folder that holds {self._held()}"]
+        from_folder = f"run `python -m models pull {entry.name} --from DIR`"
+        endpoints = " or ".join(self._endpoints())
+        if self.settings.offline:
+            return ["unset OFFLINE", from_folder]
+        return [f"set {endpoints} to a mirror that can be reached", from_folder] if endpoints else [from_folder]
+
+    def _held(self) -> str:
+        """Return the files that a folder which the model comes from must hold."""
+        checkpoint = self.entry.checkpoint
+        return checkpoint.file if checkpoint is not None else "the model's files"
 
     def _advice(self) -> list[str]:
         entry = self.entry
@@ -97,8 +130,7 @@ class Lookup:
             advice.append(f"set {' or '.join(endpoints)} to a mirror of the hub that can be reached")
         if entry.has_revisions and self.settings.model_revision != "main":
             advice.append("set MACHINE_LEARNING_MODEL_REVISION=main, whose vectors are the same")
-        held = entry.checkpoint.file if entry.checkpoint is not None else "them"
-        advice.append(f"run `python -m models pull {entry.name} --from DIR` with a folder that holds {held}")
+        advice.append(f"run `python -m models pull {entry.name} --from DIR` with a folder that holds {self._held()}")
         if self._packages:  # then what `without_download` says is of no use: it names this very model
             return [
                 *advice,
@@ -114,3 +146,15 @@ class Lookup:
             return [name for name, repo in pairs if repo is not None]
         on_hub = any(isinstance(source, HubFile) for file in entry.files for source in file.sources)
         return ["HF_ENDPOINT"] if entry.hub is not None or on_hub else []
+
+
+def _brief(causes: list[str], room: int) -> str:
+    """Return ``causes`` in at most ``room`` characters: first digests are cut, then folders and what is in brackets."""
+    texts = [re.sub(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}", r"\1…", cause) for cause in causes]
+    for pattern in (r"(?<![\w/:.])/(?:[^\s/]+/)+(?=[^\s/])", r" \([^()]*\)$"):
+        if len("; ".join(texts)) > room:
+            texts = [re.sub(pattern, "", text) for text in texts]
+    if len("; ".join(texts)) > room:
+        each = max(20, room // max(1, len(texts)) - 3)
+        texts = [text if len(text) <= each else f"{text[:each]}…" for text in texts]
+    return "; ".join(dict.fromkeys(texts))

@@ -30,6 +30,9 @@ from models.resolve import resolve
 from models.transfer import Limits
 from settings import Settings
 
+_MOST_NAMES = 5
+"""Of checkpoints, in a message."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
@@ -60,7 +63,8 @@ def pull(
     if entry.folder is not None:
         resolve(entry, settings)
         return Pulled("in your folder", entry.folder)
-    lookup = Lookup(entry, settings if carried is None else settings.model_copy(update={"offline": True}))
+    own = settings if carried is None else settings.model_copy(update={"offline": True})
+    lookup = Lookup(entry, own, carried=carried)
     downloads = _downloads(entry)
     with lookup.as_model_unavailable():
         shipped = packaged_files(lookup)
@@ -155,21 +159,34 @@ def _carried_files(
     ``OSError``.
     """
     if not folder.is_dir():
-        lookup.note_tried(folder, "no such folder")
+        lookup.note_cause(folder, "no such folder", f"{folder} does not exist or is no folder")
         lookup.give_up()
     if lookup.entry.has_digests:
         return _by_digest(folder, lookup, have)
     for candidate in _layouts(lookup.entry, folder):
-        found = take_folder(candidate, None, lookup)
+        found = take_folder(candidate, None, lookup) if candidate.is_dir() else None
         if found is not None and _stay_within(found, folder, lookup):
             return found
     checkpoint = lookup.entry.checkpoint
-    for path in sorted(filter(Path.is_file, folder.rglob(checkpoint.file))) if checkpoint is not None else []:
+    paths = sorted(filter(Path.is_file, folder.rglob(checkpoint.file))) if checkpoint is not None else []
+    for path in paths:
         if _stay_within({path.name: path}, folder, lookup):
             return _converted(path, lookup, listener)
-    if lookup.entry.family == "cn-clip" and any(map(Path.is_file, folder.rglob("clip_cn_*.pt"))):
-        lookup.note_tried(f"the checkpoints in {folder}", "are called otherwise, and have to be converted first")
+    if not paths and lookup.entry.family == "cn-clip":
+        _note_others(folder, lookup)
     return lookup.give_up()
+
+
+def _note_others(folder: Path, lookup: Lookup) -> None:
+    """Note the checkpoints below ``folder`` beside the one that is looked for, which is not there."""
+    entry = lookup.entry
+    names = sorted({path.name for path in folder.rglob("*.pt") if path.is_file()})
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    others = f", but {', '.join(names[:_MOST_NAMES])}{more}" if names else ""
+    wanted = entry.checkpoint.file if entry.checkpoint is not None else "files of the model"
+    lookup.note_cause(f"checkpoints in {folder}", f"no {wanted}{others}", f"{folder} holds no {wanted}{others}")
+    if names:
+        lookup.note_tried("a checkpoint of another name", f"`python -m models convert CHECKPOINT --as {entry.name}`")
 
 
 def _converted(path: Path, lookup: Lookup, listener: Callable[[Progress], None] | None) -> dict[str, Path]:
@@ -201,7 +218,8 @@ def _stay_within(files: dict[str, Path], folder: Path, lookup: Lookup) -> bool:
     root = next((parent for parent in (root, *root.parents) if parent.name.startswith("models--")), root)
     for name, path in files.items():
         if not path.resolve().is_relative_to(root):
-            lookup.note_tried(path, f"{name} is a link that leads out of {root}")
+            why = f"{name} is a link that leads out of {root}"
+            lookup.note_cause(path, why, f"{path} leads out of {root}")
             return False
     return True
 
@@ -223,7 +241,8 @@ def _by_digest(folder: Path, lookup: Lookup, have: Collection[str]) -> dict[str,
                 found[name] = path
                 break
         if name not in found and files[name].required:
-            lookup.note_tried(folder, f"no file there is {name}, which has {' or '.join(sorted(map(str, known)))}")
+            why = f"no file there is {name}, which has {' or '.join(sorted(map(str, known)))}"
+            lookup.note_cause(folder, why, f"no file in {folder} is {name}")
             lookup.give_up()
     return found
 

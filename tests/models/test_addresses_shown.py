@@ -64,8 +64,8 @@ def test_credentials_of_the_mirror_are_sent_and_appear_nowhere(
         web.faults[path] = [fault] * 9
     with pytest.raises(ModelUnavailable) as caught:
         resolve(load_catalog().find(task, name), make_settings(hf_endpoint=endpoint), limits=QUICK)
-    assert f"{web.url}/immich-app/{name}" in caught.value.message
-    assert "SECRET" not in caught.value.message + caplog.text
+    assert f"{web.url}/immich-app/{name}" in str(caught.value)
+    assert "SECRET" not in str(caught.value) + caplog.text
     assert web.authorizations == {"Basic " + base64.b64encode(b"me:SECRET").decode()}
 
 

@@ -92,7 +92,7 @@ def test_what_a_list_says_is_not_quoted_whole(web: Web, make_settings: MakeSetti
     web.files[MODELSCOPE_LIST] = json.dumps({"Data": "x" * 3_000_000}).encode()
     with pytest.raises(ModelUnavailable, match="is no commit") as caught:
         resolve(entry, settings, limits=QUICK)
-    assert len(caught.value.message) < 3000
+    assert len(str(caught.value)) < 3000
 
 
 @pytest.mark.parametrize(("path", "ask"), HUBS)
@@ -124,10 +124,10 @@ def test_a_wrong_size_is_the_hubs_fault_and_the_other_hub_is_asked(
     with pytest.raises(ModelUnavailable) as caught:
         resolve(entry, settings, limits=QUICK)
     if size != 10**11:  # a file of 100 GB there may be
-        assert f"{web.url}{HUGGINGFACE_FILE}: " in caught.value.message
-        assert f"{web.url}{MODELSCOPE_FILE}: " in caught.value.message
-        assert "this machine" not in caught.value.message
-    assert "the disk" not in caught.value.message.partition("What to do")[0].replace("the disk of", "")
+        assert f"{web.url}{HUGGINGFACE_FILE}: " in str(caught.value)
+        assert f"{web.url}{MODELSCOPE_FILE}: " in str(caught.value)
+        assert "this machine" not in str(caught.value)
+    assert "the disk" not in str(caught.value).partition("What to do")[0].replace("the disk of", "")
     web.files[MODELSCOPE_LIST] = right
     resolve(entry, settings, limits=QUICK)
     assert len(made_of_words.digests) == 1

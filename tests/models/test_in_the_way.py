@@ -65,8 +65,11 @@ def test_nothing_is_made_through_a_link(
 
 def test_a_reason_is_told_within_bounds(make_settings: MakeSettings, entry: ModelEntry) -> None:
     lookup = Lookup(entry, make_settings())
-    lookup.note_tried("the checkpoint", "x" * 3_000_000)
-    assert len(lookup.message()) < 2500
+    lookup.note_cause("the checkpoint", "x" * 3_000_000, "x" * 3_000_000)
+    with pytest.raises(ModelUnavailable) as caught:
+        lookup.give_up()
+    assert len(str(caught.value)) < 2500
+    assert len(caught.value.message) <= 300
 
 
 def test_a_link_out_of_a_folder_that_was_carried_here_leads_to_no_checkpoint(

@@ -20,7 +20,7 @@ from models.pull import pull
 from models.resolve import resolve
 from models.store import stored
 from settings import Settings
-from tests.models.commands import Run, runner
+from tests.models.commands import Ran, Run, runner
 from tests.models.conftest import QUICK, write_files
 from tools.harness.fake_hub import Fault, Web
 
@@ -312,14 +312,51 @@ def test_a_stored_model_is_carried_to_another_machine_with_its_digests(
     assert "wrong bytes" in run("pull", "ViT-B-16", "--from", tmp_path / "other").err
 
 
-def test_a_checkpoint_of_another_name_in_the_folder_is_pointed_out(run: Run, tmp_path: Path) -> None:
-    write_files(tmp_path / "disk", ["clip_cn_finetuned.pt"])
-    assert "have to be converted first" in run("pull", "ViT-B-16", "--from", tmp_path / "disk").err
+def _first_sentences(ran: Ran) -> str:
+    """Return what is said before the other ways out and the places, of which a person may read no more."""
+    first = ran.err.splitlines()[-1].partition(" All that can be done: ")[0].partition(" Looked at: ")[0]
+    assert ran.code == 1
+    assert len(first) <= 300
+    return first
+
+
+def test_a_folder_that_does_not_exist_is_what_is_wrong_and_not_offline(run: Run, tmp_path: Path) -> None:
+    ran = run("pull", "RN50", "--from", tmp_path / "nowhere")
+    first = _first_sentences(ran)
+    assert "nowhere does not exist" in first
+    assert "name a folder that holds clip_cn_rn50.pt" in first
+    assert "OFFLINE" not in ran.err
+    assert "HF_ENDPOINT" not in ran.err
+
+
+def test_checkpoints_of_another_name_in_the_folder_are_named_beside_the_one_that_is_looked_for(
+    run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "disk").mkdir()
+    assert "disk holds no clip_cn_rn50.pt. " in _first_sentences(run("pull", "RN50", "--from", tmp_path / "disk"))
+    write_files(tmp_path / "disk", ["clip_cn_vit-b-16.pt", "clip_cn_finetuned.pt"])
+    ran = run("pull", "RN50", "--from", tmp_path / "disk")
+    assert "disk holds no clip_cn_rn50.pt, but clip_cn_finetuned.pt, clip_cn_vit-b-16.pt. " in _first_sentences(ran)
+    assert "`python -m models convert CHECKPOINT --as RN50`" in ran.err
+    assert "OFFLINE" not in ran.err
 
 
 def test_a_file_that_is_no_checkpoint_in_spite_of_its_name_is_refused(run: Run, tmp_path: Path) -> None:
-    write_files(tmp_path / "disk", ["clip_cn_vit-b-16.pt"])
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk/clip_cn_vit-b-16.pt").write_bytes(b"PK\3\4" + bytes(5000))
     ran = run("pull", "ViT-B-16", "--from", tmp_path / "disk")
-    assert ran.code == 1
-    assert "the checkpoint: " in ran.err
+    assert "it has no directory at its end: it is truncated" in _first_sentences(ran)
+    assert "no such folder" not in ran.err
+    assert "vocab.txt" not in ran.err
     assert stored("ViT-B-16") is None
+
+
+def test_that_no_hub_can_be_reached_is_said_in_three_hundred_characters(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    for name in ("ViT-B-16", "ViT-L-14-336", "ViT-B-32__openai", "buffalo_l"):
+        first = _first_sentences(run("pull", name))
+        assert "127.0.0.1:9: no connection" in first
+        assert "What to do: set HF_ENDPOINT" in first
+        assert f"or run `python -m models pull {name} --from DIR`." in first
