@@ -61,6 +61,8 @@ class Arrivals:
         self._looking: dict[str, asyncio.Future[Failure | None]] = {}
         self._outcomes: dict[str, _Outcome] = {}
         self._named: dict[str, None] = {}
+        self._details: dict[str, str] = {}
+        """By model: why the last try failed, at length."""
 
     async def lack(self, name: str) -> Failure | None:
         """Return None if the files of ``name`` are here, else why not. Fetches them where nobody has begun to.
@@ -92,8 +94,9 @@ class Arrivals:
             if told is not None:
                 why = f"Why was told at {time.strftime('%H:%M:%S', time.localtime(told))}."
             else:
-                why = failure.message if failure.message != last else "For the same reason as before."
-                last = failure.message
+                reason = self._details.get(name, failure.message)
+                why = reason if reason != last else "For the same reason as before."
+                last = reason
             log.error("%s: %s is not here; tried again in %.0f s. %s", self._task, name, pause, why)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -142,9 +145,14 @@ class Arrivals:
         try:
             self._source.fetch(name)
         except ServiceError as error:
+            before, self._details[name] = self._details.get(name), str(error)
+            if name not in self._named and str(error) not in (before, error.message):  # else `bring` tells why
+                log.warning("%s: %s", self._task, error)
             return FailedLoad(error.code, error.message, at=time.monotonic())
         except Exception:
             log.exception("%s: %s could not be fetched", self._task, name)
             message = f"{name} could not be fetched. This is a fault of the service; its log has the details."
+            self._details.pop(name, None)
             return FailedLoad(ErrorCode.INTERNAL, message, at=time.monotonic())
+        self._details.pop(name, None)
         return None

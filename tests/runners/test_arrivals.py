@@ -130,6 +130,28 @@ def test_a_named_model_is_tried_again_until_it_is_here(
     assert caplog.text.count("For the same reason as before.") == 1
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_the_details_are_in_the_log_once_and_in_no_answer(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, named: bool
+) -> None:
+    monkeypatch.setattr(module, "_SHORTEST_PAUSE", 0.01)
+
+    async def scenario() -> None:
+        arrivals = Hub(*(ModelUnavailable("no network", details="Looked at: a, b, c.") for _ in range(3))).arrivals(
+            retry_after=0
+        )
+        if named:
+            await arrivals.bring("m")
+            return
+        for _ in range(3):
+            lack = await arrivals.lack("m")
+            assert lack is not None
+            assert lack.message == "no network"
+
+    run(scenario)
+    assert caplog.text.count("no network Looked at: a, b, c.") == 1
+
+
 def test_why_a_model_is_not_here_is_told_once_by_all_processes(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
