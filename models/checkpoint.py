@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from models.capacity import NotEnough, require_disk, require_memory
 from models.conversion import run_conversion
 from models.digest import Digest, DigestCache, digest_of
 from models.download import RemoteFile
-from models.durable import give_name, sync_path
+from models.durable import clear_path, give_name, make_folder, sync_path
 from models.entry import Checkpoint
 from models.fetch import Destination, bytes_here, download_file, fetch_file
 from models.hub import by_speed, file_url, list_modelscope, list_repository, modelscope_url
@@ -75,10 +76,15 @@ def convert_file(path: Path, lookup: Lookup, destination: Destination) -> None:
 
 
 def _work(destination: Destination) -> Destination:
-    """Return where the model is made. Raises ``UnsafeName`` where that is a link, maybe to another disk."""
+    """Return where the model is made: a folder, or nothing yet.
+
+    Raises ``UnsafeName`` where that is a link, maybe to another disk; ``OSError``.
+    """
     folder = destination.folder / WORK
     if folder.is_symlink():
         raise UnsafeName(f"{folder} is a link to {folder.resolve()}; nothing is written through it. Remove the link")
+    for own in (folder, folder / "model"):
+        clear_path(own, unless=stat.S_ISDIR)
     return replace(destination, folder=folder)
 
 
@@ -158,7 +164,7 @@ def _model_bytes(lookup: Lookup, checkpoint: int) -> int:
 def _convert(path: Path, repo: str, lookup: Lookup, work: Destination) -> Manifest:
     """Write the model to ``<work>/model`` with a record of its digests, which is returned."""
     model = work.folder / "model"
-    shutil.rmtree(model, ignore_errors=True)
+    clear_path(model)
     vocabulary = _vocabulary(path.parent, lookup, work)
     log.info("Converting %s to %s (%s).", path.name, lookup.entry.name, lookup.entry.task.value)
     cosines = run_conversion(path, model, vocabulary, lookup.entry, work.reporter.converts)
@@ -209,7 +215,7 @@ def _finish(made: Manifest, model: Path, folder: Path) -> None:
     digests = DigestCache.in_folder(folder)
     for name in moved:
         target = path_below(folder, name)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         give_name(model / name, target)
         digests.remember(target, made.files[name][0])
     sync_path(folder)

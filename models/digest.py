@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import logging
 import os
 import re
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from models.durable import write_json
+from models.durable import read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +93,7 @@ class DigestCache:
 
     def _records(self) -> dict[str, Any]:
         try:
-            records = json.loads(self._path.read_text(encoding="utf-8"))["files"]
+            records = read_json(self._path)["files"]
         except (OSError, ValueError, KeyError, TypeError):
             return {}
         return records if isinstance(records, dict) else {}

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from pathlib import Path
 import httpx
 
 from models.digest import Digest, digest_of
-from models.durable import give_name
+from models.durable import clear_path, give_name, make_folder, open_lock
 from models.transfer import Interrupted, Limits, TransferFailed, answer_to, host_of, http_client, retrying
 
 log = logging.getLogger(__name__)
@@ -43,8 +44,9 @@ def download(remote: RemoteFile, target: Path, *, title: str, limits: Limits, pr
 
     Raises ``TransferFailed``; ``OSError`` where the disk refuses.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     partial = partial_of(target, remote.digest)
+    clear_path(partial, unless=stat.S_ISREG)
     resumed = _size(partial) > 0
     with http_client(limits) as client:
         fetch = _Fetch(
@@ -74,13 +76,15 @@ def download(remote: RemoteFile, target: Path, *, title: str, limits: Limits, pr
 def download_lock(folder: Path) -> Iterator[None]:
     """Keep other threads and processes from downloading into ``folder``; waits while one does. Raises ``OSError``."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    with open_lock(folder / ".lock") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def is_locked(folder: Path) -> bool:
     """Return whether some thread or process holds ``download_lock`` of ``folder`` now. Raises ``OSError``."""
+    if not (folder / ".lock").is_file():  # a pipe would be waited for
+        return False
     try:
         with (folder / ".lock").open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -208,4 +212,4 @@ def _drop_other_versions(target: Path) -> None:
     """Delete partial downloads of other versions of ``target``."""
     for stale in target.parent.glob(f"{target.name}.*.partial"):
         with contextlib.suppress(OSError):
-            stale.unlink()
+            clear_path(stale)

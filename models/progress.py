@@ -7,7 +7,6 @@ asked again.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
@@ -24,7 +23,7 @@ import psutil
 
 from errors import ModelUnavailable
 from models.download import is_locked
-from models.durable import write_json
+from models.durable import clear_path, read_json, write_json
 from models.entry import HubFile, ModelEntry, ModelKind
 from settings import Settings
 
@@ -241,12 +240,14 @@ def _file(task: ModelKind, name: str, settings: Settings) -> Path:
 
 def _read(path: Path) -> tuple[Progress, Path]:
     """Return what the file at ``path`` says, and the folder whose lock counts. Raises what a damaged file can."""
-    document = json.loads(path.read_text(encoding="utf-8"))
+    document = read_json(path)
     folder = Path(document.pop("folder"))
     return Progress(**{**document, "task": ModelKind(document["task"])}), folder
 
 
 def _write(path: Path, progress: Progress, folder: Path) -> None:
+    if not path.parent.is_dir():
+        clear_path(path.parent)
     write_json(path, {**asdict(progress), "task": progress.task.value, "folder": str(folder)})
 
 

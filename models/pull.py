@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +15,7 @@ from models import store
 from models.checkpoint import convert_file
 from models.digest import Digest, digest_of
 from models.download import download_lock
+from models.durable import clear_path
 from models.entry import ModelEntry, ModelFile, UrlFile
 from models.fetch import Destination
 from models.lookup import Lookup
@@ -73,7 +76,7 @@ def pull(
         with store.model_lock(entry):
             there = _stored_whole(lookup)
             if there is not None:
-                shutil.rmtree(downloads, ignore_errors=True)  # of a process that was killed after it had stored them
+                _clear(downloads)  # of a process that was killed after it had stored them
                 return Pulled("already stored", there.folder, there.tag)
             if carried is not None:
                 files = {**shipped, **_carried_files(carried, lookup, shipped, listener)}
@@ -82,7 +85,7 @@ def pull(
                 files = resolve(entry, settings, downloads=downloads, limits=limits, listener=listener)
                 source = _source(entry, downloads)
             folder = store.save(entry, files, {"source": source})
-            shutil.rmtree(downloads, ignore_errors=True)
+            _clear(downloads)
     return Pulled("stored", folder, store.tag_of(folder))
 
 
@@ -128,6 +131,12 @@ def remove(entry: ModelEntry, settings: Settings) -> Removed:
 def _downloads(entry: ModelEntry) -> Path:
     """Return the folder in which a pull collects the files of ``entry``, on the disk of the store."""
     return store.staging_folder() / store.store_name(entry.name)
+
+
+def _clear(downloads: Path) -> None:
+    """Remove what was downloaded; where that fails, the next pull does."""
+    with suppress(OSError):
+        clear_path(downloads, unless=stat.S_ISLNK)
 
 
 def _stored_whole(lookup: Lookup) -> store.StoredModel | None:

@@ -29,7 +29,7 @@ from typing import Any
 import yaml
 
 from models.digest import Digest, digest_of
-from models.durable import sync_path, sync_tree
+from models.durable import open_lock, sync_path, sync_tree
 from models.entry import ModelEntry
 from models.manifest import DamagedRecord, read_record
 from models.paths import UnsafeName, checked_name, path_below
@@ -176,7 +176,7 @@ def save(
 def model_lock(entry: ModelEntry) -> Iterator[None]:
     """Keep other processes and threads from storing or removing the model. Raises ``OSError``."""
     staging_folder().mkdir(parents=True, exist_ok=True)
-    with (staging_folder() / f"{store_name(entry.name)}.lock").open("w") as file:
+    with open_lock(staging_folder() / f"{store_name(entry.name)}.lock") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -6,9 +6,11 @@ Which one answered last is kept in the service's cache folder.
 from __future__ import annotations
 
 import logging
+import stat
 from pathlib import Path
 
 from models.catalog import Catalog
+from models.durable import clear_path
 from models.entry import ModelEntry, ModelKind
 from settings import Settings
 
@@ -27,7 +29,8 @@ def succeeded(settings: Settings) -> str | None:
     None where no start was recorded.
     """
     try:
-        return _record(settings).read_text(encoding="utf-8").strip() or None
+        path = _record(settings)
+        return (path.read_text(encoding="utf-8").strip() or None) if path.is_file() else None  # a pipe would block
     except (OSError, UnicodeDecodeError):
         return None
 
@@ -39,6 +42,7 @@ def record(entry: ModelEntry | None, settings: Settings) -> None:
         return
     try:
         settings.cache_folder.mkdir(parents=True, exist_ok=True)
+        clear_path(_record(settings), unless=stat.S_ISREG)
         _record(settings).write_text(name + "\n", encoding="utf-8")
     except OSError as error:
         log.warning("%s cannot be written (%s): the next change of CLIP_MODEL will not be told.", error.filename, error)

@@ -29,7 +29,7 @@ from models.convert.text_graph import write_text
 from models.convert.tokenizer import cn_clip_tokenizer
 from models.convert.vision_graph import write_vision
 from models.convert.vocabulary import SHA256, read_vocabulary
-from models.durable import sync_path, sync_tree
+from models.durable import clear_path, open_lock, sync_path, sync_tree
 from models.entry import ModelEntry
 
 log = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ def convert_and_store(
         )
     with store.model_lock(entry):
         folder = store.staging_folder() / f"{store.store_name(entry.name)}.converted"
-        shutil.rmtree(folder, ignore_errors=True)
+        clear_path(folder)
         try:
             done = convert(
                 checkpoint,
@@ -199,11 +199,11 @@ def _emerging(folder: Path) -> Iterator[Path]:
     """Give a folder beside ``folder`` that gets its name at the end, or goes; what a killed process left goes first."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.converting")
-    with partial.with_suffix(".lock").open("w") as lock:
+    with open_lock(partial.with_suffix(".lock")) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if folder.exists():
+        if os.path.lexists(folder):
             raise ConversionRefused(f"{folder} exists. Remove it, so that the model can be converted anew.")
-        shutil.rmtree(partial, ignore_errors=True)
+        clear_path(partial)
         partial.mkdir()
         try:
             yield partial

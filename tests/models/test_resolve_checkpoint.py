@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import signal
@@ -244,7 +245,7 @@ def test_too_little_memory_is_said_before_anything_is_fetched(
 
 
 def test_a_disk_that_becomes_full_is_said_and_a_restart_goes_on(
-    web: Web, entry: ModelEntry, settings: Settings, conversion: FakeConversion
+    web: Web, entry: ModelEntry, settings: Settings, conversion: FakeConversion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     web.faults[HUGGINGFACE_FILE] = [Fault(cut_after=100_000), *[Fault(status=503)] * 9]
     web.faults[MODELSCOPE_FILE] = [Fault(status=503)] * 9
@@ -253,11 +254,14 @@ def test_a_disk_that_becomes_full_is_said_and_a_restart_goes_on(
     web.faults.clear()
     (partial,) = cache_folder(entry, settings).rglob("*.partial")
     begun = partial.read_bytes()
-    partial.unlink()
-    partial.symlink_to("/dev/full")
-    with pytest.raises(ModelUnavailable, match="the disk: is full"):
-        resolve(entry, settings, limits=QUICK)
-    partial.unlink()
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("models.download.os.fsync", full)
+        with pytest.raises(ModelUnavailable, match="the disk: is full"):
+            resolve(entry, settings, limits=QUICK)
     partial.write_bytes(begun)
     resolve(entry, settings, limits=QUICK)
     assert web.gets(HUGGINGFACE_FILE)[-1] == "bytes=100000-"
