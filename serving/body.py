@@ -148,7 +148,7 @@ async def read_pieces(request: Request, room: Room, limits: BodyLimits, take: Ca
                 message = await request.receive()
         except asyncio.TimeoutError:
             if in_window < max(1, limits.least_rate * limits.window):
-                raise _too_slow(limits) from None
+                raise _too_slow(limits.window, limits.least_rate) from None
             in_window, window_ends = 0, loop.time() + limits.window
             continue
         if message["type"] == "http.disconnect":
@@ -163,6 +163,50 @@ async def read_pieces(request: Request, room: Room, limits: BodyLimits, take: Ca
             return received
 
 
+@dataclass(slots=True)
+class PassedBody:
+    """The body of a request that is passed on piece by piece while it comes, of any size."""
+
+    head: bytes
+    """What was read of it already."""
+    request: Request
+    window: float
+    """Seconds over which the rate is measured. Time in which nobody asks for the next piece does not count."""
+    least_rate: float
+    """Bytes a second."""
+    error: ServiceError | ClientDisconnect | None = None
+    """Why the pieces ended early: an HTTP client that sends them on may raise an error of its own in its place."""
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Yield ``head`` and then each piece as it comes.
+
+        Raises ``ServiceError`` BODY_TIMEOUT, and ``ClientDisconnect`` where the sender went away; ``error`` is it then.
+        """
+        yield self.head
+        loop = asyncio.get_running_loop()
+        in_window, left = 0, self.window
+        while True:
+            asked = loop.time()
+            try:
+                async with timeout(left):
+                    message = await self.request.receive()
+            except asyncio.TimeoutError:
+                if in_window < max(1, self.least_rate * self.window):
+                    self.error = _too_slow(self.window, self.least_rate)
+                    raise self.error from None
+                in_window, left = 0, self.window
+                continue
+            left -= loop.time() - asked
+            if message["type"] == "http.disconnect":
+                self.error = ClientDisconnect()
+                raise self.error
+            piece = message.get("body", b"")
+            in_window += len(piece)
+            yield piece
+            if not message.get("more_body", False):
+                return
+
+
 def _too_large(limit: int) -> ServiceError:
     return ServiceError(
         ErrorCode.BODY_TOO_LARGE,
@@ -171,9 +215,9 @@ def _too_large(limit: int) -> ServiceError:
     )
 
 
-def _too_slow(limits: BodyLimits) -> ServiceError:
+def _too_slow(window: float, least_rate: float) -> ServiceError:
     return ServiceError(
         ErrorCode.BODY_TIMEOUT,
-        f"The request's body came at less than {limits.least_rate:,g} bytes a second for {limits.window:g} s "
+        f"The request's body came at less than {least_rate:,g} bytes a second for {window:g} s "
         "(BODY_MIN_RATE, BODY_TIMEOUT). Send it again in one go.",
     )

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 import metrics
-from compat.immich_search.bar import SearchBar
+from compat.immich_search.bar import LARGE_BODIES, SearchBar
 from compat.immich_search.page_order import Listings
 from compat.immich_search.replies import as_it_came
 from compat.immich_search.wish import METADATA, SMART, read_wish
@@ -20,12 +20,12 @@ from runners.cancellation import unless_gone
 from search.http.life import SearchLife
 from search.immich.exchange import HOP_HEADER, Headers, ImmichHttp, Reply, passed_on, with_headers, without
 from search.immich.visitor import Visitors, credentials_of
-from serving.body import read_start
+from serving.body import PassedBody, read_start
 from serving.exchange import Fields, answered
 from settings import Settings
 
 _LARGEST_WISH = 64 * 1024
-"""Bytes of a body that is looked into; a larger one is passed on as it comes."""
+"""Bytes of a body that is looked into; a larger one is passed on while it comes."""
 _LARGEST_ANSWER = 64 * 2**20
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _SHARED_LINK = ("key=", "slug=")
@@ -67,7 +67,7 @@ async def _respond(bar: SearchBar, request: Request, fields: Fields) -> Response
     async with aclosing(request.stream()) as pieces:
         head, is_whole = await read_start(pieces, largest=_LARGEST_WISH, seconds=bar.settings.body_timeout)
         if not is_whole:
-            response = as_it_came(await _pass(bar, request, headers, _joined(head, pieces)), "passed")
+            response = as_it_came(await _pass_large(bar, request, headers, head), "passed")
             fields["done"] = "passed"
         else:
             response = await unless_gone(request.receive, _answer(bar, request, headers, head, fields))
@@ -125,7 +125,23 @@ async def _pass(bar: SearchBar, request: Request, headers: Headers, body: bytes 
     return await bar.visitors.http.ask(request.method, target, headers, body=body, most=_LARGEST_ANSWER)
 
 
-async def _joined(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield head
-    async for piece in rest:
-        yield piece
+async def _pass_large(bar: SearchBar, request: Request, headers: Headers, head: bytes) -> Reply:
+    """Send the request to Immich while its body comes, of which ``head`` was read, and return Immich's answer.
+
+    Raises ``ServiceError``: BODY_TIMEOUT; QUEUE_FULL where as many such bodies are on their way as may be;
+    IMMICH_UNAVAILABLE. Raises ``ClientDisconnect``.
+    """
+    if bar.large_bodies.locked():
+        raise ServiceError(
+            ErrorCode.QUEUE_FULL,
+            f"{LARGE_BODIES} requests with a body of more than {_LARGEST_WISH:,} bytes are being passed on to Immich "
+            "already. Send it again shortly.",
+        )
+    async with bar.large_bodies:
+        body = PassedBody(head, request, bar.settings.body_timeout, bar.settings.body_min_rate)
+        try:
+            return await _pass(bar, request, headers, body.pieces())
+        except ServiceError:
+            if body.error is not None:
+                raise body.error from None
+            raise

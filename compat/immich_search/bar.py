@@ -46,6 +46,9 @@ _WORTH_A_PAGE = 8
 """Pictures from which on a page of Immich's own is asked for again, rather than each of them."""
 _LARGEST = 2**20
 _MOST_ALBUMS = 4
+LARGE_BODIES = 16
+"""Bodies passed on to Immich while they come, at once: each holds a connection of the 100 for as long as its sender
+takes."""
 
 AskImmich: TypeAlias = "Callable[[bytes | None], Awaitable[Reply]]"
 """Sends the searcher's own request, or the same with another body, to Immich. Raises ``ServiceError``."""
@@ -63,6 +66,8 @@ class SearchBar:
     life: SearchLife
     visitors: Visitors
     listings: Listings = field(default_factory=Listings)
+    large_bodies: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_BODIES))
+    """Turns of bodies that are passed on while they come."""
     _version: KnownVersion = field(default_factory=KnownVersion)
 
     async def answer(self, wish: Wish, credentials: Credentials, ask: AskImmich, fields: Fields) -> Response:

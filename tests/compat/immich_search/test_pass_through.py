@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from random import Random
 from typing import Any
@@ -128,6 +130,60 @@ def test_a_large_body_is_passed_on_piece_by_piece(home: Home) -> None:
     assert home.immich.searches("smart")[-1].body == body
     whole = home.ask("smart", body, ANNA)
     assert whole.content == answer.content
+
+
+def stalling(enough: asyncio.Event, asked: list[int]) -> AsyncIterator[bytes]:
+    """Return a body of which 80 kB come, and the rest after ``enough``; ``asked`` grows once the rest is asked for."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"x" * 80_000
+        asked.append(1)
+        await enough.wait()
+        yield b"x" * 20_000
+
+    return pieces()
+
+
+def test_a_large_body_that_stops_coming_is_given_up(immich: FakeSearchImmich, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def send(visit: Visit) -> Any:
+        return await visit.client.post("/api/search/smart", content=stalling(asyncio.Event(), []))
+
+    answer = Home(immich, monkeypatch, body_timeout=0.1, request_timeout=20).run(send)
+    assert (answer.status_code, answer.json()["code"]) == (408, "body_timeout")
+    assert answer.headers["connection"] == "close"
+
+
+def test_large_bodies_that_stop_coming_leave_connections_to_searches(
+    immich: FakeSearchImmich, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enough, asked = asyncio.Event(), list[int]()
+
+    async def send(visit: Visit) -> tuple[Any, list[Any]]:
+        large = [
+            asyncio.ensure_future(visit.client.post("/api/search/smart", content=stalling(enough, asked)))
+            for _ in range(110)
+        ]
+        while len(asked) + sum(one.done() for one in large) < len(large):
+            await asyncio.sleep(0.01)
+        search = await visit.ask("smart", {"query": "x"}, ANNA)
+        enough.set()
+        return search, list(await asyncio.gather(*large))
+
+    search, large = Home(immich, monkeypatch, request_timeout=20).run(send)
+    assert search.status_code == 200
+    statuses = Counter(one.status_code for one in large)
+    assert statuses == {401: 16, 503: 94}
+    refused = next(one for one in large if one.status_code == 503)
+    assert (refused.json()["code"], refused.headers["retry-after"]) == ("queue_full", "5")
+
+
+def test_after_large_bodies_there_is_room_for_others(home: Home) -> None:
+    body = b'{"query":"' + b"y" * 100_000 + b'"}'
+
+    async def send(visit: Visit) -> list[Any]:
+        return [await visit.ask("smart", body, ANNA) for _ in range(20)]
+
+    assert {one.status_code for one in home.run(send)} == {200}
 
 
 KEYS = (
