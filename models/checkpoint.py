@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.capacity import NotEnough, require_disk, require_memory
-from models.conversion import run_conversion
+from models.conversion import CheckpointRefused, run_conversion
 from models.digest import Digest, DigestCache, digest_of
 from models.download import RemoteFile
 from models.durable import clear_path, give_name, make_folder, sync_path
@@ -55,8 +55,7 @@ def fetch_and_convert(checkpoint: Checkpoint, lookup: Lookup, destination: Desti
     # Where a process was killed between conversion and the last rename, the renames are all that is left to do.
     made = _made_before(work.folder / "model", destination.folder)
     if made is None:
-        repo, path = _fetch(checkpoint, lookup, work, pinned=_pinned(destination.folder))
-        made = _convert(path, repo, lookup, work)
+        made = _make(checkpoint, lookup, work, pinned=_pinned(destination.folder))
     _finish(made, work.folder / "model", destination.folder)
     if not lookup.settings.keep_checkpoints:
         shutil.rmtree(work.folder)
@@ -88,31 +87,54 @@ def _work(destination: Destination) -> Destination:
     return replace(destination, folder=folder)
 
 
-def _fetch(checkpoint: Checkpoint, lookup: Lookup, work: Destination, *, pinned: str | None) -> tuple[str, Path]:
-    """Return the checkpoint and the repository that it came from."""
-    path = work.folder / checkpoint.file
+def _make(checkpoint: Checkpoint, lookup: Lookup, work: Destination, *, pinned: str | None) -> Manifest:
+    """Return the record of the model that was made of the checkpoint of the first hub that gives one to make it of."""
     too_large: NotEnough | None = None
+    refused: CheckpointRefused | None = None
+    useless: set[Digest] = set()
     for origin in _origins(checkpoint, lookup, work):
+        place = shown_url(origin.url)
         try:
             remote = _listed(origin, checkpoint, lookup, work)
-            if pinned is not None and remote.digest.value != pinned:
-                raise TransferFailed(
-                    f"{checkpoint.file} is another file there now: it has {remote.digest} instead of sha256:{pinned}, "
-                    f"which was fetched before. `python -m models rm {lookup.entry.name}` forgets that one"
-                )
-            _require_room(path, remote, lookup, work.folder)
-            digests = digest_cache(work.folder, lookup.entry, lookup.settings)
-            if not (path.is_file() and digests.digest(path, "sha256") == remote.digest):
-                work.reporter.expect(remote.bytes)
-                download_file(checkpoint.file, remote, lookup, work)
-            return origin.repo, path
+            if remote.digest in useless:
+                raise TransferFailed(f"{checkpoint.file} is the same file there")
+            path = _fetch(checkpoint, remote, lookup, work, pinned=pinned)
+            return _convert(path, origin.repo, lookup, work)
         except TransferFailed as error:
-            lookup.note_cause(shown_url(origin.url), str(error), str(error))
+            lookup.note_tried(place, str(error))
         except NotEnough as error:  # by this hub's word for its size; another may know better
             too_large = too_large or error
+        except CheckpointRefused as error:  # a proxy's or a mirror's file; another may have the right one
+            refused = refused or CheckpointRefused(
+                f"{error} It came from {place}; MODEL_HUB names the hub to ask first"
+            )
+            useless.add(remote.digest)
+            lookup.note_tried(place, str(error))
+            log.warning("%s; another hub is asked if there is one.", refused)
+    if refused is not None:
+        raise refused
     if too_large is not None:
         raise too_large
     return lookup.give_up()
+
+
+def _fetch(
+    checkpoint: Checkpoint, remote: RemoteFile, lookup: Lookup, work: Destination, *, pinned: str | None
+) -> Path:
+    """Return the checkpoint. Raises ``TransferFailed``, ``NotEnough``, ``OSError``."""
+    path = work.folder / checkpoint.file
+    if pinned is not None and remote.digest.value != pinned:
+        raise TransferFailed(
+            f"{checkpoint.file} is another file there now: it has {remote.digest} instead of sha256:{pinned}, "
+            f"which was fetched before. `python -m models rm {lookup.entry.name}` forgets that one"
+        )
+    _require_room(path, remote, lookup, work.folder)
+    digests = digest_cache(work.folder, lookup.entry, lookup.settings)
+    if not (path.is_file() and digests.digest(path, "sha256") == remote.digest):
+        clear_path(path)  # another hub's takes room
+        work.reporter.expect(remote.bytes)
+        download_file(checkpoint.file, remote, lookup, work)
+    return path
 
 
 def _origins(checkpoint: Checkpoint, lookup: Lookup, work: Destination) -> Iterator[_Origin]:

@@ -30,15 +30,19 @@ class ConversionFailed(Exception):
     """No model was made of a checkpoint; the message says why, for a person."""
 
 
+class CheckpointRefused(ConversionFailed):
+    """The file is no checkpoint that a model can be made of."""
+
+
 def run_conversion(
     checkpoint: Path, folder: Path, vocabulary: Path, entry: ModelEntry, report: Callable[[str, float], None]
 ) -> tuple[float, float]:
     """Convert ``checkpoint`` to ``folder`` and return the least cosines of pictures and texts to the checkpoint's
     vectors.
 
-    ``report`` is told what is done next and which share of the whole, 0 to 1, is done. Raises ``ConversionFailed``
-    where ``models.convert.convert`` refuses, and where the process was killed or could not be started; ``OSError``
-    where the disk refuses.
+    ``report`` is told what is done next and which share of the whole, 0 to 1, is done. Raises ``CheckpointRefused``
+    where ``models.convert.convert`` refuses, ``ConversionFailed`` where the process was killed or could not be started,
+    ``OSError`` where the disk refuses.
     """
     order = {
         "checkpoint": str(checkpoint.absolute()),
@@ -66,7 +70,7 @@ def run_conversion(
     if "cosines" in answer:
         return answer["cosines"][0], answer["cosines"][1]
     if "refused" in answer:
-        raise ConversionFailed(answer["refused"])
+        raise CheckpointRefused(answer["refused"])
     if "errno" in answer:
         raise OSError(answer["errno"], answer["error"])
     raise ConversionFailed(f"The conversion of {checkpoint} {_end(child.returncode)}")
