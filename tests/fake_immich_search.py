@@ -235,7 +235,7 @@ def _handler(immich: FakeSearchImmich) -> type[BaseHTTPRequestHandler]:
 
         def _chunks(self) -> bytes:
             body = bytearray()
-            while size := int(self.rfile.readline(), 16):
+            while size := int(self.rfile.readline() or b"0", 16):
                 body += self.rfile.read(size)
                 self.rfile.readline()
             self.rfile.readline()

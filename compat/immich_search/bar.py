@@ -12,7 +12,6 @@ import hashlib
 import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import UUID
@@ -69,6 +68,8 @@ class SearchBar:
     large_bodies: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_BODIES))
     """Turns of bodies that are passed on while they come."""
     _version: KnownVersion = field(default_factory=KnownVersion)
+    _ending: set[asyncio.Future[Any]] = field(default_factory=set)
+    """Searches of texts that nobody waits for any more; an event loop keeps no reference to them."""
 
     async def answer(self, wish: Wish, credentials: Credentials, ask: AskImmich, fields: Fields) -> Response:
         """Answer one search. ``fields``: of the log line; ``done`` and ``reason`` are noted there.
@@ -88,7 +89,7 @@ class SearchBar:
                 try:
                     async with timeout(PATIENCE):
                         if kept is None and texts is not None and own is not None:
-                            kept = await search.begin(await texts, own)
+                            kept = await search.begin(await asyncio.shield(texts), own)
                         response = await search.page(kept) if isinstance(kept, Listing) else None
                 except Exception as error:  # noqa: BLE001 - whatever it is, Immich's own answer is to be had
                     response, done = None, _note(error, fields)
@@ -100,9 +101,23 @@ class SearchBar:
             return _passed(own if own is not None and wish.page == 1 else await ask(None), done, fields)
         finally:
             if texts is not None:
-                texts.cancel()
-                with suppress(asyncio.CancelledError, Exception):
-                    await texts
+                self._give_up(texts)
+
+    def _give_up(self, texts: asyncio.Future[Any]) -> None:
+        """Cancel a search of texts and let it end by itself: a database that hangs takes seconds for that."""
+        if texts.cancel():
+            self._ending.add(texts)
+            texts.add_done_callback(self._ended)
+        elif (error := None if texts.cancelled() else texts.exception()) is not None:  # or asyncio would log it
+            forget_frames(error)
+
+    def _ended(self, texts: asyncio.Future[Any]) -> None:
+        self._ending.discard(texts)
+        error = None if texts.cancelled() else texts.exception()
+        if error is not None:
+            reason = str(error) if isinstance(error, ServiceError) else type(error).__name__  # others may name the text
+            log.warning("A search of texts that nobody waited for any more failed: %s", reason)
+            forget_frames(error)
 
     async def version(self) -> Version:
         """Return Immich's version, major and minor; (0, 0) where it cannot be found out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -244,6 +245,39 @@ def test_what_is_slow_here_leaves_immichs_own_answer(
     answer = home.ask("smart", smart("x"), anna)
     assert (ids(answer), done(answer)) == ([one.id for one in own], "late")
     assert "too slow" in caplog.text
+
+
+def test_an_answer_does_not_wait_for_a_database_that_is_slow_to_give_up(
+    home: Home, anna: User, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = pictures(home, anna, 3)
+    monkeypatch.setattr("compat.immich_search.bar.PATIENCE", 0.05)
+    thawed, ended = asyncio.Event(), asyncio.Event()
+
+    async def rank(*arguments: Any, **options: Any) -> list[Any]:
+        try:
+            await thawed.wait()
+        except asyncio.CancelledError:
+            await thawed.wait()  # as psycopg does until the server answers
+            ended.set()
+            raise RuntimeError("canceling statement") from None
+        return []
+
+    monkeypatch.setattr("search.query.text_rank.rank_texts", rank)
+
+    async def search(visit: Visit) -> Any:
+        answer = asyncio.ensure_future(visit.ask("smart", smart("x"), anna))
+        await asyncio.wait((answer,), timeout=10)
+        is_answered = answer.done()
+        thawed.set()
+        await ended.wait()
+        assert is_answered
+        return await answer
+
+    answer = home.run(search)
+    assert (ids(answer), done(answer)) == ([one.id for one in own], "late")
+    assert "nobody waited for any more failed: RuntimeError" in caplog.text
+    assert "canceling" not in caplog.text
 
 
 def test_single_pictures_that_immich_does_not_answer_for_leave_its_own_answer(home: Home, anna: User) -> None:
