@@ -184,8 +184,16 @@ class _Search:
                 await self._own_page(own_page)
         await assets.ask_for(ids)
         items = [assets.known[one] for one in ids if one in assets.known]
+        if not items and wish.page > 1:
+            await self._check_credentials()
         done = "text" if wish.by_text_alone else "hybrid"
         return page_of(listing.skeleton, items, str(wish.page + 1) if more else None, done)
+
+    async def _check_credentials(self) -> None:
+        """Raise ``_NotOurs`` where Immich takes the credentials no more: a page without pictures asks it nothing."""
+        reply = await self.bar.visitors.ask("GET", "/api/users/me", self.credentials, most=_LARGEST)
+        if reply.status == 401:
+            raise _NotOurs("Immich does not take these credentials any more")
 
     async def _own_page(self, number: int) -> tuple[list[UUID], bool]:
         reply = await self.ask(self.wish.page_body(number))

@@ -280,6 +280,25 @@ def test_an_answer_does_not_wait_for_a_database_that_is_slow_to_give_up(
     assert "canceling" not in caplog.text
 
 
+@pytest.mark.parametrize("page", [2, 5])
+def test_an_empty_page_of_a_session_that_has_ended_is_immichs_refusal(home: Home, anna: User, page: int) -> None:
+    finds(home, *pictures(home, anna, 3))
+
+    async def search(visit: Visit) -> list[Any]:
+        first = await visit.ask("smart", smart("ocr:x"), anna)
+        empty = await visit.ask("smart", smart("ocr:x", page=page), anna)
+        home.immich.users.remove(anna)
+        return [first, empty, await visit.ask("smart", smart("ocr:x", page=page), anna)]
+
+    first, empty, refused = home.run(search)
+    assert (len(ids(first)), ids(empty), done(empty)) == (3, [], "text")
+    assert (refused.status_code, refused.json(), done(refused)) == (
+        401,
+        {"message": "Authentication required"},
+        "passed",
+    )
+
+
 def test_single_pictures_that_immich_does_not_answer_for_leave_its_own_answer(home: Home, anna: User) -> None:
     own = pictures(home, anna, 150)
     finds(home, own[140])
