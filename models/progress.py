@@ -115,7 +115,8 @@ def on_its_way(task: ModelKind, name: str, settings: Settings) -> Progress | Non
     try:
         progress, folder = _read(_file(task, name, settings))
         if progress.state == "waiting":
-            return progress if progress.again > time.time() - _LATE else None
+            # With OFFLINE nobody asks again, whatever an earlier process has noted.
+            return progress if progress.again > time.time() - _LATE and not settings.offline else None
         return progress if is_locked(folder) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -126,9 +127,13 @@ def note_retry(task: ModelKind, name: str, settings: Settings, at: float) -> flo
 
     Returns the Unix time at which a process of this service told the log why; None where the caller is to tell.
     """
+    if settings.offline:
+        return None
     path = _file(task, name, settings)
     try:
         progress, folder = _read(path)
+        if progress.since < psutil.Process().create_time():  # an earlier start, which had another log
+            return None
         if progress.state == "waiting":  # else another process asks already
             _write(path, replace(progress, again=at), folder)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -98,6 +98,29 @@ def test_what_an_earlier_start_waited_for_is_told_anew(
     assert _note(entry, settings) is None
 
 
+def test_offline_nobody_waits_for_a_hub_and_each_process_tells_why(
+    make_settings: MakeSettings, entry: ModelEntry
+) -> None:
+    settings, offline = make_settings(), make_settings(offline=True)
+    _fail(entry, settings)
+    _note(entry, settings)
+    _as_another_process(entry, settings)
+    assert _waiting(entry, settings) is not None
+    _fail(entry, offline)
+    assert _note(entry, offline) is None
+    assert _waiting(entry, offline) is None
+
+
+def test_the_note_of_an_earlier_start_is_not_taken_where_no_hub_was_asked_since(
+    make_settings: MakeSettings, entry: ModelEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings()
+    _fail(entry, settings)
+    _as_another_process(entry, settings)
+    monkeypatch.setattr("psutil.Process.create_time", lambda _: time.time())
+    assert _note(entry, settings) is None
+
+
 def test_a_hub_that_gives_it_after_all_ends_the_wait(
     web: Web, make_settings: MakeSettings, entry: ModelEntry, made_of_words: FakeConversion
 ) -> None:
