@@ -20,7 +20,7 @@ from models.digest import Digest, DigestCache, digest_of
 from models.download import RemoteFile
 from models.durable import clear_path, give_name, make_folder, sync_path
 from models.entry import Checkpoint
-from models.fetch import Destination, bytes_here, download_file, fetch_file
+from models.fetch import Destination, bytes_here, download_file, fetch_file, warn_of_wrong_file
 from models.hub import by_speed, file_url, list_modelscope, list_repository, modelscope_url
 from models.lookup import Lookup
 from models.manifest import Manifest, usable_manifest, write_manifest
@@ -92,7 +92,8 @@ def _make(checkpoint: Checkpoint, lookup: Lookup, work: Destination, *, pinned: 
     too_large: NotEnough | None = None
     refused: CheckpointRefused | None = None
     useless: set[Digest] = set()
-    for origin in _origins(checkpoint, lookup, work):
+    origins = list(_origins(checkpoint, lookup, work))
+    for index, origin in enumerate(origins):
         place = shown_url(origin.url)
         try:
             remote = _listed(origin, checkpoint, lookup, work)
@@ -101,7 +102,8 @@ def _make(checkpoint: Checkpoint, lookup: Lookup, work: Destination, *, pinned: 
             path = _fetch(checkpoint, remote, lookup, work, pinned=pinned)
             return _convert(path, origin.repo, lookup, work)
         except TransferFailed as error:
-            lookup.note_tried(place, str(error))
+            lookup.note_cause(place, str(error), str(error))
+            warn_of_wrong_file(checkpoint.file, lookup, error, [other.url for other in origins[index + 1 :]])
         except NotEnough as error:  # by this hub's word for its size; another may know better
             too_large = too_large or error
         except CheckpointRefused as error:  # a proxy's or a mirror's file; another may have the right one

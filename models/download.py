@@ -17,7 +17,7 @@ import httpx
 
 from models.digest import Digest, digest_of
 from models.durable import clear_path, give_name, make_folder, open_lock
-from models.transfer import Interrupted, Limits, TransferFailed, answer_to, host_of, http_client, retrying
+from models.transfer import Interrupted, Limits, TransferFailed, WrongFile, answer_to, host_of, http_client, retrying
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def download(remote: RemoteFile, target: Path, *, title: str, limits: Limits, pr
     if actual != remote.digest:
         size = _size(partial)
         partial.unlink()
-        raise TransferFailed(f"{host_of(remote.url)} sent {size:,} bytes whose digest is {actual}, not {remote.digest}")
+        raise WrongFile(f"{host_of(remote.url)} sent {size:,} bytes whose digest is {actual}, not {remote.digest}")
     give_name(partial, target)
     _drop_other_versions(target)
 
@@ -154,7 +154,7 @@ class _Fetch:
                     self._check_rate(written - by_then)
                     since, by_then = time.monotonic(), written
                 if expected is not None and written > expected:
-                    raise TransferFailed(
+                    raise WrongFile(
                         f"{host_of(self._remote.url)} sends more than the {expected:,} bytes that the file has"
                     )
                 file.write(chunk)
@@ -173,9 +173,7 @@ class _Fetch:
     def _check_length(self, response: httpx.Response, start: int) -> None:
         length, expected = _content_length(response), self._remote.bytes
         if length is not None and expected is not None and start + length != expected:
-            raise TransferFailed(
-                f"{host_of(self._remote.url)} has a file of {start + length:,} bytes, not of {expected:,}"
-            )
+            raise WrongFile(f"{host_of(self._remote.url)} has a file of {start + length:,} bytes, not of {expected:,}")
 
     def _log(self, response: httpx.Response, start: int) -> None:
         if self._logged:

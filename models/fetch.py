@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from models.manifest import Manifest, usable_manifest, write_manifest
 from models.paths import path_below
 from models.places import digest_cache, known_sources, names_of
 from models.progress import Reporter
-from models.transfer import Limits, TransferFailed
+from models.transfer import Limits, TransferFailed, WrongFile, host_of
 from settings.addresses import shown_url
 
 log = logging.getLogger(__name__)
@@ -38,9 +38,8 @@ def fetch_file(file: ModelFile, lookup: Lookup, destination: Destination) -> Pat
 
     Raises ``ModelUnavailable``, ``OSError``.
     """
-    for source in known_sources(file):
-        if isinstance(source, PackageFile):
-            continue
+    sources = [source for source in known_sources(file) if not isinstance(source, PackageFile)]
+    for index, source in enumerate(sources):
         remote = _remote(source, lookup.settings.hf_endpoint)
         if remote.bytes is not None:
             have = bytes_here(destination.folder / file.name, remote.digest)
@@ -49,7 +48,16 @@ def fetch_file(file: ModelFile, lookup: Lookup, destination: Destination) -> Pat
             return download_file(file.name, remote, lookup, destination)
         except TransferFailed as error:
             lookup.note_cause(shown_url(remote.url), str(error), str(error))
+            others = [_remote(other, lookup.settings.hf_endpoint).url for other in sources[index + 1 :]]
+            warn_of_wrong_file(file.name, lookup, error, others)
     return lookup.give_up()
+
+
+def warn_of_wrong_file(name: str, lookup: Lookup, error: TransferFailed, others: Sequence[str]) -> None:
+    """Warn if ``error`` says that a hub sent a wrong file, and the first of the addresses ``others`` is asked next."""
+    if isinstance(error, WrongFile) and others:
+        told = "%s of %s: %s. What came is thrown away, and %s is asked."
+        log.warning(told, name, lookup.entry.name, error, host_of(others[0]))
 
 
 def fetch_repository(part: str | None, repo: str, lookup: Lookup, destination: Destination) -> dict[str, Path]:

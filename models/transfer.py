@@ -65,6 +65,10 @@ class TransferFailed(Exception):
         """HTTP status, where that is the reason."""
 
 
+class WrongFile(TransferFailed):
+    """A hub sent another file than the one that was asked for, by its size or digest."""
+
+
 class Interrupted(Exception):
     """One attempt failed in a way that another may not."""
 

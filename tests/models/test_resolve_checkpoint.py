@@ -27,6 +27,7 @@ from models.places import cache_folder
 from models.progress import Progress, on_its_way
 from models.pull import pull
 from models.resolve import resolve
+from models.transfer import host_of
 from settings import Settings
 from tests.models.conftest import QUICK, write_files
 from tests.models.small_clip import (
@@ -170,11 +171,21 @@ def test_a_hub_that_fails_is_followed_by_the_other_which_goes_on_with_its_bytes(
 
 
 def test_wrong_bytes_are_thrown_away_and_the_other_hub_is_asked(
-    web: Web, entry: ModelEntry, settings: Settings, conversion: FakeConversion, small: SmallClip
+    web: Web,
+    entry: ModelEntry,
+    settings: Settings,
+    conversion: FakeConversion,
+    small: SmallClip,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    elsewhere = settings.modelscope_endpoint.replace("127.0.0.1", "localhost")
+    settings = settings.model_copy(update={"modelscope_endpoint": elsewhere})
     web.faults[HUGGINGFACE_FILE] = [Fault(body=bytes(len(small.data)))]
     resolve(entry, settings, limits=QUICK)
     assert web.gets(MODELSCOPE_FILE) == [None]
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert f"{FILE} of {NAME}: {host_of(web.url)} sent {len(small.data):,} bytes whose digest is sha256:" in warning
+    assert warning.endswith(f"What came is thrown away, and {host_of(settings.modelscope_endpoint)} is asked.")
     web.files[HUGGINGFACE_FILE] = web.files[MODELSCOPE_FILE] = bytes(len(small.data))
     shutil.rmtree(cache_folder(entry, settings))
     with pytest.raises(ModelUnavailable, match="bytes whose digest is sha256:"):
