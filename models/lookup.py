@@ -106,7 +106,7 @@ class Lookup:
         if self._carried is not None:
             return [f"name a folder that holds {self._held()}"]
         from_folder = f"run `python -m models pull {entry.name} --from DIR`"
-        endpoints = " or ".join(self._endpoints())
+        endpoints = " or ".join(endpoint_settings(entry))
         if self.settings.offline:
             return ["unset OFFLINE", from_folder]
         return [f"set {endpoints} to a mirror that can be reached", from_folder] if endpoints else [from_folder]
@@ -123,7 +123,7 @@ class Lookup:
         folder = entry.folder_below(self.settings.cache_folder)
         required = ", ".join(file.name for file in entry.files if file.required)
         advice = [] if entry.checkpoint is not None else [f"place {required} at {folder}/"]
-        endpoints = self._endpoints()
+        endpoints = endpoint_settings(entry)
         if endpoints and self.settings.offline:
             advice.append("unset OFFLINE")
         elif endpoints:
@@ -138,14 +138,14 @@ class Lookup:
             ]
         return [*advice, entry.without_download]
 
-    def _endpoints(self) -> list[str]:
-        """Return the settings that say which hubs the model is fetched from."""
-        entry, checkpoint = self.entry, self.entry.checkpoint
-        if checkpoint is not None:
-            pairs = (("HF_ENDPOINT", checkpoint.huggingface), ("MODELSCOPE_ENDPOINT", checkpoint.modelscope))
-            return [name for name, repo in pairs if repo is not None]
-        on_hub = any(isinstance(source, HubFile) for file in entry.files for source in file.sources)
-        return ["HF_ENDPOINT"] if entry.hub is not None or on_hub else []
+
+def endpoint_settings(entry: ModelEntry) -> list[str]:
+    """Return the settings that say which hubs ``entry`` is fetched from."""
+    if entry.checkpoint is not None:
+        pairs = (("HF_ENDPOINT", entry.checkpoint.huggingface), ("MODELSCOPE_ENDPOINT", entry.checkpoint.modelscope))
+        return [name for name, repo in pairs if repo is not None]
+    on_hub = any(isinstance(source, HubFile) for file in entry.files for source in file.sources)
+    return ["HF_ENDPOINT"] if entry.hub is not None or on_hub else []
 
 
 def _brief(causes: list[str], room: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from PIL import Image, ImageDraw, ImageFont
 
-from errors import ServiceError
+from errors import ErrorCode, ServiceError
 from immich_bento.doctor.finding import Finding, good, skipped, wrong
 from immich_bento.doctor.weights import models_of
 from models.catalog import Catalog, ModelKind
@@ -24,6 +24,9 @@ from settings.addresses import shown_url
 _PICTURE = (1440, 1080)
 """Width and height of the picture that is sent, as of Immich's previews."""
 _TEXT = "Invoice 2024"
+_LONGEST_ANSWER = 500
+"""Characters of an error that are shown."""
+_MODEL_AWAY = frozenset({ErrorCode.MODEL_UNAVAILABLE.value, ErrorCode.MODEL_ON_ITS_WAY.value})
 
 
 def check_answers(catalog: Catalog, config: Settings, url: str | None, wait: float) -> Iterator[Finding]:
@@ -39,7 +42,7 @@ def check_answers(catalog: Catalog, config: Settings, url: str | None, wait: flo
             return
         yield _ready(client)
         for task in BUILT_IN:
-            yield _time(client, task, catalog, config)
+            yield _time(client, task, catalog, config, told_above=url is None)
 
 
 def _key(config: Settings) -> dict[str, str]:
@@ -70,7 +73,8 @@ def _ready(client: httpx.Client) -> Finding:
     )
 
 
-def _time(client: httpx.Client, task: Task[Any], catalog: Catalog, config: Settings) -> Finding:
+def _time(client: httpx.Client, task: Task[Any], catalog: Catalog, config: Settings, *, told_above: bool) -> Finding:
+    """Return how long ``task`` takes. ``told_above``: models of settings that are not here have a finding already."""
     subject = f"task {task.label}"
     model = _model(task, catalog, config)
     if model is None:
@@ -83,6 +87,11 @@ def _time(client: httpx.Client, task: Task[Any], catalog: Catalog, config: Setti
     try:
         seconds = [_ask(client, files) for _ in range(2)]
     except (httpx.HTTPError, ServiceErrorAnswer) as error:
+        lacks = isinstance(error, ServiceErrorAnswer) and error.code in _MODEL_AWAY
+        if lacks and told_above and model in models_of(task, config) and task.kind is not None:
+            entry = catalog.find(task.kind, model)
+            if not _usable(model, task.kind, catalog, config):
+                return wrong(subject, f"{entry.name} is not here", f"See `model {entry.name}` above.")
         said = str(error) or type(error).__name__
         return wrong(subject, f"{model}: {said}", "Look for the request in the service's log.")
     return good(subject, f"{model}: first {seconds[0] * 1000:.0f} ms, then {seconds[1] * 1000:.0f} ms")
@@ -110,6 +119,14 @@ def _usable(name: str, kind: ModelKind, catalog: Catalog, config: Settings) -> b
 class ServiceErrorAnswer(Exception):
     """The service answered with an error; the message is its own."""
 
+    def __init__(self, answer: httpx.Response) -> None:
+        try:
+            document = answer.json()
+            said, self.code = str(document["detail"]), str(document.get("code", ""))
+        except (ValueError, KeyError, TypeError, AttributeError):  # another server's
+            said, self.code = answer.text, ""
+        super().__init__(f"{answer.status_code}: {said[:_LONGEST_ANSWER]}")
+
 
 def _ask(client: httpx.Client, files: Mapping[str, Any]) -> float:
     """Return the seconds until the answer. Raises ``ServiceErrorAnswer``, ``httpx.HTTPError``."""
@@ -117,7 +134,7 @@ def _ask(client: httpx.Client, files: Mapping[str, Any]) -> float:
     answer = client.post("/predict", files=files)
     seconds = time.perf_counter() - began
     if answer.status_code != 200:
-        raise ServiceErrorAnswer(f"{answer.status_code}: {answer.text[:500]}")
+        raise ServiceErrorAnswer(answer)
     return seconds
 
 

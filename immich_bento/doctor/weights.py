@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from errors import ServiceError
 from immich_bento.doctor.finding import Finding, good, skipped, wrong
 from models.catalog import Catalog, ModelEntry, ModelKind
+from models.lookup import endpoint_settings
 from models.places import places, verify
 from models.progress import on_its_way
 from runners.task import Task
 from runners.tasks import tasks_by_name
 from settings import Settings
+from settings.addresses import shown_url
 
 
 def check_weights(catalog: Catalog, config: Settings) -> Iterator[Finding]:
@@ -47,7 +49,7 @@ def _check(entry: ModelEntry, config: Settings) -> Finding:
         if whole is None:
             moving = on_its_way(entry.task, entry.name, config)
             detail = f"not here yet: {moving}" if moving is not None else "not here"
-            return wrong(subject, detail, f"Wait for it, or run `python -m models pull {entry.name}`.")
+            return wrong(subject, detail, _remedy(entry, config, asked_in_vain=moving is not None and moving.since > 0))
         verdict = verify(entry, whole)
     except (ServiceError, OSError) as error:
         return wrong(subject, str(error), f"Run `python -m models verify {entry.name}`.")
@@ -55,3 +57,15 @@ def _check(entry: ModelEntry, config: Settings) -> Finding:
     if verdict.good:
         return good(subject, detail)
     return wrong(subject, detail, f"Run `python -m models rm {entry.name}`, then `python -m models pull {entry.name}`.")
+
+
+def _remedy(entry: ModelEntry, config: Settings, *, asked_in_vain: bool) -> str:
+    """Return what to do about a model that is not here. ``asked_in_vain``: hubs do not give it now."""
+    pull = f"run `python -m models pull {entry.name}"
+    if config.offline:
+        return f"Unset OFFLINE, or {pull} --from DIR`."
+    endpoints = {"HF_ENDPOINT": config.hf_endpoint, "MODELSCOPE_ENDPOINT": config.modelscope_endpoint}
+    named = [f"{name} (now {shown_url(endpoints[name])})" for name in endpoint_settings(entry)]
+    if asked_in_vain and named:
+        return f"Set {' or '.join(named)} to a mirror that can be reached, or {pull} --from DIR`."
+    return f"Wait for it, or {pull}`."

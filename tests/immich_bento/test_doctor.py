@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from errors import ModelUnavailable
 from immich_bento.doctor import machine
 from immich_bento.doctor.answers import check_answers
 from immich_bento.doctor.command import main
@@ -19,8 +21,11 @@ from immich_bento.doctor.finding import Finding, Level
 from immich_bento.doctor.immich import check_immich
 from immich_bento.doctor.proxy import check_proxy
 from immich_bento.doctor.weights import check_weights
-from models.catalog import load_catalog
+from models.catalog import ModelKind, load_catalog
+from models.progress import note_retry
+from models.resolve import resolve
 from settings import Settings
+from tests.models.conftest import QUICK
 
 SECRET = "a-secret-nobody-may-read"
 CATALOG = load_catalog(None)
@@ -129,6 +134,50 @@ def test_a_model_that_is_not_here_is_told_with_the_command(tmp_path: Any) -> Non
     finding = of(check_weights(CATALOG, Settings(clip_model="ViT-L-14", cache_folder=tmp_path)), "model ViT-L-14")
     assert finding.level is Level.WRONG
     assert "python -m models pull ViT-L-14" in finding.todo
+
+
+@pytest.mark.parametrize(
+    ("offline", "in_vain", "todo"),
+    [
+        (False, False, "Wait for it, or run `python -m models pull ViT-L-14`."),
+        (
+            False,
+            True,
+            "Set HF_ENDPOINT (now http://127.0.0.1:9) or MODELSCOPE_ENDPOINT (now http://127.0.0.1:8) to a mirror that "
+            "can be reached, or run `python -m models pull ViT-L-14 --from DIR`.",
+        ),
+        (True, True, "Unset OFFLINE, or run `python -m models pull ViT-L-14 --from DIR`."),
+    ],
+)
+def test_the_advice_for_a_model_that_no_hub_gives_names_the_hubs_and_their_settings(
+    tmp_path: Path, offline: bool, in_vain: bool, todo: str
+) -> None:
+    config = Settings(
+        clip_model="ViT-L-14",
+        cache_folder=tmp_path,
+        hf_endpoint="http://127.0.0.1:9",
+        modelscope_endpoint="http://user:secret@127.0.0.1:8",
+    )
+    entry = CATALOG.find(ModelKind.CLIP, "ViT-L-14")
+    if in_vain:
+        with pytest.raises(ModelUnavailable):
+            resolve(entry, config, limits=QUICK)
+        note_retry(entry.task, entry.name, config, time.time() + 60)
+    config = config.model_copy(update={"offline": offline})
+    assert of(check_weights(CATALOG, config), "model ViT-L-14").todo == todo
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_a_model_that_is_not_here_is_told_of_once_and_an_answer_is_no_raw_json(tmp_path: Path, local: bool) -> None:
+    said = "The clip model ViT-L-14 cannot be had now: no connection."
+    answers: dict[str, tuple[int, Any]] = {"GET /ping": (200, "pong"), "GET /readyz": (503, "")}
+    answers["POST /predict"] = (503, {"detail": said, "code": "model_unavailable"})
+    with Fake(answers) as fake:
+        config = Settings(clip_model="ViT-L-14", cache_folder=tmp_path, http_port=fake.server_address[1])
+        found = check_answers(CATALOG, config, None if local else fake.url, 10)
+        finding = of(found, "task clip.visual")
+    assert finding.detail == ("ViT-L-14 is not here" if local else f"ViT-L-14: 503: {said}")
+    assert (finding.todo == "See `model ViT-L-14` above.") is local
 
 
 def test_each_task_is_asked_and_an_error_is_shown_as_it_came(tmp_path: Any) -> None:
