@@ -24,7 +24,7 @@ def require_key(headers: Headers, key: SecretStr | None) -> None:
             ErrorCode.KEY_NOT_SET,
             "This route needs a key, and the service has none: set API_AUTH_KEY and start the service again.",
         )
-    sent = list(_sent_keys(headers))
+    sent = list(sent_keys(headers))
     if not any(hmac.compare_digest(one, expected) for one in sent):
         what = "is wrong" if sent else "is missing"
         raise ServiceError(
@@ -41,18 +41,26 @@ def has_key(headers: Headers, key: SecretStr | None) -> bool:
     return True
 
 
-def is_key(given: str, key: SecretStr) -> bool:
-    """Return whether ``given``, as a person typed it, is ``key``. Compared in constant time; space around either does
-    not count.
+def is_key(given: bytes, key: SecretStr) -> bool:
+    """Return whether ``given`` is ``key``, in UTF-8. Compared in constant time; space around either does not count, and
+    an empty ``key`` is nobody's.
     """
-    return hmac.compare_digest(given.strip().encode(), key.get_secret_value().strip().encode())
+    expected = key.get_secret_value().strip().encode()
+    return bool(expected) and hmac.compare_digest(given.strip(), expected)
 
 
-def _sent_keys(headers: Headers) -> Iterator[bytes]:
-    """Yield the keys as the bytes that were sent: Starlette reads headers as Latin-1, whatever they are."""
+def sent_keys(headers: Headers) -> Iterator[bytes]:
+    """Yield what ``headers`` give as keys, as the bytes that were sent: Starlette reads headers as Latin-1, whatever
+    they are.
+    """
     for name in ("api-key", "x-auth-token"):
         for value in headers.getlist(name):
             yield value.encode("latin-1")
+    yield from bearer_keys(headers)
+
+
+def bearer_keys(headers: Headers) -> Iterator[bytes]:
+    """Yield what ``Authorization: Bearer`` gives, as the bytes that were sent."""
     for value in headers.getlist("authorization"):
         scheme, _, credentials = value.partition(" ")
         if scheme.lower() == "bearer":

@@ -8,6 +8,7 @@ keys of their owners.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Collection
@@ -15,13 +16,16 @@ from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
+from pydantic import SecretStr
 from starlette.requests import Request
 
 from errors import ErrorCode, ServiceError
 from runners.cancellation import gather_in_turns
 from search.immich.keys import keys_of
-from search.immich.visitor import Credentials, Visitor, Visitors, credentials_of, credentials_of_key
-from serving.key import has_key
+from search.immich.visitor import Credentials, Visitor, Visitors, bearer_alone, credentials_of, credentials_of_key
+from serving.client_address import client_address
+from serving.guesses import Guesses
+from serving.key import bearer_keys, sent_keys
 from settings import Settings
 from web import session
 
@@ -29,6 +33,7 @@ _AT_ONCE = 8
 """Questions to Immich about single assets, at the same time."""
 _KEPT_SECONDS = 60.0
 _MOST_KEPT = 20_000
+_MOST_COOKIES = 1000
 _LARGEST = 2**20
 """Bytes of an answer about an asset."""
 
@@ -63,26 +68,66 @@ class Guest:
 class Guests:
     """Tells guests apart, and asks Immich what each may see."""
 
-    def __init__(self, settings: Settings, visitors: Visitors | None) -> None:
-        """``visitors``: None where there is no IMMICH_URL."""
+    def __init__(self, settings: Settings, visitors: Visitors | None, guesses: Guesses) -> None:
+        """``visitors``: None where there is no IMMICH_URL. ``guesses``: notes wrong keys, in headers and cookies."""
         self._settings = settings
         self._visitors = visitors
+        self._guesses = guesses
+        self._cookies: OrderedDict[bytes, None] = OrderedDict()
+        """Digests of cookies that were right: whoever has one does not wait for the wrong keys of others."""
         self._seen: OrderedDict[tuple[bytes, UUID], tuple[float, bool]] = OrderedDict()
         self._keys = tuple(map(credentials_of_key, keys_of(settings)))
 
     async def who(self, request: Request) -> Guest | None:
-        """Return who sends the request, or None where nobody is known. Raises ``ServiceError`` IMMICH_UNAVAILABLE."""
+        """Return who sends the request, or None where nobody is known.
+
+        Raises ``ServiceError``: IMMICH_UNAVAILABLE; TOO_MANY_ATTEMPTS where a key in a header has to wait, and nothing
+        else tells who it is.
+        """
         key = self._settings.api_auth_key
-        if has_key(request.headers, key):
-            return Guest(None, self._keys)
+        too_many: ServiceError | None = None
+        if key is not None:
+            try:
+                if self._guesses.look(client_address(request), sent_keys(request.headers), key):
+                    return Guest(None, self._keys)
+            except ServiceError as error:
+                too_many = error
+            if await self._has_cookie(request, key):
+                return Guest(None, self._keys, by_cookie=True)
+        guest = await self._by_immich(request)
+        if guest is None and too_many is not None:
+            raise too_many
+        return guest
+
+    async def _has_cookie(self, request: Request, key: SecretStr) -> bool:
+        """Return whether the request has the page's cookie. It is signed by the key, so that a wrong one is a guess."""
         cookie = request.cookies.get(session.COOKIE)
-        if cookie is not None and await asyncio.to_thread(session.is_valid, cookie, key):
-            return Guest(None, self._keys, by_cookie=True)
+        if cookie is None:
+            return False
+        digest = hashlib.sha256(cookie.encode("utf-8", "surrogateescape")).digest()
+        is_valid = await asyncio.to_thread(session.is_valid, cookie, key)
+        if not (is_valid and digest in self._cookies):
+            try:
+                self._guesses.judge(client_address(request), digest, right=is_valid)
+            except ServiceError:  # as if there were none: the page asks for the key, and tells how long it has to wait
+                return False
+        if is_valid:
+            self._cookies[digest] = None
+            while len(self._cookies) > _MOST_COOKIES:
+                self._cookies.popitem(last=False)
+        return is_valid
+
+    async def _by_immich(self, request: Request) -> Guest | None:
+        """Return the user of Immich who sends the request."""
         if self._visitors is None:
             return None
         credentials = credentials_of(request)
         user = await self._visitors.who(credentials)
-        return Guest(user, (credentials,)) if user is not None else None
+        if user is None:
+            return None
+        if bearer_alone(request):  # only what Immich itself has taken was no guess
+            self._guesses.withdraw(client_address(request), bearer_keys(request.headers))
+        return Guest(user, (credentials,))
 
     async def require(self, request: Request) -> Guest:
         """Return who sends the request. Raises ``ServiceError`` UNAUTHORIZED, IMMICH_UNAVAILABLE."""

@@ -10,7 +10,6 @@ from runners.contract import Runners
 from search.http.state import SearchApi
 from search.immich.visitor import Visitors
 from settings import Settings
-from web.guesses import Guesses
 from web.guest import Guests
 from web.history import History
 from web.immich import ImmichPictures
@@ -36,7 +35,6 @@ class Page:
     """Immich, asked in the name of visitors; None where there is no IMMICH_URL."""
     guests: Guests
     immich: ImmichPictures
-    guesses: Guesses = field(default_factory=Guesses)
     history: History = field(default_factory=History)
     runners: Runners | None = None
     _upstreams: Upstreams | None = None
@@ -72,6 +70,6 @@ def open_page(settings: Settings, search: SearchApi, visitors: Visitors | None) 
         settings=settings,
         search=search,
         visitors=visitors,
-        guests=Guests(settings, visitors),
+        guests=Guests(settings, visitors, search.guesses),
         immich=ImmichPictures(visitors, settings.max_body_bytes),
     )

@@ -16,7 +16,6 @@ from starlette.routing import BaseRoute, Route
 from errors import ErrorCode, ServiceError
 from serving.client_address import client_address
 from serving.exchange import Fields, answered
-from serving.key import is_key
 from settings.version import VERSION
 from web import files, session
 from web.exchange import answer, posted, quietly
@@ -168,15 +167,13 @@ class _Me:
 
 async def _log_in(page: Page, request: Request, fields: Fields) -> Response:
     address = client_address(request)
-    page.guesses.check(address)
     sent = (await posted(request, _Login, seconds=page.settings.body_timeout)).key.get_secret_value()
     key = page.settings.api_auth_key
     if key is None:
         raise ServiceError(ErrorCode.KEY_NOT_SET, "The service has no key: set API_AUTH_KEY and start it again.")
-    if not is_key(sent, key):
-        page.guesses.wrong(address)
+    if not page.search.guesses.look(address, [sent.strip().encode()], key):
         raise ServiceError(ErrorCode.UNAUTHORIZED, "This key is wrong.")
-    page.guesses.right(address)
+    page.search.guesses.forget(address)
     response = answer({})
     session.give(response, request, key)
     return response

@@ -17,9 +17,9 @@ from starlette.responses import Response
 from errors import ErrorCode, ServiceError
 from serving.body import small_body
 from serving.exchange import Fields, answered
-from serving.key import require_key
 
 if TYPE_CHECKING:
+    from serving.guesses import Guesses
     from settings import Settings
 
 _MAX_BODY = 16 * 1024
@@ -27,7 +27,7 @@ _MAX_BODY = 16 * 1024
 
 
 class SearchRoute(APIRoute):
-    """An operation of search. The app has ``state.settings``; the operation finds its log fields in
+    """An operation of search. The app has ``state.settings`` and ``state.api``; the operation finds its log fields in
     ``request.state.fields``.
     """
 
@@ -38,9 +38,10 @@ class SearchRoute(APIRoute):
 
         async def endpoint(request: Request) -> Response:
             settings: Settings = request.app.state.settings
+            guesses: Guesses = request.app.state.api.guesses
 
             async def operate(request: Request, fields: Fields) -> Response:
-                require_key(request.headers, settings.api_auth_key)
+                guesses.require_key(request, settings.api_auth_key)
                 _check_repetition(request)
                 request.state.fields = fields
                 try:

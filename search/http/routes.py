@@ -16,7 +16,6 @@ from starlette.types import Receive, Scope, Send
 
 from search.http.state import SearchApi
 from serving.exchange import Fields, answered
-from serving.key import require_key
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -67,7 +66,7 @@ async def _new_asset(api: SearchApi, request: Request) -> Response:
     """
 
     async def note(request: Request, fields: Fields) -> Response:
-        require_key(request.headers, api.settings.api_auth_key)
+        api.guesses.require_key(request, api.settings.api_auth_key)
         api.life.pace.look_soon()
         return Response(status_code=202)
 

@@ -16,6 +16,7 @@ from runners.tasks import CLIP_TEXT
 from search.http.life import SearchLife
 from search.store.errors import database_errors
 from serving.exchange import started
+from serving.guesses import Guesses
 from settings import Settings
 
 # What these modules import is large (PostgreSQL's client, dictionaries), so they are imported by the first request that
@@ -43,6 +44,8 @@ class SearchApi:
     life: SearchLife
     runners: Runners | None = None
     redos: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_REDOS_AT_ONCE))
+    guesses: Guesses = field(default_factory=Guesses)
+    """Wrong keys, of search and of the page together."""
     _models: tuple[float, ModelsInUse] | None = None
 
     @asynccontextmanager

@@ -84,6 +84,14 @@ def credentials_of(request: Request) -> Credentials:
     return Credentials(headers, query if sent and sent[-1].startswith("query:") else "", bool(sent), digest)
 
 
+def bearer_alone(request: Request) -> bool:
+    """Return whether ``Authorization`` is all that tells Immich who sends the request, once."""
+    given = credentials_of(request)
+    names = [name for name, _ in given.headers if name in _CREDENTIALS]
+    cookies = [one for name, value in given.headers if name == "cookie" for one in _session_cookies(value)]
+    return names == ["authorization"] and not cookies and not given.query
+
+
 def _session_cookies(value: str) -> list[str]:
     pairs = (one.strip().partition("=") for one in value.split(";"))
     return [session for name, _, session in pairs if name.strip() == _COOKIE]

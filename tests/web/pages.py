@@ -15,11 +15,11 @@ from search.http.state import SearchApi
 from search.immich.exchange import ImmichHttp
 from search.immich.visitor import Visitors
 from search.store.database import Database
+from serving.guesses import Guesses
 from settings import Settings
 from tests.compat.fake_runners import FakeRunners
 from tests.fake_immich_search import FakeSearchImmich, User
 from tests.search.indexing.redoing import CATALOG, settings
-from web.guesses import Guesses
 from web.page import open_page
 from web.routes import routes
 
@@ -53,9 +53,9 @@ class Pages:
 
         async def send() -> httpx.Response:
             visitors = Visitors(ImmichHttp(self.settings.immich_url)) if self.settings.immich_url else None
-            search = SearchApi(CATALOG, self.settings, self.life, self.runners)
+            search = SearchApi(CATALOG, self.settings, self.life, self.runners, guesses=self.guesses)
             page = open_page(self.settings, search, visitors)
-            page.runners, page.guesses = self.runners, self.guesses
+            page.runners = self.runners
             app = Starlette(routes=routes(page))
             transport = httpx.ASGITransport(app=app, client=("10.0.0.7", 1234))
             try:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import time
+from collections.abc import AsyncIterator
 
+import httpx
 import pytest
 from pydantic import SecretStr
+from starlette.applications import Starlette
+from starlette.requests import Request
 
 from errors import ErrorCode, ServiceError
+from search.http.state import SearchApi
+from serving.guesses import Guesses
+from tests.search.indexing.redoing import CATALOG
 from tests.web.pages import FROM_PAGE, KEY, Pages, code
 from web import session
-from web.guesses import Guesses
+from web.guest import Guests
+from web.page import open_page
+from web.routes import routes
 
 SECRET = SecretStr("s3cret")
 OPERATIONS = [
@@ -88,8 +99,8 @@ def test_logging_out_takes_the_cookie_back() -> None:
 
 def test_a_wrong_key_is_told_and_after_five_the_right_one_has_to_wait_too() -> None:
     pages = Pages(None)
-    for _ in range(5):
-        assert code(pages.ask("POST", "/ai/api/login", {}, json={"key": "guess"})) == (401, "unauthorized")
+    for number in range(5):
+        assert code(pages.ask("POST", "/ai/api/login", {}, json={"key": f"guess {number}"})) == (401, "unauthorized")
     response = pages.ask("POST", "/ai/api/login", {}, json={"key": "s3cret"})
     assert code(response) == (429, "too_many_attempts")
     assert "Try again in 1 s" in response.json()["detail"]
@@ -107,34 +118,117 @@ def test_each_further_guess_waits_twice_as_long_up_to_five_minutes() -> None:
     now = 0.0
     guesses = Guesses(clock=lambda: now)
     waits = []
-    for _ in range(16):
-        guesses.wrong("a")
+    for number in range(16):
+        guesses.judge("a", b"%d" % number, right=False)
         began = now
         while _must_wait(guesses):
             now += 0.5
         waits.append(now - began)
     assert waits == [0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]
     guesses.check("b")
-    guesses.right("a")
+    guesses.forget("a")
     guesses.check("a")
 
 
 def test_an_hour_later_an_address_is_as_if_it_had_never_guessed() -> None:
     now = 0.0
     guesses = Guesses(clock=lambda: now)
-    for _ in range(10):
-        guesses.wrong("a")
-    now = 4000.0
+    for number in range(10):
+        guesses.judge("a", b"%d" % number, right=False)
+        now += 300
+    now += 3700
     guesses.check("a")
-    guesses.wrong("a")
+    guesses.judge("a", b"another", right=False)
     guesses.check("a")
 
 
 def test_addresses_that_guess_are_not_remembered_without_end() -> None:
     guesses = Guesses()
     for number in range(10_050):
-        guesses.wrong(str(number))
+        guesses.judge(str(number), b"wrong", right=False)
     assert len(guesses._wrong) == 10_000
+
+
+HEADERS = ["api-key", "x-auth-token", "authorization"]
+
+
+def given(header: str, key: str) -> dict[str, str]:
+    return {header: f"Bearer {key}" if header == "authorization" else key}
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_wrong_keys_in_headers_are_guesses_too_and_one_limit_is_for_all_ways(header: str) -> None:
+    pages = Pages(None)
+    for number in range(5):
+        pages.ask("GET", "/ai/api/me", given(header, f"guess {number}"))
+    for other in HEADERS:
+        assert code(pages.ask("GET", "/ai/api/me", given(other, "s3cret"))) == (429, "too_many_attempts")
+        assert code(pages.ask("GET", "/ai/api/library", given(other, "s3cret"))) == (429, "too_many_attempts")
+    assert code(pages.ask("POST", "/ai/api/login", {}, json={"key": "s3cret"})) == (429, "too_many_attempts")
+    cookie = f"{session.COOKIE}={session.issue(SECRET)}"
+    assert pages.get("me", {"cookie": cookie})["visitor"] is None
+    assert pages.get("me", {})["visitor"] is None
+
+
+def test_many_keys_in_one_request_are_as_many_guesses() -> None:
+    sent = [("api-key", f"guess {number}") for number in range(5)] + [("api-key", "s3cret")]
+    guesses = Guesses()
+    request = Request(
+        {"type": "http", "client": ("10.0.0.7", 1), "headers": [(a.encode(), b.encode()) for a, b in sent]}
+    )
+    with pytest.raises(ServiceError, match="Too many wrong keys"):
+        guesses.require_key(request, SECRET)
+
+
+def test_a_program_that_sends_the_same_old_key_all_the_time_keeps_nobody_out() -> None:
+    pages = Pages(None)
+    for _ in range(20):
+        assert pages.get("me", {"api-key": "old"})["visitor"] is None
+    assert pages.get("me")["visitor"]["kind"] == "key"
+
+
+def test_made_up_cookies_are_guesses_and_a_cookie_that_was_right_does_not_wait() -> None:
+    pages = Pages(None)
+    one, other = (f"{session.COOKIE}={session.issue(SECRET)}" for _ in range(2))
+
+    async def visit(guests: Guests, cookie: str) -> bool:
+        headers = [(b"cookie", cookie.encode())]
+        return await guests.who(Request({"type": "http", "client": ("10.0.0.7", 1), "headers": headers})) is not None
+
+    async def visits() -> list[bool]:
+        guests = Guests(pages.settings, None, pages.guesses)
+        seen = [await visit(guests, one)]
+        seen += [await visit(guests, f"{session.COOKIE}=9999999999.x.{number}") for number in range(5)]
+        return [*seen, await visit(guests, other), await visit(guests, one)]
+
+    assert asyncio.run(visits()) == [True, *[False] * 5, False, True]
+
+
+def test_logins_whose_bodies_come_at_the_same_time_are_limited() -> None:
+    """The headers of all come first, then the bodies."""
+    pages = Pages(None)
+    page = open_page(pages.settings, SearchApi(CATALOG, pages.settings, pages.life, pages.runners), None)
+
+    async def log_in_late(client: httpx.AsyncClient, key: str, bodies: asyncio.Event) -> int:
+        async def body() -> AsyncIterator[bytes]:
+            await bodies.wait()
+            yield json.dumps({"key": key}).encode()
+
+        headers = {**FROM_PAGE, "content-type": "application/json"}
+        return (await client.post("/ai/api/login", headers=headers, content=body())).status_code
+
+    async def all_at_once() -> list[int]:
+        bodies = asyncio.Event()
+        transport = httpx.ASGITransport(app=Starlette(routes=routes(page)), client=("10.0.0.7", 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            keys = [f"guess {number}" for number in range(19)] + ["s3cret"]
+            logins = [asyncio.create_task(log_in_late(client, key, bodies)) for key in keys]
+            for _ in range(10):
+                await asyncio.sleep(0)
+            bodies.set()
+            return list(await asyncio.gather(*logins))
+
+    assert asyncio.run(all_at_once()) == [*[401] * 5, *[429] * 15]
 
 
 def test_without_a_key_nobody_can_log_in() -> None:

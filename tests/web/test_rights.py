@@ -24,6 +24,18 @@ def test_a_session_of_immich_is_enough_to_be_known(library: Library) -> None:
     assert pages.get("me")["immich_address"] == "https://photos.example"
 
 
+def test_a_session_in_a_header_is_no_guess_and_is_known_while_others_have_to_wait(library: Library) -> None:
+    pages = library.pages()
+    for _ in range(8):
+        assert pages.get("me", {"authorization": f"Bearer {library.ann.token}"})["visitor"]["name"] == "ann"
+        assert pages.get("me")["visitor"]["kind"] == "key"
+    for number in range(5):
+        both = {**session_of(library.ann), "authorization": f"Bearer guess-{number}"}
+        pages.ask("GET", "/ai/api/me", both)
+    assert code(pages.ask("GET", "/ai/api/me")) == (429, "too_many_attempts")
+    assert pages.get("me", session_of(library.ann))["visitor"]["name"] == "ann"
+
+
 def test_a_search_finds_the_visitors_own_pictures_alone(library: Library) -> None:
     own, other = library.add(library.ann, "发票"), library.add(library.bob, "发票")
     pages = library.pages()
@@ -114,8 +126,9 @@ def test_with_the_key_pictures_come_by_the_keys_of_their_owners(library: Library
 
 def test_a_picture_is_passed_on_only_if_it_is_one(library: Library) -> None:
     asset = library.add(library.ann)
+    library.immich.override = lambda seen: (200, b"{}") if "/thumbnail" in seen.target else library._answer(seen)
     response = library.pages().ask("GET", f"/ai/api/assets/{asset}/picture", session_of(library.ann))
-    assert code(response) == (502, "immich_unavailable")  # the fake says that all it sends is JSON
+    assert code(response) == (502, "immich_unavailable")
 
 
 def test_the_library_and_what_failed_are_the_visitors_own(library: Library) -> None:

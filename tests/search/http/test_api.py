@@ -24,6 +24,7 @@ from search.http.routes import PATHS, routes
 from search.http.state import SearchApi
 from search.query import find as find_module
 from search.store.database import Database
+from serving.guesses import Guesses
 from settings import Settings
 from tests.compat.fake_runners import FakeRunners
 from tests.search.indexing.redoing import BROKEN, CATALOG, rows, settings, upload
@@ -53,11 +54,14 @@ class Api:
     def __init__(self, database: Database | None, **overrides: Any) -> None:
         self.settings = settings(**({"clip_model": NAME} | overrides))
         self.runners = FakeRunners()
+        self.guesses = Guesses()
         self.life = SearchLife(self.settings) if database is None else OpenLife(self.settings, database)
 
     def ask(self, method: str, path: str, headers: Mapping[str, str] = KEY, **content: Any) -> httpx.Response:
         async def send() -> httpx.Response:
-            app = Starlette(routes=routes(SearchApi(CATALOG, self.settings, self.life, self.runners)))
+            app = Starlette(
+                routes=routes(SearchApi(CATALOG, self.settings, self.life, self.runners, guesses=self.guesses))
+            )
             async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
                 return await client.request(method, path, headers=headers, **content)
 
@@ -81,6 +85,14 @@ def test_nothing_is_answered_without_the_key(method: str, path: str) -> None:
     assert code(api.ask(method, path, headers={})) == (401, "unauthorized")
     assert code(api.ask(method, path, headers={"api-key": "wrong"})) == (401, "unauthorized")
     assert code(Api(None, api_auth_key=None).ask(method, path)) == (403, "key_not_set")
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_after_five_wrong_keys_the_right_one_has_to_wait_too(method: str, path: str) -> None:
+    api = Api(None)
+    for number in range(5):
+        assert code(api.ask(method, path, headers={"api-key": f"guess {number}"})) == (401, "unauthorized")
+    assert code(api.ask(method, path)) == (429, "too_many_attempts")
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
