@@ -87,6 +87,10 @@ class FakeSearchImmich(LoopbackServer):
         self.users = list(users)
         self.pictures: list[Picture] = []
         self.albums: dict[UUID, Sequence[User]] = {}
+        self.keys: dict[str, tuple[User, Sequence[str]]] = {}
+        """API keys with their user and permissions. Only `/api/api-keys/me` tells of the permissions; they are not held
+        against any request.
+        """
         self.version = version
         self.delay = 0.0
         self.override: Callable[[Seen], Answer | None] = lambda seen: None
@@ -113,6 +117,11 @@ class FakeSearchImmich(LoopbackServer):
             return _json({"id": str(asker.id), "name": asker.name, "isAdmin": asker.is_admin})
         if path == "/api/partners":
             return _json([{"id": str(user.id), "inTimeline": shown} for user, shown in asker.partners])
+        if path == "/api/api-keys/me":
+            key = seen.headers.get("x-api-key", "")
+            if key not in self.keys:
+                return _json({"message": "Not authenticated with an API Key"}, 403)
+            return _json({"id": str(asker.id), "name": "key", "permissions": list(self.keys[key][1])})
         if path.startswith("/api/albums/"):
             members = self.albums.get(UUID(path.rpartition("/")[2]), ())
             users = [{"user": {"id": str(user.id)}, "role": "viewer"} for user in members]
@@ -125,7 +134,8 @@ class FakeSearchImmich(LoopbackServer):
         cookies = dict(one.strip().partition("=")[::2] for one in seen.headers.get("cookie", "").split(";"))
         bearer = seen.headers.get("authorization", "").removeprefix("Bearer ")
         given = {cookies.get("immich_access_token"), bearer, seen.headers.get("x-api-key")}
-        return next((user for user in self.users if user.token in given), None)
+        by_key = self.keys.get(seen.headers.get("x-api-key", ""))
+        return by_key[0] if by_key else next((user for user in self.users if user.token in given), None)
 
     def _search(self, asker: User, path: str, seen: Seen) -> Answer:
         try:

@@ -153,6 +153,22 @@ class Guests:
         if not await self.seen(guest, [asset]):
             raise unknown(asset)
 
+    async def require_permission(self, guest: Guest, permission: str) -> None:
+        """Return if the guest may do what needs Immich's ``permission``: an API key of Immich that has it, or the
+        permission ``all``; a session; whoever has the service's key.
+
+        Raises ``ServiceError`` FORBIDDEN, IMMICH_UNAVAILABLE.
+        """
+        if guest.user is None or self._visitors is None:
+            return
+        held = await self._visitors.permissions(guest.credentials[0])
+        if held is not None and not held & {permission, "all"}:
+            raise ServiceError(
+                ErrorCode.FORBIDDEN,
+                f"This needs a session of Immich, or an API key of it with the permission {permission}, and nothing "
+                "else in the request that tells Immich who asks.",
+            )
+
     async def _sees(self, credentials: Credentials, asset: UUID) -> bool:
         known = self._seen.get((credentials.digest, asset))
         if known is not None and time.monotonic() < known[0]:

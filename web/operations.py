@@ -154,7 +154,24 @@ async def redo(page: Page, guest: Guest, request: Request, fields: Fields) -> Re
     """Do one photo again, and answer with what is different."""
     tasks = list(dict.fromkeys((await posted(request, RedoRequest, seconds=page.settings.body_timeout)).tasks))
     asset = await _asset(page, guest, request)
+    await _require_redo(page, guest, asset)
     return answer(await _redone(page, guest, asset, tasks, fields))
+
+
+async def _require_redo(page: Page, guest: Guest, asset: UUID) -> None:
+    """Return if the guest may have the picture done again: their own, or a partner's in their timeline. Raises
+    ``ServiceError`` UNKNOWN_ASSET, FORBIDDEN, IMMICH_UNAVAILABLE.
+    """
+    if guest.timelines is None:
+        return
+    async with page.search.database() as database:
+        owner = await owner_of(database, asset)
+    if owner not in guest.timelines:
+        raise ServiceError(
+            ErrorCode.FORBIDDEN,
+            "Only its owner, and partners who have it in their timeline, may have this picture done again.",
+        )
+    await page.guests.require_permission(guest, "asset.update")
 
 
 async def _redone(page: Page, guest: Guest, asset: UUID, tasks: list[RedoTask], fields: Fields) -> RedonePhoto:
@@ -171,6 +188,7 @@ async def _redone(page: Page, guest: Guest, asset: UUID, tasks: list[RedoTask], 
 
 async def count(page: Page, guest: Guest, request: Request, fields: Fields) -> Response:
     """Answer with how far the guest's library is."""
+    await page.guests.require_permission(guest, "asset.read")
     async with page.search.database() as database:
         found: Library = await library(
             database,
@@ -210,6 +228,7 @@ async def retry(page: Page, guest: Guest, request: Request, fields: Fields) -> R
     wanted = await posted(request, RetryRequest, seconds=page.settings.body_timeout)
     if wanted.id is not None and wanted.tasks:
         await page.guests.require_seen(guest, wanted.id)
+        await _require_redo(page, guest, wanted.id)
         return answer(await _redone(page, guest, wanted.id, list(dict.fromkeys(wanted.tasks)), fields))
     if wanted.subject is None or guest.user is not None:
         raise ServiceError(ErrorCode.INVALID_REQUEST, "Say which asset is to be done again, and its tasks.")
@@ -230,6 +249,7 @@ async def tell_system(page: Page, guest: Guest, request: Request, fields: Fields
         raise ServiceError(
             ErrorCode.FORBIDDEN, "Only an administrator of Immich, or whoever has the key, may see this."
         )
+    await page.guests.require_permission(guest, "all")
     found: System = await system(page.runners, page.history, page.search, page.immich, page.upstreams(), page.settings)
     return answer(found)
 

@@ -84,6 +84,14 @@ def credentials_of(request: Request) -> Credentials:
     return Credentials(headers, query if sent and sent[-1].startswith("query:") else "", bool(sent), digest)
 
 
+def is_session(credentials: Credentials) -> bool:
+    """Return whether nothing in the credentials can be an API key of Immich, whose rights may be less than its user's.
+
+    A query with credentials is taken for one: there are many ways to write its names.
+    """
+    return not credentials.query and all(name != "x-api-key" for name, _ in credentials.headers)
+
+
 def bearer_alone(request: Request) -> bool:
     """Return whether ``Authorization`` is all that tells Immich who sends the request, once."""
     given = credentials_of(request)
@@ -167,6 +175,23 @@ class Visitors:
         Raises ``ServiceError`` IMMICH_UNAVAILABLE where there is no answer.
         """
         return await ask_as(self.http, method, path, credentials, content=content, most=most, seconds=seconds)
+
+    async def permissions(self, credentials: Credentials) -> frozenset[str] | None:
+        """Return the permissions of the API key that the credentials are; None where they are a session, which may do
+        all that its user may. Empty where Immich does not tell of the key.
+
+        Raises ``ServiceError`` IMMICH_UNAVAILABLE.
+        """
+        if is_session(credentials):
+            return None
+        reply = await self.ask("GET", "/api/api-keys/me", credentials, most=_LARGEST)
+        if reply.status >= 500:
+            raise ServiceError(ErrorCode.IMMICH_UNAVAILABLE, f"Immich answered with status {reply.status}.")
+        try:
+            told = orjson.loads(reply.body)["permissions"] if reply.status == 200 else []
+            return frozenset(map(str, told))
+        except (ValueError, TypeError, KeyError):
+            return frozenset()
 
     async def _ask_who(self, credentials: Credentials) -> Visitor | None:
         paths = ("/api/users/me", "/api/partners?direction=shared-with")

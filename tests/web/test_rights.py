@@ -189,6 +189,47 @@ def test_a_session_of_immich_is_enough_to_do_a_photo_again(library: Library) -> 
     assert retried.json()["done"] == ["ocr"]
 
 
+READS = ("user.read", "asset.read", "asset.view")
+
+
+@pytest.mark.parametrize("path", ["assets/{}/redo", "retry"])
+def test_whoever_may_only_look_cannot_have_a_photo_done_again(library: Library, path: str) -> None:
+    asset = library.add(library.ann, "旧的")
+    library.shared.add((asset, library.bob.id))
+    library.immich.keys["looks"] = library.ann, READS
+    pages = library.pages()
+    body = {"tasks": ["ocr"]} if path != "retry" else {"id": str(asset), "tasks": ["ocr"]}
+    for headers in (session_of(library.bob), {"x-api-key": "looks"}, {**session_of(library.ann), "x-api-key": "x"}):
+        refused = pages.ask("POST", f"/ai/api/{path.format(asset)}", headers, json=body)
+        assert code(refused) == (403, "forbidden")
+    assert pages.get(f"assets/{asset}", session_of(library.bob))["text"] == "旧的"
+
+
+@pytest.mark.parametrize("permission", ["asset.update", "all"])
+def test_an_api_key_that_may_change_pictures_may_have_them_done_again(library: Library, permission: str) -> None:
+    asset = library.add(library.ann, "旧的")
+    library.immich.keys["writes"] = library.ann, (*READS, permission)
+    path = f"/ai/api/assets/{asset}/redo"
+    done = library.pages().ask("POST", path, {"x-api-key": "writes"}, json={"tasks": ["ocr"]})
+    assert done.json()["done"] == ["ocr"]
+
+
+def test_an_api_key_has_counts_by_asset_read_and_the_system_by_all(library: Library) -> None:
+    library.immich.keys |= {
+        "me": (library.admin, ["user.read"]),
+        "reads": (library.admin, READS),
+        "all": (library.admin, ["all"]),
+    }
+    told = [
+        [
+            library.pages().ask("GET", f"/ai/api/{path}", {"x-api-key": key}).status_code
+            for key in ("me", "reads", "all")
+        ]
+        for path in ("library", "system")
+    ]
+    assert told == [[403, 200, 200], [403, 403, 200]]
+
+
 def test_a_partner_may_read_a_photo_again_and_only_its_owner_have_faces_found(library: Library) -> None:
     library.bob.partners = ((library.ann, True),)
     asset = library.add(library.ann, "旧的")
