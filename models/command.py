@@ -231,10 +231,12 @@ def _rm(options: argparse.Namespace, catalog: Catalog, settings: Settings) -> in
             _tell(options, f"{entry.name}: removed {folder}")
         for link, target in removed.links:
             _tell(options, f"{entry.name}: removed the link {link}; the folder that it led to stays as it is: {target}")
+        gone = bool(removed.folders or removed.links)
         for folder in removed.kept:
             logging.getLogger(__name__).warning("%s: %s is not ours to remove.", entry.name, folder)
-        if not removed.folders and not removed.links:
-            code = _say(f"{entry.name} is neither in BentoML's store nor in the cache folder.", FAILED)
+        if not gone and not removed.kept:
+            _say(f"{entry.name} is neither in BentoML's store nor in the cache folder.", FAILED)
+        code = code if gone else FAILED
     return code
 
 

@@ -138,6 +138,7 @@ def test_rm_leaves_what_is_the_users_or_a_packages(run: Run, tmp_path: Path, mon
     ran = run("rm", "ViT-B-16", "buffalo_s")
     assert ran.code == 1
     assert f"ViT-B-16: {tmp_path / 'root/ViT-B-16'} is not ours to remove." in ran.err
+    assert [line.endswith(" is not ours to remove.") for line in ran.err.splitlines()] == [True, True]
     assert (tmp_path / "root/ViT-B-16/config.json").exists()
     assert run("verify", "buffalo_s").code == 0
 
