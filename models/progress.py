@@ -90,10 +90,11 @@ class Progress:
     def __str__(self) -> str:
         if self.state in ("asking", "waiting"):
             return f"{self.name} ({self.task.value}): {self._asking()}"
+        if self.state != "downloading":  # without a percentage: after the download's it would fall back
+            comma = "," if self.state == "converting" else ""
+            state = "" if self.step.startswith(self.state) else f"{self.state}{comma} "
+            return f"{self.name} ({self.task.value}): {state}{self.step}"
         percent = f" ({self.percent} %)" if self.percent is not None else ""
-        if self.state != "downloading":
-            state = "" if self.step.startswith(self.state) else f"{self.state}, "
-            return f"{self.name} ({self.task.value}): {state}{self.step}{percent}"
         size = f"{self.bytes / 1e6:.0f} of {self.total / 1e6:.0f}" if self.total else f"{self.bytes / 1e6:.0f}"
         seconds = self.seconds_left
         left = f", {_duration(seconds)} left" if seconds is not None else ""

@@ -74,7 +74,7 @@ def convert(
     checkpoint does; ``folder`` exists. Raises ``OSError``.
     """
     say = report or (lambda _, __: None)
-    say(f"Reading {checkpoint}", 0.0)
+    say(f"Reading {checkpoint.name} (step 1 of 5)", 0.0)
     tensors = read_checkpoint(checkpoint)
     architecture = _architecture(tensors, checkpoint, entry)
     pieces = read_vocabulary(vocabulary, vocabulary_sha256)
@@ -153,13 +153,13 @@ def write_model(
     """
     write_configuration(folder, architecture.vision.image_size, tokenizer)
     visual, textual = folder / "visual/model.onnx", folder / "textual/model.onnx"
-    report(f"Writing the image half, {precision}", 0.05)
+    report(f"Writing the image half, {precision} (step 2 of 5)", 0.05)
     _write_half(visual, architecture, tensors, precision)
-    report(f"Writing the text half, {precision}", 0.35)
+    report(f"Writing the text half, {precision} (step 3 of 5)", 0.35)
     _write_half(textual, architecture, tensors, precision)
-    report("Checking the image half", 0.6)
+    report("Checking the image half (step 4 of 5)", 0.6)
     of_pictures = image_cosine(visual, architecture, tensors)
-    report("Checking the text half", 0.85)
+    report("Checking the text half (step 5 of 5)", 0.85)
     return of_pictures, text_cosine(textual, architecture, tensors, tokenizer)
 
 

@@ -58,12 +58,16 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
             "x (clip): downloading m, 0 of 3600 MB (0 %), 0.5 MB/s, 2 h 0 min left",
         ),
         (
-            Progress(ModelKind.CLIP, "x", "converting", "writing the text half, fp32", share=0.35),
-            "x (clip): converting, writing the text half, fp32 (35 %)",
+            Progress(ModelKind.CLIP, "x", "converting", "writing the text half, fp32 (step 3 of 5)", share=0.35),
+            "x (clip): converting, writing the text half, fp32 (step 3 of 5)",
         ),
         (
-            Progress(ModelKind.CLIP, "x", "checking", "checking the image half", share=0.6),
-            "x (clip): checking the image half (60 %)",
+            Progress(ModelKind.CLIP, "x", "checking", "checking the image half (step 4 of 5)", share=0.6),
+            "x (clip): checking the image half (step 4 of 5)",
+        ),
+        (
+            Progress(ModelKind.CLIP, "x", "checking", "clip_cn_vit-b-16.pt", bytes=100, total=100),
+            "x (clip): checking clip_cn_vit-b-16.pt",
         ),
     ],
 )
