@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.metadata import packages_distributions
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +102,22 @@ _NOT_EVERYWHERE = {"pillow_jxl": "pillow-jxl-plugin", "pillow_heif": "pillow-hei
 """Modules of distributions that need not be installed, and are called otherwise."""
 
 
+def providers() -> dict[str, list[str]]:
+    """Return top-level module -> the distributions that bring it. ``packages_distributions`` of Python 3.10 misses
+    those without ``top_level.txt``.
+    """
+    found: dict[str, list[str]] = {}
+    for one in distributions():
+        listed = (one.read_text("top_level.txt") or "").split()
+        files = {file.parts[0].removesuffix(".py") for file in one.files or () if file.suffix in (".py", ".so")}
+        for name in listed or files:
+            found.setdefault(name, []).append(one.metadata["Name"])
+    return found
+
+
 def imported_distributions() -> dict[str, set[str]]:
     """Return distribution -> the files of the service that import it."""
-    provided = packages_distributions()
+    provided = providers()
     found: dict[str, set[str]] = {}
     for path in SERVED_FILES:
         for name in imported(path):
