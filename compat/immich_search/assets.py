@@ -24,6 +24,10 @@ _WORTH_A_LIST = 16
 """Assets from which on one call for everything that Immich itself finds by text is tried before single calls."""
 _ONE_CALL = 500
 """Ids in one call of Immich 3.2 and newer."""
+_LIST = 1000
+"""Assets in one answer, at most."""
+_ALBUM_LISTS = 3
+"""Answers that a search within albums reads to know what is in them."""
 _LARGEST = 64 * 2**20
 """Bytes of an answer: 1000 assets have 2 to 3 MB."""
 
@@ -79,6 +83,22 @@ class Assets:
             await gather_in_turns([partial(self._by_id, one) for one in self._missing(ids)], at_once=_AT_ONCE)
         return [one for one in ids if one in self.known]
 
+    async def of_albums(self) -> list[UUID] | None:
+        """Return all pictures that Immich gives for the filters, of which albums are one; None where they are more than
+        3000. Locked ones are left out.
+
+        Raises as ``ask_for`` does.
+        """
+        ids: list[UUID] = []
+        for page in range(1, _ALBUM_LISTS + 1):
+            answer = await self._answer({**self.wish.filters, "size": _LIST, "page": page})
+            items = items_of(answer)
+            self.learn(items)
+            ids += [UUID(item["id"]) for item in items if item.get("visibility") != "locked"]
+            if answer["assets"].get("nextPage") is None:
+                return ids
+        return None
+
     def _missing(self, ids: Sequence[UUID]) -> list[UUID]:
         return [one for one in dict.fromkeys(ids) if one not in self.known and one not in self._asked]
 
@@ -90,7 +110,7 @@ class Assets:
     async def _by_text(self) -> None:
         """Ask for what Immich itself finds by the text: most of what was found here, in one call."""
         text = " ".join(word for one in self.wish.parsed.alternatives[:1] for word in one.wanted)
-        self.learn(await self._search({**self.wish.filters, "ocr": text, "size": 1000}))
+        self.learn(await self._search({**self.wish.filters, "ocr": text, "size": _LIST}))
 
     async def _by_alternatives(self, ids: Sequence[UUID], conditions: Mapping[str, Any]) -> None:
         wanted = set(map(str, ids))
@@ -101,10 +121,13 @@ class Assets:
         self.learn(item for item in items if item["id"] in wanted)
 
     async def _search(self, content: Mapping[str, Any]) -> list[Item]:
+        return items_of(await self._answer(content))
+
+    async def _answer(self, content: Mapping[str, Any]) -> dict[str, Any]:
         reply = await self.visitors.ask("POST", METADATA, self.credentials, content=content, most=_LARGEST)
         if reply.status != 200:
             raise UnexpectedAnswer(f"Immich answered a search for single assets with status {reply.status}")
-        return items_of(read_answer(reply.body))
+        return read_answer(reply.body)
 
 
 def read_answer(body: bytes) -> dict[str, Any]:

@@ -44,7 +44,6 @@ _MOST_TEXTS = 1000
 _WORTH_A_PAGE = 8
 """Pictures from which on a page of Immich's own is asked for again, rather than each of them."""
 _LARGEST = 2**20
-_MOST_ALBUMS = 4
 LARGE_BODIES = 16
 """Bodies passed on to Immich while they come, at once: each holds a connection of the 100 for as long as its sender
 takes."""
@@ -142,18 +141,19 @@ class _Search:
 
     async def texts(self) -> list[RankedText]:
         """Return what the text search finds for this searcher. Raises ``_NotOurs`` where it is not for it."""
-        from search.query.text_rank import rank_texts
+        from search.query.text_rank import Seen, rank_texts
         from search.store.errors import database_errors
 
         visitor = await self.bar.visitors.who(self.credentials)
         if visitor is None:
             raise _NotOurs("Immich does not tell who asks")
-        owners = [*map(str, visitor.timelines), *await self._album_owners()]
+        within = await (await self._assets()).of_albums() if self.wish.albums else None
+        seen = Seen(str(visitor.id), tuple(map(str, visitor.timelines)), within)
         database = self.bar.life.database()
         if database.source.value == "standalone":
             raise _NotOurs("the texts that are searched are not Immich's")
         with database_errors():
-            return await rank_texts(database, self.wish.parsed, owners, most=_MOST_TEXTS, seconds=PATIENCE)
+            return await rank_texts(database, self.wish.parsed, seen, most=_MOST_TEXTS, seconds=PATIENCE)
 
     async def begin(self, texts: Sequence[RankedText], first: Reply) -> Listing | PassedOn:
         """Return the list that begins with Immich's first page and ``texts``."""
@@ -206,22 +206,6 @@ class _Search:
         if self.assets is None:
             self.assets = Assets(self.wish, self.credentials, self.bar.visitors, await self.bar.version())
         return self.assets
-
-    async def _album_owners(self) -> list[str]:
-        """Return whose pictures may be in the albums that the search is within."""
-        owners: list[str] = []
-        for album in self.wish.albums[:_MOST_ALBUMS]:
-            path = f"/api/albums/{UUID(album)}?withoutAssets=true"
-            reply = await self.bar.visitors.ask("GET", path, self.credentials, most=_LARGEST)
-            if reply.status == 200:
-                owners += _people_of(orjson.loads(reply.body))
-        return owners
-
-
-def _people_of(album: dict[str, Any]) -> list[str]:
-    owner = album.get("ownerId") or album.get("owner", {}).get("id")
-    users = [one["user"]["id"] for one in album.get("albumUsers", [])]
-    return [*([owner] if owner else []), *users]
 
 
 def _can_go_on(first: Reply, wish: Wish) -> bool:

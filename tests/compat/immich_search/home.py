@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -18,7 +18,7 @@ from search.http.life import SearchLife
 from search.immich.exchange import ImmichHttp
 from search.immich.visitor import Visitors
 from search.query.parse import ParsedQuery
-from search.query.text_rank import RankedText
+from search.query.text_rank import RankedText, Seen
 from settings import Settings
 from tests.fake_immich_search import FakeSearchImmich, User
 
@@ -34,16 +34,20 @@ class Texts:
         self.exact: set[UUID] = set()
         self.error: Exception | None = None
         self.seconds = 0.0
-        self.asked: list[tuple[ParsedQuery, Sequence[str]]] = []
+        self.asked: list[tuple[ParsedQuery, Seen]] = []
 
     async def rank(
-        self, database: Any, parsed: ParsedQuery, owners: Sequence[str], *, most: int, seconds: float
+        self, database: Any, parsed: ParsedQuery, seen: Seen, *, most: int, seconds: float
     ) -> list[RankedText]:
-        self.asked.append((parsed, owners))
+        self.asked.append((parsed, seen))
         await asyncio.sleep(self.seconds)
         if self.error is not None:
             raise self.error
-        return [RankedText(one, one in self.exact) for owner, one in self.found if str(owner) in owners][:most]
+        if seen.within is None:
+            found = [one for owner, one in self.found if str(owner) in (seen.own, *seen.partners)]
+        else:
+            found = [one for _, one in self.found if one in seen.within]
+        return [RankedText(one, one in self.exact) for one in found][:most]
 
 
 class Home:

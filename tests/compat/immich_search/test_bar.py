@@ -155,6 +155,34 @@ def test_a_search_within_an_album_finds_what_others_put_into_it(home: Home, anna
     assert (done(answer), ids(answer)) == ("text", [theirs[0].id])
 
 
+def test_a_search_within_an_album_asks_immich_the_same_whatever_texts_its_members_have(
+    home: Home, anna: User, ben: User
+) -> None:
+    album = Picture(anna.id).id
+    home.immich.albums[album] = [anna, ben]
+    pictures(home, ben, 1, albums=[album], text="x")
+    search = {"ocr": "x", "albumIds": [str(album)], "size": 1}
+    home.ask("metadata", search, anna)
+    before = len(home.immich.seen)
+    finds(home, *pictures(home, ben, 40, text="x"))
+    answer = home.ask("metadata", search, anna)
+    assert (done(answer), ids(answer)) == ("text", [])
+    assert len(home.immich.seen) == 2 * before
+
+
+def test_in_a_very_large_album_only_pictures_of_ones_own_timeline_are_found_by_text(
+    home: Home, anna: User, ben: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compat.immich_search.assets._LIST", 2)
+    album = Picture(anna.id).id
+    home.immich.albums[album] = [anna, ben]
+    own, theirs = pictures(home, anna, 4, albums=[album]), pictures(home, ben, 3, albums=[album])
+    finds(home, *theirs, *own)
+    answer = home.ask("metadata", {"ocr": "x", "albumIds": [str(album)]}, anna)
+    assert (done(answer), ids(answer)) == ("text", [one.id for one in own])
+    assert home.texts.asked[-1][1].within is None
+
+
 def test_many_found_by_text_alone_cost_one_call_more(home: Home, anna: User) -> None:
     pictures(home, anna, 300)
     found = pictures(home, anna, 40, text="total")
