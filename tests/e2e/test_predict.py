@@ -139,8 +139,11 @@ def test_the_three_names_of_a_model_that_cannot_be_had_are_told(client: httpx.Cl
     assert response.status_code == 503
     assert response.headers["retry-after"].isdigit()
     detail = response.json()["detail"]
-    for needed in ("buffalo_l", str(server.folder / "models"), "RECOGNITION_MODEL"):
+    for needed in ("buffalo_l", "OFFLINE", "python -m models pull buffalo_l"):
         assert needed in detail
+    assert str(server.folder / "models") not in detail
+    for told in (str(server.folder / "models"), "RECOGNITION_MODEL"):  # where it was looked for, and other ways
+        assert told in server.log
     assert len(predict(client, faces("buffalo_s"), image=T1)["facial-recognition"]) == 6
 
 
