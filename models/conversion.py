@@ -77,11 +77,17 @@ def run_conversion(
 
 
 def _object(line: str) -> dict[str, Any]:
-    """Return the JSON object in ``line``; an empty one where it is something else, which the log is told."""
-    with contextlib.suppress(ValueError):
-        said = json.loads(line)
-        if isinstance(said, dict):
-            return said
+    """Return what the child says in ``line``; an empty object where it is something else, which the log is told."""
+    with contextlib.suppress(ValueError, RecursionError):
+        said: dict[str, Any] = json.loads(line)
+        match said:
+            case (
+                {"step": str(), "share": int() | float()}
+                | {"cosines": [int() | float(), int() | float()]}
+                | {"refused": str()}
+                | {"errno": int(), "error": str()}
+            ):
+                return said
     log.warning("The conversion printed: %s", line.rstrip()[:200])
     return {}
 

@@ -209,7 +209,9 @@ def _read_resnet(shapes: Mapping[str, Shape]) -> ResNet:
     tokens, out = _sides(shapes, "visual.attnpool.positional_embedding", 2)
     width = out // 32
     blocks = tuple(_count(shapes, rf"visual\.layer{stage}\.(\d+)\.") for stage in range(1, 5))
-    _bound(layers=max(blocks), width=out, pixels=math.isqrt(tokens - 1) * 32, patches=tokens - 1)
+    for count in blocks:
+        _bound(layers=count)
+    _bound(width=out, pixels=math.isqrt(tokens - 1) * 32, patches=tokens - 1)
     return ResNet(math.isqrt(tokens - 1) * 32, width, blocks, _heads(out, _HEAD_WIDTH))
 
 

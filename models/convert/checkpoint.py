@@ -35,7 +35,8 @@ def read_checkpoint(path: Path) -> Tensors:
         tensors = read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     except MemoryError as error:
         raise ConversionRefused(f"{path} was not read: its list of tensors takes more memory than there is.") from error
-    if sum(tensor.count * BYTES[tensor.dtype] for tensor in tensors.values()) > path.stat().st_size:
+    # A tensor takes as many bytes in memory as it spans in the file, where its numbers do not lie side by side.
+    if sum(max(tensor.count, tensor.span) * BYTES[tensor.dtype] for tensor in tensors.values()) > path.stat().st_size:
         raise ConversionRefused(
             f"{path} was not read for safety: its tensors are larger than the file, so some share their numbers."
         )

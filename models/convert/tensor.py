@@ -65,10 +65,15 @@ class StoredTensor:
     def count(self) -> int:
         return math.prod(self.shape)
 
+    @property
+    def span(self) -> int:
+        """Return how many numbers are read of the file."""
+        return span_of(self.shape, self.strides)
+
     def read(self) -> NDArray[Any]:
         """Return the numbers in their own type; those of bfloat16 in float32. Raises as ``Tensor.read`` does."""
         size = BYTES[self.dtype]
-        span = span_of(self.shape, self.strides)
+        span = self.span
         with self.path.open("rb") as file:
             file.seek(self.offset)
             flat = np.fromfile(

@@ -107,18 +107,16 @@ def _entries(directory: bytes) -> Iterator[tuple[str, int, int, int]]:
 
 def _wide(extra: bytes, size: int, packed: int, header: int) -> tuple[int, int, int]:
     """Return the three numbers with those that did not fit 32 bits taken from the extra field of ZIP64."""
-    while len(extra) >= 4:
-        kind, length = struct.unpack("<HH", extra[:4])
+    position = 0
+    while position + 4 <= len(extra):
+        kind, length = struct.unpack_from("<HH", extra, position)
+        position += 4
         if kind == 1:
-            values = iter(
-                struct.unpack(
-                    f"<{min(length, len(extra) - 4) // 8}Q", extra[4 : 4 + min(length, len(extra) - 4) // 8 * 8]
-                )
-            )
+            values = iter(struct.unpack_from(f"<{min(length, len(extra) - position) // 8}Q", extra, position))
             found = [next(values, -1) if value == 0xFFFFFFFF else value for value in (size, packed, header)]
             if -1 not in found:
                 return found[0], found[1], found[2]
-        extra = extra[4 + length :]
+        position += length
     raise NotReadable("a member's size is missing")
 
 

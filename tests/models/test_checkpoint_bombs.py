@@ -12,7 +12,9 @@ import pytest
 from models.convert.checkpoint import read_checkpoint
 from models.convert.refusal import ConversionRefused
 from models.convert.torch_pickle import NotReadable, read_pickle
-from tests.models.crafted_checkpoints import Crafted, crafted
+from models.convert.zip_directory import NotReadable as DamagedArchive
+from models.convert.zip_directory import _wide
+from tests.models.crafted_checkpoints import Crafted, Storage, crafted
 
 _LIST = b"\x80\x02](" + b"K\x01" * 10_000 + b"eq\0"
 """A list of 10,000 numbers, memoised."""
@@ -83,3 +85,21 @@ def test_a_tensor_of_many_axes_is_refused_at_once(tmp_path: Path) -> None:
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
     with pytest.raises(ConversionRefused, match="'a' has 50,000 axes"):
         read_checkpoint(path)
+
+
+def test_tensors_that_skip_most_of_the_numbers_that_they_span_are_refused(tmp_path: Path) -> None:
+    storage = Storage(count=250_000)
+    tensors = {str(number): Crafted(storage, 0, (2,), (240_000,)) for number in range(43)}
+    path = crafted(tmp_path / "a.pt", {"state_dict": tensors}, {"data/0": bytes(1_000_000)})
+    with pytest.raises(ConversionRefused, match="its tensors are larger than the file"):
+        read_checkpoint(path)
+    path = crafted(tmp_path / "b.pt", {"state_dict": {"a": tensors["0"]}}, {"data/0": bytes(1_000_000)})
+    assert read_checkpoint(path)["a"].read().tolist() == [0, 0]
+
+
+def test_sizes_are_found_behind_many_empty_fields() -> None:
+    empty = struct.pack("<HH", 2, 0)
+    extra = empty * 16_000 + struct.pack("<HHQQQ", 1, 24, 2**33, 2**33, 2**34)
+    assert _wide(extra, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF) == (2**33, 2**33, 2**34)
+    with pytest.raises(DamagedArchive, match="a member's size is missing"):
+        _wide(extra[:-8], 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF)

@@ -83,6 +83,18 @@ def test_words_before_the_module_begins_are_no_answers_either(
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "was killed, as the kernel does when memory"),
         ("import sys; sys.exit(3)", "ended with 3 and no result"),
         ("import sys; sys.stdin.close(); print('{}'); sys.exit(3)", "ended with 3 and no result"),
+        *(
+            (f"import sys; print({line!r}); sys.exit(3)", "ended with 3 and no result")
+            for line in (
+                '{"step": 1}',
+                '{"step": "Reading"}',
+                '{"cosines": [1]}',
+                '{"cosines": ["a", "b"]}',
+                '{"refused": 1}',
+                '{"errno": "x", "error": 1}',
+            )
+        ),
+        ("print('[' * 100_000)", "ended with 0 and no result"),
         ("import models.convert as c\ndef full(*_, **__): raise MemoryError\nc.convert = full\nchild()", "more memory"),
     ],
 )
