@@ -16,6 +16,7 @@ from search.answers import Answer, Note
 from search.immich.lost_assets import lost_assets
 from search.immich.sync_status import SyncStatus
 from search.indexing.redo import RedoTask
+from search.query.answers import StorableText
 from search.store.models_in_use import models_in_use
 from settings import Settings
 from web.photo import Trouble
@@ -56,7 +57,7 @@ class RetryRequest(Answer):
 
     id: UUID | None = None
     tasks: Sequence[RedoTask] = ()
-    subject: str | None = None
+    subject: StorableText | None = None
     """The key of a failure without an asset."""
 
 

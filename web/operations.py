@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from errors import ErrorCode, ServiceError
 from search.indexing.redo import RedoRequest, RedoTask
-from search.query.answers import Hit, SearchAnswer, SearchRequest
+from search.query.answers import Cursor, Hit, SearchAnswer, SearchRequest
 from search.store.source import Source
 from serving.exchange import Fields, started
 from web.edits import hits_on_edited, lines_on_edited
@@ -51,7 +51,7 @@ class PageSearch(BaseModel):
     q: str
     mode: Literal["auto", "ocr", "clip", "hybrid"] = "auto"
     limit: int = Field(30, ge=1, le=100)
-    cursor: str | None = None
+    cursor: Cursor | None = None
 
 
 class PictureQuery(BaseModel):
@@ -66,7 +66,7 @@ class ListQuery(BaseModel):
     """The query that names a page of a list."""
 
     model_config = ConfigDict(extra="forbid")
-    cursor: str | None = None
+    cursor: Cursor | None = None
 
 
 async def find(page: Page, guest: Guest, request: Request, fields: Fields) -> Response:

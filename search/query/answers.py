@@ -27,7 +27,9 @@ def _without_nul(text: str) -> str:
     return text
 
 
-_Text = Annotated[str, AfterValidator(_without_nul)]
+StorableText = Annotated[str, AfterValidator(_without_nul)]
+"""Text that PostgreSQL can keep."""
+Cursor = Annotated[StorableText, Field(max_length=2000)]
 Box = Annotated[Sequence[float], Field(min_length=8, max_length=8)]
 
 
@@ -42,11 +44,11 @@ class SearchRequest(BaseModel):
     """``ocr``: the text in pictures; ``clip``: their meaning; ``hybrid``: both; ``auto``: hybrid, or ocr if q says
     ``ocr:``.
     """
-    owner: Annotated[_Text, Field(max_length=200)] | None = None
+    owner: Annotated[StorableText, Field(max_length=200)] | None = None
     """Only this person's pictures; without it everybody's."""
     limit: int = Field(20, ge=1, le=100)
     """Most hits of one answer."""
-    cursor: Annotated[_Text, Field(max_length=2000)] | None = None
+    cursor: Cursor | None = None
     """The ``next_cursor`` of the answer before, to go on where it ended."""
 
 
