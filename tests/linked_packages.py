@@ -28,7 +28,7 @@ def link_packages(pins: Iterable[Requirement], venv: Path) -> None:
         for file in found.files or []:
             source = Path(str(file.locate())).resolve()
             if source.suffix != ".pyc" and source.is_file():  # what has been compiled here names its files
-                _link(source, venv / source.relative_to(sys.prefix))
+                _link(source, venv / source.relative_to(Path(sys.prefix).resolve()))
 
 
 def _link(source: Path, target: Path) -> None:
