@@ -47,12 +47,16 @@ def parser(program: str) -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None, *, program: str = "python -m immich_bento doctor") -> int:
     """Run all checks and print what they find; return the exit code."""
     options = parser(program).parse_args(arguments)
+    before = logging.root.manager.disable
     logging.disable(logging.INFO)  # what is loaded and from where is the service's news, not this command's
     findings = []
-    for finding in findings_of(options):
-        findings.append(finding)
-        if not options.json:
-            _print(finding)
+    try:
+        for finding in findings_of(options):
+            findings.append(finding)
+            if not options.json:
+                _print(finding)
+    finally:
+        logging.disable(before)
     if options.json:
         print(json.dumps([finding.as_dict() for finding in findings], indent=1, ensure_ascii=False))  # noqa: T201
     return 1 if any(finding.level is Level.WRONG for finding in findings) else 0

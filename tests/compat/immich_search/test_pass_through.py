@@ -172,7 +172,8 @@ def test_large_bodies_that_stop_coming_leave_connections_to_searches(
     search, large = Home(immich, monkeypatch, request_timeout=20).run(send)
     assert search.status_code == 200
     statuses = Counter(one.status_code for one in large)
-    assert statuses == {401: 16, 503: 94}
+    # The fake closes when it has refused, and may do so while a body still comes.
+    assert (statuses[503], statuses[401] + statuses[502]) == (94, 16)
     refused = next(one for one in large if one.status_code == 503)
     assert (refused.json()["code"], refused.headers["retry-after"]) == ("queue_full", "5")
 
