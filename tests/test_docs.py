@@ -146,6 +146,7 @@ NOT_RUN = {
     "git pull": "it would change the working tree",
     "git worktree": "it would leave a second working tree",
     "pg_dump": "the dump that Immich makes is its own",
+    "tools.bench indexing": "it needs ray, and minutes; tests/e2e/test_ray.py indexes both ways",
     "tools.tiny.evaluate": "npm has to fetch the artwork; a slow test does what it does",
 }
 """Command -> why no test runs it."""
