@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
+
+Hub: TypeAlias = Literal["Hugging Face", "ModelScope"]
 
 
 class ModelKind(str, Enum):
@@ -116,6 +119,18 @@ class ModelEntry:
     def has_revisions(self) -> bool:
         """Return whether Immich publishes the model, in the revisions of MACHINE_LEARNING_MODEL_REVISION."""
         return self.hub is not None and self.hub.startswith("immich-app/")
+
+    @property
+    def hubs(self) -> tuple[Hub, ...]:
+        """Return the hubs that its files, or its checkpoint, are fetched from."""
+        if self.checkpoint is not None:
+            repos: Mapping[Hub, str | None] = {
+                "Hugging Face": self.checkpoint.huggingface,
+                "ModelScope": self.checkpoint.modelscope,
+            }
+            return tuple(hub for hub, repo in repos.items() if repo is not None)
+        on_hub = any(isinstance(source, HubFile) for file in self.files for source in file.sources)
+        return ("Hugging Face",) if self.hub is not None or on_hub else ()
 
     @property
     def has_digests(self) -> bool:

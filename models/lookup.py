@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -13,7 +13,7 @@ from errors import ModelUnavailable
 from models.capacity import NotEnough
 from models.conversion import ConversionFailed
 from models.digest import Digest
-from models.entry import HubFile, ModelEntry
+from models.entry import Hub, ModelEntry
 from models.packages import RapidOcrListError
 from models.paths import UnsafeName
 from settings import Settings
@@ -22,6 +22,8 @@ _LONGEST_REASON = 1000
 """Characters."""
 _LONGEST_MESSAGE = 300
 """Characters of the sentences that say what is wrong and what to do; where was looked comes after them."""
+
+_ENDPOINTS: Mapping[Hub, str] = {"Hugging Face": "HF_ENDPOINT", "ModelScope": "MODELSCOPE_ENDPOINT"}
 
 
 class Lookup:
@@ -141,11 +143,7 @@ class Lookup:
 
 def endpoint_settings(entry: ModelEntry) -> list[str]:
     """Return the settings that say which hubs ``entry`` is fetched from."""
-    if entry.checkpoint is not None:
-        pairs = (("HF_ENDPOINT", entry.checkpoint.huggingface), ("MODELSCOPE_ENDPOINT", entry.checkpoint.modelscope))
-        return [name for name, repo in pairs if repo is not None]
-    on_hub = any(isinstance(source, HubFile) for file in entry.files for source in file.sources)
-    return ["HF_ENDPOINT"] if entry.hub is not None or on_hub else []
+    return [_ENDPOINTS[hub] for hub in entry.hubs]
 
 
 def _brief(causes: list[str], room: int) -> str:

@@ -24,7 +24,7 @@ import psutil
 from errors import ModelUnavailable
 from models.download import is_locked
 from models.durable import clear_path, read_json, write_json
-from models.entry import HubFile, ModelEntry, ModelKind
+from models.entry import ModelEntry, ModelKind
 from settings import Settings
 
 log = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ class Reporter:
         folder: Path,
         listener: Callable[[Progress], None] | None = None,
     ) -> None:
-        self._file, self._hubs = _file(entry.task, entry.name, settings), _hubs(entry)
+        self._file, self._hubs = _file(entry.task, entry.name, settings), _asked(entry)
         self._folder, self._listener = folder, listener
         self._now = Progress(entry.task, entry.name, "asking", self._hubs, started=time.time())
         self._have: dict[Path, int] = {}
@@ -257,13 +257,9 @@ def _write(path: Path, progress: Progress, folder: Path) -> None:
     write_json(path, {**asdict(progress), "task": progress.task.value, "folder": str(folder)})
 
 
-def _hubs(entry: ModelEntry) -> str:
+def _asked(entry: ModelEntry) -> str:
     """Return what is asked for the model, without an address: anybody may read it."""
-    if entry.checkpoint is not None:
-        pairs = (("Hugging Face", entry.checkpoint.huggingface), ("ModelScope", entry.checkpoint.modelscope))
-        return ", ".join(name for name, repo in pairs if repo is not None)
-    on_hub = any(isinstance(source, HubFile) for file in entry.files for source in file.sources)
-    return "Hugging Face" if entry.hub is not None or on_hub else "the addresses in the catalog"
+    return ", ".join(entry.hubs) or "the addresses in the catalog"
 
 
 def _clock(at: float) -> str:
