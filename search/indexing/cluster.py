@@ -99,8 +99,7 @@ class ClusterWorkers:
         task.add_done_callback(self._returns.discard)
 
     async def _return(self, actor: Actor) -> None:
-        while not await actor.is_ready():
-            await asyncio.sleep(_LOOK_EVERY)
+        await _until_ready(actor)
         self._lost -= 1
         self._free.put_nowait(actor)
 
@@ -111,8 +110,7 @@ class ClusterWorkers:
                 return await self._spare.do(step)
             except ActorEnded as error:
                 why = str(error)
-                while not await self._spare.is_ready():
-                    await asyncio.sleep(_LOOK_EVERY)
+                await _until_ready(self._spare)
         message = f"Each of the {2 * TRIES} processes that worked on this file ended, the last one alone with it: {why}"
         problem = Problem("read", ErrorCode.INTERNAL.value, message)
         await self._database.run(put_problem, self._owner, step.entry.uri, problem)
@@ -123,3 +121,8 @@ class ClusterWorkers:
         for task in self._returns:
             task.cancel()
         await asyncio.gather(*self._returns, return_exceptions=True)
+
+
+async def _until_ready(actor: Actor) -> None:
+    while not await actor.is_ready():
+        await asyncio.sleep(_LOOK_EVERY)
