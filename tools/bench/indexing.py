@@ -1,7 +1,7 @@
 """The speed of indexing a folder, by the service and on a Ray cluster of this machine, beside that of ``/predict``.
 
-The same pictures for all three, CLIP and OCR of each: previews of photos and rendered pages, CLIP with random weights
-of ViT-B-16. A rate counts from the time when a tenth of the pictures is stored, so that no start is in it. All in
+The same pictures for all three, CLIP and OCR of each: previews of photos and rendered pages, by the weights of the
+other benchmarks. A rate counts from the time when a tenth of the pictures is stored, so that no start is in it. All in
 turns; medians over the rounds.
 """
 
@@ -14,27 +14,21 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Mapping
-from datetime import datetime
 from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
 
-from models.convert import installed_vocabulary
-from models.convert.architecture import KNOWN
-from models.convert.tokenizer import cn_clip_tokenizer
-from models.convert.vocabulary import read_vocabulary
 from runners.engine.threads import available_cores
 from search.store.database import open_database
 from settings import Settings
 from tools.bench.load import closed_loop
 from tools.bench.report import Cell, Table, progress
-from tools.bench.weights import random_clip
+from tools.bench.weights import weights
 from tools.bench.workload import pictures
 from tools.harness.immich_client import clip_visual, multipart, ocr
 from tools.harness.open_folder import open_folder
 from tools.harness.server import ROOT, Server, free_port
 
-_CLIP, _OCR = "ViT-B-16", "PP-OCRv6_small"
 _CALLERS = 4
 
 
@@ -48,17 +42,14 @@ def run(options: argparse.Namespace) -> list[Table]:
     if find_spec("ray") is None:
         raise SystemExit("There is no ray: make test-ray installs it.")
     with open_folder() as folder:
-        random_clip(KNOWN[_CLIP], cn_clip_tokenizer(read_vocabulary(installed_vocabulary())), folder / "clip" / _CLIP)
         library = folder / "library"
         library.mkdir()
         for number, picture in enumerate(islice(cycle(pictures("joint")), options.pictures)):
             # What follows the end of a JPEG is not read, and makes each file another one.
             (library / f"{number:05}.jpg").write_bytes(picture + str(number).encode())
         environment = {
+            **weights().environment,
             "IMMICH_PORT": str(free_port()),
-            "CLIP_MODEL": _CLIP,
-            "CLIP_DOWNLOAD_ROOT": str(folder / "clip"),
-            "OCR_MODEL": _OCR,
             "SEARCH_ENABLED": "true",
             "SEARCH_FOLDER": str(folder / "search"),
             "OFFLINE": "true",
@@ -74,7 +65,7 @@ def _round(
     """Return pictures per second of ``/predict``, of the service's index, and of that on Ray."""
     progress(f"round {number + 1}")
     with Server(folder / f"served{number}", environment, port=int(environment["IMMICH_PORT"])) as server:
-        bodies = [multipart(clip_visual(_CLIP) | ocr(_OCR), image=path.read_bytes()) for path in library.iterdir()]
+        bodies = [multipart(clip_visual() | ocr(), image=path.read_bytes()) for path in library.iterdir()]
         closed_loop(server.url, [bodies[:1]] * _CALLERS, 1)  # loads the models
         load = closed_loop(server.url, [bodies[at::_CALLERS] for at in range(_CALLERS)], seconds)
         if load.failures:
@@ -97,21 +88,21 @@ def _indexed(library: Path, environment: Mapping[str, str], owner: str, *more: s
     )
     if done.returncode or " failed" in done.stdout:
         raise RuntimeError(done.stdout + done.stderr)
-    at = [row[0].timestamp() for row in _rows(environment, owner)]
+    at = _stored_at(environment, owner)
     first = len(at) // 10
     return (len(at) - 1 - first) / (at[-1] - at[first])
 
 
-def _rows(environment: Mapping[str, str], owner: str) -> list[tuple[datetime]]:
-    """Return when each picture of ``owner`` was stored, in order. The database is started for it where it is down."""
+def _stored_at(environment: Mapping[str, str], owner: str) -> list[float]:
+    """Return when each picture of ``owner`` was stored, Unix time, in order. Starts the database where it is down."""
 
-    async def inside() -> list[tuple[datetime]]:
+    async def inside() -> list[float]:
         config = Settings(SEARCH_FOLDER=Path(environment["SEARCH_FOLDER"]))
         async with await open_database(config) as database, database.connection() as connection:
             found = await connection.execute(
                 "SELECT added_at FROM immich_ai.asset WHERE owner = %s ORDER BY added_at", (owner,)
             )
-            return [(row["added_at"],) for row in await found.fetchall()]
+            return [row["added_at"].timestamp() for row in await found.fetchall()]
 
     return asyncio.run(inside())
 
