@@ -9,13 +9,16 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import psycopg
+from PIL import Image
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
@@ -76,6 +79,30 @@ class Place:
         )
         with psycopg.connect(conninfo, row_factory=dict_row, connect_timeout=10) as connection:
             return connection.execute(query.encode()).fetchall()
+
+    def stored(self) -> int:
+        """Return how many pictures the index has; 0 while there is no database, or no schema in it."""
+        try:
+            [row] = self.rows("SELECT count(*) AS n FROM immich_ai.asset")
+        except (psycopg.OperationalError, psycopg.errors.UndefinedTable):
+            return 0
+        return int(row["n"])
+
+    def wait_for(self, stored: int, command: subprocess.Popen[str]) -> None:
+        """Wait until the index has so many pictures, which ``command`` must not end before."""
+        deadline = time.monotonic() + 300
+        while self.stored() < stored:
+            assert command.poll() is None, command.communicate()[0]
+            assert time.monotonic() < deadline, f"stuck at {self.stored()} of {stored}"
+            time.sleep(0.02)
+
+
+def write_noise(folder: Path, pictures: int) -> None:
+    """Make ``folder`` with so many pictures, all different and quick to compute."""
+    folder.mkdir()
+    random = np.random.default_rng(20240229)
+    for number in range(pictures):
+        Image.fromarray(random.integers(0, 256, (48, 48, 3), np.uint8)).save(folder / f"{number:04}.png")
 
 
 @contextlib.contextmanager

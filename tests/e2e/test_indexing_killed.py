@@ -7,46 +7,18 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import time
-from pathlib import Path
 
 import httpx
-import numpy as np
 import psutil
-import psycopg
 import pytest
-from PIL import Image
 
-from tests.e2e.indexed import KEY, Place, place
+from tests.e2e.indexed import KEY, Place, place, write_noise
 from tools.harness.server import Server
 
 PICTURES = 1000
 KILLED = (("service",), ("database",), ("service", "database"), ("database",), ("service", "database", "command"))
 """Processes that are killed in each round, as soon as another sixth of the pictures is stored."""
-
-
-def _pictures(folder: Path) -> None:
-    folder.mkdir()
-    random = np.random.default_rng(20240229)
-    for number in range(PICTURES):
-        Image.fromarray(random.integers(0, 256, (48, 48, 3), np.uint8)).save(folder / f"{number:04}.png")
-
-
-def _stored(here: Place) -> int:
-    try:
-        (row,) = here.rows("SELECT count(*) AS n FROM immich_ai.asset")
-    except (psycopg.OperationalError, psycopg.errors.UndefinedTable):
-        return 0
-    return int(row["n"])
-
-
-def _wait_for(here: Place, stored: int, command: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 300
-    while _stored(here) < stored:
-        assert command.poll() is None, command.communicate()[0]
-        assert time.monotonic() < deadline, f"stuck at {_stored(here)} of {stored}"
-        time.sleep(0.02)
 
 
 def _kill_service(server: Server) -> None:
@@ -67,15 +39,15 @@ def _kill_database(here: Place) -> None:
 @pytest.mark.slow
 def test_five_kills_in_the_middle_of_a_thousand_pictures_cost_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with place(SHUTDOWN_TIMEOUT="2") as here:
-        _pictures(here.folder / "pictures")
+        write_noise(here.folder / "pictures", PICTURES)
         arguments = ("index", str(here.folder / "pictures"), "--tasks", "clip", "--no-progress", "--jobs", "4")
         told, began = [], time.monotonic()
         with contextlib.ExitStack() as servers:
             server = servers.enter_context(here.server())
             command = here.command(*arguments)
             for number, victims in enumerate(KILLED, start=1):
-                _wait_for(here, number * PICTURES // (len(KILLED) + 1), command)
-                at = _stored(here)
+                here.wait_for(number * PICTURES // (len(KILLED) + 1), command)
+                at = here.stored()
                 if "command" in victims:
                     command.kill()
                     command.communicate()

@@ -4,18 +4,16 @@ service, and a node that is killed in the middle.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
-import psycopg
 import pytest
 from PIL import Image
 
-from tests.e2e.indexed import Place, place
+from tests.e2e.indexed import Place, place, write_noise
 from tests.search.indexing.files import video
 from tools.harness.rendered import Look, jpeg, page
 
@@ -95,21 +93,14 @@ def rows(here: Place, owner: str) -> list[dict[str, Any]]:
 
 def test_a_node_that_is_killed_in_the_middle_loses_nothing(here: Place, cluster: Any) -> None:
     folder = here.folder / "pictures"
-    folder.mkdir()
-    random = np.random.default_rng(20240229)
-    for number in range(PICTURES):
-        Image.fromarray(random.integers(0, 256, (48, 48, 3), np.uint8)).save(folder / f"{number:04}.png")
+    write_noise(folder, PICTURES)
     here.run("migrate")
     with here.server():  # which keeps the database up, so that rows can be looked at meanwhile
         command = here.command(*index(here, folder, cluster, "--tasks", "clip"))
-        deadline = time.monotonic() + 300
-        while stored(here) < PICTURES // 3:
-            assert command.poll() is None, command.communicate()[0]
-            assert time.monotonic() < deadline, "nothing is stored"
-            time.sleep(0.02)
+        here.wait_for(PICTURES // 3, command)
         [second] = cluster.worker_nodes
         cluster.remove_node(second, allow_graceful=False)
-        at = stored(here)
+        at = here.stored()
         said, _ = command.communicate(timeout=300)
         assert command.returncode == 0, said
         assert at < PICTURES
@@ -118,14 +109,6 @@ def test_a_node_that_is_killed_in_the_middle_loses_nothing(here: Place, cluster:
         [counts] = here.rows("SELECT count(*) AS vectors, count(DISTINCT asset_id) AS assets FROM immich_ai.embedding")
         assert counts == {"vectors": PICTURES, "assets": PICTURES}
         assert here.rows("SELECT count(*) AS n FROM immich_ai.failure") == [{"n": 0}]
-
-
-def stored(here: Place) -> int:
-    try:
-        [row] = here.rows("SELECT count(*) AS n FROM immich_ai.asset")
-    except psycopg.OperationalError:  # the database is not up yet
-        return 0
-    return int(row["n"])
 
 
 def test_what_cannot_be_joined_and_what_has_no_room_is_told(here: Place, cluster: Any) -> None:
