@@ -4,7 +4,8 @@ The two are loaded in turns (A B A B …) in one run; figures are medians over t
 own ratios. Closed loop by default (--concurrency callers, each waiting for its answer); --open sends at a fixed mean
 rate, and counts latency from when a request was due, so that a server that stalls cannot slow its own test down
 ("coordinated omission"). CPU and memory (PSS) are summed over all processes of a server; they are found by the
-listening port, or given by --pid and --peer-pid.
+listening port, or given by --pid and --peer-pid. Each server is asked for one model name after the other until it
+answers; the peer may be Immich's own (docs/performance-peer.md). Where there is one, answers are compared too.
 """
 
 from __future__ import annotations
@@ -12,16 +13,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
+from tools.bench import agreement, contenders
 from tools.bench.chart import bar_chart
 from tools.bench.figures import Figures, measured, median, medians, ratios
 from tools.bench.generator import Extent, closed_loop, open_loop
-from tools.bench.processes import ProcessTree, tree_of
+from tools.bench.processes import tree_of
 from tools.bench.report import Cell, Table, progress
+from tools.bench.target import CANDIDATES, Target, find_names, memory_table, names_table, sizes
 from tools.bench.workload import TASKS, bodies
 
 COLUMNS = (
@@ -32,20 +36,11 @@ COLUMNS = (
     "requests",
     "failures",
     "CPU, ms per request",
+    "system, ms per request",
     "PSS, MB",
     "generator's CPU, %",
 )
 """Titles of the fields of ``Figures``, in order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A server under load."""
-
-    name: str
-    url: str
-    tree: ProcessTree | None
-    """None: its CPU and memory are not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +64,10 @@ Rounds = Mapping[str, Sequence[Figures]]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--url", required=True, help="the server to measure, http://host:port")
+    contenders.add_our_options(parser)
+    parser.add_argument(
+        "--url", help="the server to measure, http://host:port (default: start this service, with --models and --env)"
+    )
     parser.add_argument("--peer", help="another Immich-compatible server to alternate with")
     parser.add_argument(
         "--tasks", type=_tasks, default=list(TASKS), help=f"comma separated, of {','.join(TASKS)} (all)"
@@ -90,13 +88,49 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--pid", type=int, help="first process of --url, where its port does not tell (a container)")
     parser.add_argument("--peer-pid", type=int, help="first process of --peer")
+    parser.add_argument(
+        "--rest", type=float, default=13, help="seconds after which memory is looked at again, at rest (13)"
+    )
+    for field, names in CANDIDATES.items():
+        parser.add_argument(
+            f"--{field}-model",
+            type=_names,
+            default=names,
+            metavar="NAME,…",
+            help=f"names to ask each server for, in turn until it answers ({','.join(names)})",
+        )
     parser.add_argument("--plot", type=Path, help="write a chart to this SVG file")
 
 
 def run(options: argparse.Namespace) -> list[Table]:
-    targets = [Target("ours", options.url, tree_of(options.url, options.pid))]
-    if options.peer:
-        targets.append(Target("peer", options.peer, tree_of(options.peer, options.peer_pid)))
+    with _ours(options) as ours:
+        targets = [_with_names(ours, options)]
+        if options.peer:
+            peer = Target("peer", options.peer, tree_of(options.peer, options.peer_pid))
+            targets.append(_with_names(peer, options))
+        return _measured(targets, options)
+
+
+@contextmanager
+def _ours(options: argparse.Namespace) -> Iterator[Target]:
+    """Yield the server of --url; this service, started for as long, where there is none."""
+    if options.url:
+        yield Target("ours", options.url, tree_of(options.url, options.pid))
+        return
+    with contenders.ours(options) as started:
+        yield started
+
+
+def _with_names(target: Target, options: argparse.Namespace) -> Target:
+    candidates = {field: getattr(options, f"{field}_model") for field in CANDIDATES}
+    return replace(target, names=find_names(target.url, options.tasks, candidates))
+
+
+def _measured(targets: Sequence[Target], options: argparse.Namespace) -> list[Table]:
+    memory = {"all models loaded, at rest": sizes(targets, options.rest)}
+    found = [names_table(targets)]
+    if len(targets) == 2:
+        found += agreement.measure(targets[0], targets[1], options.tasks, square=True)[0]
     extent = Extent(options.seconds, options.requests)
     loadings = (
         [Loading(extent, callers=callers) for callers in options.concurrency]
@@ -106,9 +140,11 @@ def run(options: argparse.Namespace) -> list[Table]:
     results: dict[tuple[str, str], Rounds] = {}
     for task in options.tasks:
         results |= compare(task, targets, loadings, rounds=options.rounds)
+    memory["after the loads"] = sizes(targets)
+    memory["the same, at rest"] = sizes(targets, options.rest)
     if options.plot:
         options.plot.write_text(plot(results))
-    return tables(results)
+    return [*found, *tables(results), memory_table(memory)]
 
 
 def compare(
@@ -118,15 +154,15 @@ def compare(
 
     Those first answers load the models and meet every shape. Raise ``RuntimeError`` if one of them is not a 200.
     """
-    requests = bodies(task)
+    requests = {target.name: bodies(task, target.names) for target in targets}
     for target in targets:
-        warm_up(target, requests)
+        warm_up(target, requests[target.name])
     results: dict[tuple[str, str], Rounds] = {}
     for loading in loadings:
         found: dict[str, list[Figures]] = {target.name: [] for target in targets}
         for number in range(rounds):
             for target in targets:
-                found[target.name].append(one_round(target, requests, loading, seed=number))
+                found[target.name].append(one_round(target, requests[target.name], loading, seed=number))
         results[task, loading.label] = found
         progress(
             f"{task}, load {loading.label}: "
@@ -225,6 +261,10 @@ def _cells(figures: Figures) -> tuple[Cell, ...]:
 
 def _named(figures: Figures) -> list[tuple[str, float]]:
     return [(field.name, getattr(figures, field.name)) for field in fields(figures)]
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
 
 
 def _numbers(text: str) -> list[int]:

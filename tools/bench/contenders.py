@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tools.bench.compare import Target
 from tools.bench.processes import ProcessTree
+from tools.bench.target import Target
 from tools.bench.weights import weights
 from tools.harness.server import Server
 
@@ -21,14 +21,19 @@ OURS = (sys.executable, "-m", "bentoml", "serve")
 REFERENCE = (sys.executable, "-m", "tools.bench.reference")
 
 
-def add_server_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of every benchmark that starts servers of its own."""
+def add_our_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every benchmark that starts this service."""
     parser.add_argument(
         "--models", type=Path, help="cache folder with clip/ViT-B-16 (default: the service's own, else random weights)"
     )
     parser.add_argument(
         "--env", action="append", default=[], metavar="NAME=VALUE", help="a setting for ours, besides; may be repeated"
     )
+
+
+def add_server_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every benchmark that starts this service and the reference."""
+    add_our_options(parser)
     parser.add_argument(
         "--no-arena", action="store_true", help="run the peer without ONNX Runtime's arena, as Immich's container does"
     )

@@ -11,11 +11,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from tools.bench.load import Load
-from tools.bench.processes import ProcessTree
+from tools.bench.processes import CpuTime, ProcessTree
 from tools.bench.report import milliseconds
 
 SUMMED = ("requests", "failures")
 """Fields of ``Figures`` that count; the others measure."""
+_UNKNOWN = CpuTime(math.nan, math.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +34,21 @@ class Figures:
     failures: float
     cpu: float
     """CPU time of all processes of the server, ms per answered request."""
+    system: float
+    """The part of ``cpu`` that the kernel took."""
     pss: float
     """MB of all processes of the server, right after the load."""
     generator: float
     """CPU of the generator, in % of one core."""
 
 
-def figures(load: Load, *, server_cpu: float, generator_cpu: float, pss: float) -> Figures:
+def figures(load: Load, *, server_cpu: CpuTime, generator_cpu: float, pss: float) -> Figures:
     """Return the figures of ``load``.
 
-    ``server_cpu`` and ``generator_cpu``: seconds of CPU during the load. ``pss``: MB after it.
+    ``server_cpu`` and ``generator_cpu`` (seconds): CPU during the load. ``pss``: MB after it.
     """
     latencies = load.all_latencies
+    milliseconds_each = 1000 / len(latencies) if latencies else math.nan
     return Figures(
         per_second=load.per_second,
         p50=milliseconds(latencies, 50),
@@ -52,7 +56,8 @@ def figures(load: Load, *, server_cpu: float, generator_cpu: float, pss: float) 
         p99=milliseconds(latencies, 99),
         requests=len(latencies),
         failures=len(load.failures),
-        cpu=server_cpu / len(latencies) * 1000 if latencies else math.nan,
+        cpu=server_cpu.total * milliseconds_each,
+        system=server_cpu.system * milliseconds_each,
         pss=pss,
         generator=generator_cpu / load.seconds * 100,
     )
@@ -60,11 +65,11 @@ def figures(load: Load, *, server_cpu: float, generator_cpu: float, pss: float) 
 
 def measured(run: Callable[[], Coroutine[Any, Any, Load]], tree: ProcessTree | None) -> tuple[Load, Figures]:
     """Run a load, and measure what it cost this process and those of ``tree``."""
-    before = tree.cpu_seconds() if tree else math.nan
+    before = tree.cpu() if tree else _UNKNOWN
     own = time.process_time()
     load = asyncio.run(run())
     own = time.process_time() - own
-    after, pss = (tree.cpu_seconds(), tree.pss()) if tree else (math.nan, math.nan)
+    after, pss = (tree.cpu(), tree.pss()) if tree else (_UNKNOWN, math.nan)
     return load, figures(load, server_cpu=after - before, generator_cpu=own, pss=pss)
 
 
@@ -81,6 +86,11 @@ def ratios(ours: Sequence[Figures], peer: Sequence[Figures], name: str) -> list[
     """
     pairs = [(getattr(a, name), getattr(b, name)) for a, b in zip(ours, peer, strict=True)]
     return [a / b for a, b in pairs if not math.isnan(a) and not math.isnan(b) and b]
+
+
+def system_share(rounds: Sequence[Figures]) -> float:
+    """Return the kernel's part of the CPU time, 0 to 1: the median over the rounds that have one."""
+    return median([one.system / one.cpu for one in rounds if one.cpu])
 
 
 def median(values: Sequence[float]) -> float:

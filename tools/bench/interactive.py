@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from tools.bench import contenders
-from tools.bench.compare import Target, warm_up
+from tools.bench.compare import warm_up
 from tools.bench.figures import median
 from tools.bench.generator import Extent, closed_loop, open_loop
 from tools.bench.load import Load
 from tools.bench.report import Cell, Table, milliseconds
+from tools.bench.target import Target
 from tools.bench.verdicts import Verdict, at_least, at_most, verdict_table
 from tools.bench.workload import bodies
 

@@ -20,12 +20,13 @@ from pathlib import Path
 from tools.bench import contenders
 from tools.bench.chart import line_chart
 from tools.bench.client import Client
-from tools.bench.compare import Target, warm_up
+from tools.bench.compare import warm_up
 from tools.bench.generator import Extent, closed_loop
 from tools.bench.load import Load
 from tools.bench.pictures import mixed_sizes
 from tools.bench.processes import ProcessTree
 from tools.bench.report import Cell, Table
+from tools.bench.target import Target
 from tools.bench.verdicts import Verdict, at_most, verdict_table
 from tools.bench.workload import bodies, pictures, request
 

@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tools.bench import agreement, compare, contenders, interactive, memory, scaling, start, transport
-from tools.bench.compare import Loading, Rounds, Target
-from tools.bench.figures import median, ratios
+from tools.bench.compare import Loading, Rounds
+from tools.bench.figures import median, ratios, system_share
 from tools.bench.generator import Extent
 from tools.bench.report import Table, progress
+from tools.bench.target import Target
 from tools.bench.verdicts import Verdict, at_least, at_most, verdict_table
 from tools.bench.weights import weights
 
@@ -26,6 +27,8 @@ INT8 = {"PRECISION": "int8"}
 _FASTER = {"clip": ("CLIP image", 2.2), "face": ("faces", 2.0), "ocr": ("OCR", 2.0)}
 _INT8_FASTER = 3.2
 _SOONER = {"clip": ("CLIP image", 0.6), "text": ("CLIP text", 0.5)}
+_NAMES = {"clip": "CLIP image", "text": "CLIP text", "face": "faces", "ocr": "OCR"}
+_SYSTEM_SHARE = 0.05
 
 Results = dict[tuple[str, str], Rounds]
 
@@ -92,10 +95,12 @@ def _side_by_side(options: argparse.Namespace) -> tuple[list[Table], list[Verdic
 
 
 def speed_verdicts(results: Mapping[tuple[str, str], Rounds]) -> list[Verdict]:
-    """Hold throughput with several callers, and p50 of a single one, to the targets."""
+    """Hold throughput with several callers, p50 of a single one, and the kernel's part of the CPU to the targets."""
     verdicts = []
     for (task, load), rounds in results.items():
         ours, peer = rounds.values()
+        what = f"{_NAMES[task]}, {load} callers: system time / CPU"
+        verdicts.append(at_most(what, system_share(ours), _SYSTEM_SHARE))
         if load == "1" and task in _SOONER:
             name, limit = _SOONER[task]
             verdicts.append(at_most(f"{name}, 1 caller: p50 / peer's", median(ratios(ours, peer, "p50")), limit))

@@ -73,6 +73,14 @@ def resized(picture: bytes, short_side: int, *, crop: tuple[float, float] = (1.0
     return jpeg(kept.resize(size, Image.Resampling.BICUBIC))
 
 
+def middle(picture: bytes) -> bytes:
+    """Return the largest square in the middle of ``picture``, as a preview of its own size."""
+    with Image.open(io.BytesIO(picture)) as image:
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        return jpeg(image.convert("RGB").crop((left, top, left + side, top + side)))
+
+
 def mixed_sizes(pictures: Sequence[bytes], count: int, *, seed: int = 0) -> list[bytes]:
     """Yield ``count`` pictures made from ``pictures`` in turn.
 

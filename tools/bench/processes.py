@@ -15,6 +15,27 @@ import psutil
 
 
 @dataclass(frozen=True, slots=True)
+class CpuTime:
+    """Seconds of CPU, as ``utime`` and ``stime`` of ``/proc/PID/stat`` have them.
+
+    The kernel knows the sum exactly. Most kernels share it out by what they found at each tick (4 or 10 ms), so that
+    the parts want a second of work or more.
+    """
+
+    user: float
+    system: float
+    """In the kernel: page faults, sockets, files."""
+
+    @property
+    def total(self) -> float:
+        """Return both together."""
+        return self.user + self.system
+
+    def __sub__(self, earlier: CpuTime) -> CpuTime:
+        return CpuTime(self.user - earlier.user, self.system - earlier.system)
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessTree:
     """A server's first process and all its descendants, looked up anew for every figure."""
 
@@ -28,14 +49,14 @@ class ProcessTree:
         except psutil.NoSuchProcess:
             return []
 
-    def cpu_seconds(self) -> float:
-        """Return the CPU time of all of them so far, user and system."""
-        total = 0.0
+    def cpu(self) -> CpuTime:
+        """Return the CPU time of all of them so far, without that of processes that have ended."""
+        user = system = 0.0
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 times = process.cpu_times()
-                total += times.user + times.system
-        return total
+                user, system = user + times.user, system + times.system
+        return CpuTime(user, system)
 
     def pss(self) -> float:
         """Return MB of proportional set size, summed: pages that n processes share count 1/n in each."""

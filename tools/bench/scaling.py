@@ -14,10 +14,11 @@ from pathlib import Path
 
 from tools.bench import contenders
 from tools.bench.chart import line_chart
-from tools.bench.compare import Loading, Target, one_round, warm_up
+from tools.bench.compare import Loading, one_round, warm_up
 from tools.bench.figures import medians
 from tools.bench.generator import Extent
 from tools.bench.report import Cell, Table, progress
+from tools.bench.target import Target
 from tools.bench.workload import bodies
 
 TASKS = ("clip", "face", "ocr")

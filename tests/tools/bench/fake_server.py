@@ -26,6 +26,8 @@ class FakeServer:
     delay: Callable[[int], float] = lambda number: 0.0
     """Seconds that the n-th request (from 0) waits."""
     status: Callable[[int], int] = lambda number: 200
+    knows: Callable[[bytes], bool] = lambda body: True
+    """Whether the models that a request asks for are known; otherwise it is answered as Immich's server does."""
     chunked: bool = False
     close: bool = False
     """Close each connection after its answer."""
@@ -80,6 +82,10 @@ def _handler(fake: FakeServer) -> type[BaseHTTPRequestHandler]:
                 fake.bodies.append(body)
             time.sleep(fake.delay(number))
             status = fake.status(number)
+            if not fake.knows(body):
+                self._answer(500, b"Internal Server Error")
+                self.close_connection = True
+                return
             self._answer(status, json.dumps(answer_to(body)).encode() if status == 200 else b'{"error":"told to"}')
 
         def do_GET(self) -> None:

@@ -13,18 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from tests.tools.bench.fake_server import FakeServer, serving
-from tools.bench import workload
+from tests.tools.bench.fake_server import COMMAND, FakeServer, serving
+from tools.bench import agreement, contenders, workload
 from tools.bench.__main__ import main
 from tools.bench.chart import line_chart
 from tools.bench.processes import ProcessTree, process_pss, tree_of
+from tools.bench.weights import Weights
 from tools.harness.immich_client import BOUNDARY, clip_visual, faces, multipart
+from tools.harness.rendered import Page, jpeg
 
 
 @pytest.fixture(autouse=True)
 def _small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workload, "pictures", lambda task: [b"\xff\xd8 one", b"\xff\xd8 two"])
+    small = jpeg(Image.new("RGB", (64, 48), "red"))
+    monkeypatch.setattr(agreement, "pictures", lambda task: [small])
+    monkeypatch.setattr(agreement, "mixed_pages", lambda: [Page("one", ("营业执照",), small)])
 
 
 @pytest.fixture
@@ -34,7 +40,7 @@ def servers() -> Iterator[tuple[FakeServer, FakeServer]]:
 
 
 def report(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    assert main([*arguments, "--json"]) == 0
+    assert main([*arguments, "--rest", "0", "--json"]) == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
 
@@ -59,13 +65,19 @@ def test_without_a_name_the_addresses_are_compared_in_turns(
     ]
     found = report(capsys, *arguments, "--plot", str(tmp_path / "plot.svg"), "--pid", str(os.getpid()))
     assert found["benchmark"] == "compare"
-    medians, ratio, detail = found["tables"]
+    names, alike, medians, ratio, detail, memory = found["tables"]
+    assert [row[0] for row in names["rows"]] == ["ours", "peer"]
+    assert ["faces of the peer", 2] in alike["rows"]
+    assert [row[0] for row in memory["rows"]] == ["all models loaded, at rest", "after the loads", "the same, at rest"]
+    assert all(row[1] > 1 for row in memory["rows"])
     assert [row[:3] for row in medians["rows"][:2]] == [["clip", "1", "ours"], ["clip", "1", "peer"]]
     assert len(medians["rows"]) == 8
     assert all(row[medians["columns"].index("requests")] == 8 for row in medians["rows"])
     assert all(row[ratio["columns"].index("throughput")] > 1 for row in ratio["rows"])
     assert all(row[ratio["columns"].index("p50")] < 1 for row in ratio["rows"])
     assert all(row[medians["columns"].index("PSS, MB")] > 1 for row in medians["rows"])
+    cpu, system = (medians["columns"].index(f"{what}, ms per request") for what in ("CPU", "system"))
+    assert all(0 <= row[system] <= row[cpu] for row in medians["rows"])
     assert len(detail["rows"]) == 8 * 2
     assert sorted(ours.bodies) == sorted(peer.bodies)
     texts = {element.text for element in ElementTree.parse(tmp_path / "plot.svg").getroot().iter()}
@@ -88,12 +100,14 @@ def test_a_report_can_go_to_a_file_beside_the_tables(
         "5",
         "--rounds",
         "2",
+        "--rest",
+        "0",
     ]
     assert main([*arguments, "--json", str(file)]) == 0
     printed = capsys.readouterr().out
     assert "200/s" in printed
     assert "Every round" not in printed
-    assert json.loads(file.read_text())["tables"][0]["rows"][0][:2] == ["text", "200/s"]
+    assert json.loads(file.read_text())["tables"][1]["rows"][0][:2] == ["text", "200/s"]
 
 
 def test_failures_are_counted_and_do_not_end_the_run(capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,7 +115,7 @@ def test_failures_are_counted_and_do_not_end_the_run(capsys: pytest.CaptureFixtu
         found = report(
             capsys, "--url", fake.url, "--tasks", "clip", "--concurrency", "1", "--rounds", "1", "--requests", "6"
         )
-    columns, (row,) = found["tables"][0]["columns"], found["tables"][0]["rows"]
+    columns, (row,) = found["tables"][1]["columns"], found["tables"][1]["rows"]
     assert row[columns.index("failures")] == 1
     assert row[columns.index("requests")] == 5
 
@@ -109,9 +123,56 @@ def test_failures_are_counted_and_do_not_end_the_run(capsys: pytest.CaptureFixtu
 def test_a_server_that_cannot_answer_a_task_is_said_to_be_so() -> None:
     with (
         serving(FakeServer(status=lambda number: 422)) as fake,
-        pytest.raises(RuntimeError, match=r"does not answer .* 422"),
+        pytest.raises(
+            RuntimeError, match=r"none of these names: PP-OCRv6_small \(.* 422.*PP-OCRv5_mobile .*--ocr-model"
+        ),
     ):
         main(["--url", fake.url, "--tasks", "ocr", "--rounds", "1"])
+
+
+def test_each_server_is_asked_for_the_first_model_that_it_has(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    immich = FakeServer(knows=lambda body: not any(name in body for name in (b"PP-OCRv6_small", b"buffalo_s")))
+    with serving(FakeServer()) as ours, serving(immich) as peer:
+        arguments = ["--url", ours.url, "--peer", peer.url, "--tasks", "face,ocr", "--requests", "2", "--rounds", "1"]
+        found = report(capsys, *arguments, "--concurrency", "1")
+    names, alike, medians = found["tables"][:3]
+    assert names["rows"] == [
+        ["ours", "ViT-B-32__openai", "buffalo_s", "PP-OCRv6_small"],
+        ["peer", "ViT-B-32__openai", "buffalo_l", "PP-OCRv5_mobile"],
+    ]
+    assert "The names differ" in names["note"]
+    assert ["OCR, pages of 1 with the same text", 1] in alike["rows"]
+    assert all(row[medians["columns"].index("failures")] == 0 for row in medians["rows"])
+    assert not any(b"PP-OCRv5_mobile" in body for body in ours.bodies)
+
+
+def test_the_names_to_ask_for_can_be_given(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(FakeServer(knows=lambda body: b"antelopev2" in body)) as fake:
+        arguments = ["--url", fake.url, "--tasks", "face", "--concurrency", "1", "--rounds", "1", "--requests", "2"]
+        found = report(capsys, *arguments, "--face-model", "buffalo_m,antelopev2")
+    assert found["tables"][0]["rows"] == [["ours", "ViT-B-32__openai", "antelopev2", "PP-OCRv6_small"]]
+    assert all(b"antelopev2" in body for body in fake.bodies[1:])
+
+
+def test_without_an_address_this_service_is_started_and_stopped(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contenders, "OURS", COMMAND)
+    monkeypatch.setattr(contenders, "weights", lambda folder: Weights({"CLIP_MODEL": "none"}, "no model"))
+    with serving(FakeServer()) as peer:
+        arguments = ["compare", "--peer", peer.url, "--tasks", "face", "--requests", "2", "--rounds", "1"]
+        medians = report(capsys, *arguments, "--concurrency", "1")["tables"][2]
+    assert [row[2] for row in medians["rows"]] == ["ours", "peer"]
+    assert medians["rows"][0][medians["columns"].index("PSS, MB")] > 1
+
+
+def test_a_server_that_is_not_there_is_said_to_be_so() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        with pytest.raises(RuntimeError, match="cannot be reached"):
+            main(["--url", f"http://127.0.0.1:{taken.getsockname()[1]}", "--tasks", "clip"])
 
 
 @pytest.mark.parametrize("wrong", [["--tasks", "clip,dogs"], ["--concurrency", "0"], ["--concurrency", "four"]])
@@ -150,7 +211,8 @@ def test_a_servers_processes_are_found_by_its_port_the_topmost_first() -> None:
             assert tree == ProcessTree(process.pid)
             assert len(tree.processes()) == 2
             assert tree.pss() == pytest.approx(sum(map(process_pss, tree.processes())), rel=0.2)
-            assert tree.cpu_seconds() > 0
+            assert tree.cpu().total > 0
+            assert tree.cpu().total == tree.cpu().user + tree.cpu().system
         finally:
             for one in ProcessTree(process.pid).processes():
                 one.kill()

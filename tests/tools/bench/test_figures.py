@@ -13,14 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tools.bench.agreement import cosines, faces_alike, overlaps
-from tools.bench.figures import Figures, figures, median, medians, ratios
+from tools.bench.agreement import cosines, downwards, faces_alike, overlaps
+from tools.bench.figures import Figures, figures, median, medians, ratios, system_share
 from tools.bench.load import Load
 from tools.bench.memory import growth
 from tools.bench.overview import speed_verdicts
+from tools.bench.processes import CpuTime
 from tools.bench.verdicts import at_least, at_most, verdict_table
 
-FIGURES = Figures(per_second=4, p50=200, p95=300, p99=400, requests=10, failures=1, cpu=50, pss=100, generator=1)
+FIGURES = Figures(
+    per_second=4, p50=200, p95=300, p99=400, requests=10, failures=1, cpu=50, system=2, pss=100, generator=1
+)
+SECOND = CpuTime(0.75, 0.25)
 POSITIVE = st.floats(0.001, 1000)
 
 
@@ -29,19 +33,20 @@ POSITIVE = st.floats(0.001, 1000)
 def test_figures_do_not_depend_on_which_caller_saw_which_latency(
     one: list[float], other: list[float], seconds: float
 ) -> None:
-    split = figures(Load((tuple(one), tuple(other)), (), seconds), server_cpu=1, generator_cpu=0.5, pss=7)
-    joined = figures(Load((tuple(other + one),), (), seconds), server_cpu=1, generator_cpu=0.5, pss=7)
+    split = figures(Load((tuple(one), tuple(other)), (), seconds), server_cpu=SECOND, generator_cpu=0.5, pss=7)
+    joined = figures(Load((tuple(other + one),), (), seconds), server_cpu=SECOND, generator_cpu=0.5, pss=7)
     assert split == joined
     assert split.p50 <= split.p95 <= split.p99 <= max(one + other) * 1000 * (1 + 1e-9)
     assert split.requests == len(one) + len(other)
     assert split.per_second == pytest.approx(split.requests / seconds)
     assert split.cpu == pytest.approx(1000 / split.requests)
+    assert split.system == pytest.approx(250 / split.requests)
 
 
 def test_a_load_without_answers_has_no_latencies_and_no_cost_per_request() -> None:
-    found = figures(Load(((),), ("it failed",), 2), server_cpu=1, generator_cpu=0, pss=1)
+    found = figures(Load(((),), ("it failed",), 2), server_cpu=SECOND, generator_cpu=0, pss=1)
     assert (found.per_second, found.requests, found.failures) == (0, 0, 1)
-    assert all(map(math.isnan, (found.p50, found.p99, found.cpu)))
+    assert all(map(math.isnan, (found.p50, found.p99, found.cpu, found.system)))
 
 
 @settings(max_examples=30)
@@ -74,6 +79,8 @@ def test_rounds_without_a_figure_are_left_out_of_medians_and_ratios() -> None:
     assert ratios([known, known], [unknown, known], "cpu") == [1]
     assert ratios([known], [replace(FIGURES, cpu=0)], "cpu") == []
     assert math.isnan(median([]))
+    assert system_share([known, unknown, replace(FIGURES, cpu=10)]) == pytest.approx(0.15)
+    assert math.isnan(system_share([unknown, replace(FIGURES, cpu=0, system=0)]))
 
 
 @settings(max_examples=30)
@@ -134,6 +141,12 @@ def test_pictures_where_one_server_finds_no_face_count_as_not_matched() -> None:
     assert math.isnan(found.least_cosine)
 
 
+def test_lines_of_a_page_are_compared_from_its_top_in_whatever_order_they_were_answered() -> None:
+    low, high = [0.1, 0.5, 0.9, 0.5, 0.9, 0.6, 0.1, 0.6], [0.1, 0.2, 0.9, 0.1, 0.9, 0.3, 0.1, 0.4]
+    assert downwards({"text": ["low", "high"], "box": [*low, *high]}) == ("high", "low")
+    assert downwards({"text": [], "box": []}) == ()
+
+
 def test_cosines_are_row_by_row() -> None:
     assert cosines(np.array([[1.0, 0], [1, 1]]), np.array([[2.0, 0], [0, 3]])) == pytest.approx([1, 0.5**0.5])
 
@@ -160,4 +173,12 @@ def test_the_targets_of_speed_are_judged_by_the_loads_that_they_are_about() -> N
         f"CLIP image, {load} callers: throughput / peer's" for load in ("4", "16")
     ]
     assert sum("p50" in one.what for one in verdicts) == 2
-    assert len(verdicts) == 8
+    assert sum("system time" in one.what for one in verdicts) == 12
+    assert len(verdicts) == 20
+
+
+def test_the_kernels_part_of_the_cpu_is_held_to_its_target() -> None:
+    rounds = {"ours": [replace(FIGURES, cpu=100, system=6)], "peer": [FIGURES]}
+    (found,) = [one for one in speed_verdicts({("face", "1"): rounds}) if "system time" in one.what]
+    assert (found.target, found.met) == ("at most 0.05", False)
+    assert found.value == pytest.approx(0.06)
