@@ -24,6 +24,7 @@ from search.http.state import SearchApi
 from search.immich.exchange import ImmichHttp
 from search.immich.visitor import Visitors
 from serving.body import open_intake
+from serving.guesses import Guesses
 from settings import Settings
 
 
@@ -72,11 +73,11 @@ class Gateway:
 
 def open_gateway(settings: Settings, catalog: Catalog) -> Gateway:
     """Return the protocols as the settings ask for them. Nothing starts."""
-    intake = open_intake(settings)
+    intake, guesses = open_intake(settings), Guesses()
     return Gateway(
         settings=settings,
-        immich=ImmichServer(catalog, settings, intake),
-        mtphotos=mtphotos.MtPhotosServer(catalog, settings, intake),
-        search=SearchApi(catalog, settings, SearchLife(settings)),
+        immich=ImmichServer(catalog, settings, intake, guesses),
+        mtphotos=mtphotos.MtPhotosServer(catalog, settings, intake, guesses),
+        search=SearchApi(catalog, settings, SearchLife(settings), guesses=guesses),
         visitors=Visitors(ImmichHttp(settings.immich_url)) if settings.immich_url else None,
     )

@@ -49,8 +49,12 @@ class Guesses:
         """Return if a header of ``request`` has the key. Raises as ``serving.key.require_key`` does, and
         TOO_MANY_ATTEMPTS.
         """
-        if key is None or not self.look(client_address(request), sent_keys(request.headers), key):
+        if not self.has_key(request, key):
             require_key(request.headers, key)
+
+    def has_key(self, request: Request, key: SecretStr | None) -> bool:
+        """Return whether a header of ``request`` has the key. Raises TOO_MANY_ATTEMPTS where one has to wait."""
+        return key is not None and self.look(client_address(request), sent_keys(request.headers), key)
 
     def look(self, address: str, given: Iterable[bytes], key: SecretStr) -> bool:
         """Return whether one of the keys that ``address`` has ``given`` is ``key``, and note those that are not.

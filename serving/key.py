@@ -32,15 +32,6 @@ def require_key(headers: Headers, key: SecretStr | None) -> None:
         )
 
 
-def has_key(headers: Headers, key: SecretStr | None) -> bool:
-    """Return whether ``require_key`` would return."""
-    try:
-        require_key(headers, key)
-    except ServiceError:
-        return False
-    return True
-
-
 def is_key(given: bytes, key: SecretStr) -> bool:
     """Return whether ``given`` is ``key``, in UTF-8. Compared in constant time; space around either does not count, and
     an empty ``key`` is nobody's.

@@ -28,8 +28,8 @@ from serving import status_page
 from serving.attempts import ask_in_turn
 from serving.body import Intake
 from serving.client_address import client_address
-from serving.exchange import Fields, answered, started
-from serving.key import has_key, require_key
+from serving.exchange import Fields, answered, detail_and_code, started
+from serving.guesses import Guesses
 from serving.late_response import EARLY_HEAD
 from serving.left_out import note_left_out
 from serving.multipart import Form
@@ -67,6 +67,8 @@ class ImmichServer:
     catalog: Catalog
     settings: Settings
     intake: Intake
+    guesses: Guesses
+    """Wrong keys, of all protocols together."""
     runners: Runners | None = None
     upstreams: Upstreams | None = None
 
@@ -90,7 +92,10 @@ class ImmichServer:
 
     async def upstream_state(self, request: Request) -> Response:
         """Answer where each task is routed and how the upstreams do; their URLs only to who has the key."""
-        with_urls = has_key(request.headers, self.settings.api_auth_key)
+        try:
+            with_urls = self.guesses.has_key(request, self.settings.api_auth_key)
+        except ServiceError as error:
+            return JSONResponse(detail_and_code(error), error.code.status)
         state = self.upstreams.state(with_urls=with_urls) if self.upstreams else {"upstreams": [], "waiting": 0}
         return JSONResponse(
             {"routes": routing.routes(self.settings), "fallback": self.settings.upstream_fallback, **state}
@@ -99,7 +104,7 @@ class ImmichServer:
     async def _predict(self, request: Request, fields: Fields) -> Response:
         refuse_other_sites(request.headers)
         if self.settings.auth_required == "all":
-            require_key(request.headers, self.settings.api_auth_key)
+            self.guesses.require_key(request, self.settings.api_auth_key)
         async with self.intake.form(request, _PARTS) as form:
             if "entries" not in form.parts:
                 raise ServiceError(ErrorCode.INVALID_REQUEST, "Invalid request format: the part `entries` is missing.")

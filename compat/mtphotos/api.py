@@ -28,7 +28,7 @@ from serving.attempts import ask_in_turn
 from serving.body import Intake
 from serving.client_address import client_address
 from serving.exchange import Fields, answered, started
-from serving.key import require_key
+from serving.guesses import Guesses
 from serving.late_response import EARLY_HEAD
 from serving.left_out import note_left_out
 from serving.picture_header import header_of
@@ -59,6 +59,8 @@ class MtPhotosServer:
     catalog: Catalog
     settings: Settings
     intake: Intake
+    guesses: Guesses
+    """Wrong keys, of all protocols together."""
     runners: Runners | None = None
 
     async def check(self, request: Request, fields: Fields) -> dict[str, Any]:
@@ -170,7 +172,7 @@ def _route(
 
     async def work(request: Request, fields: Fields) -> Response:
         if needs_key:
-            require_key(request.headers, server.settings.api_auth_key)
+            server.guesses.require_key(request, server.settings.api_auth_key)
         return Response(to_json(await answer(request, fields)), media_type="application/json")
 
     async def endpoint(request: Request) -> Response:

@@ -45,7 +45,7 @@ class SearchApi:
     runners: Runners | None = None
     redos: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_REDOS_AT_ONCE))
     guesses: Guesses = field(default_factory=Guesses)
-    """Wrong keys, of search and of the page together."""
+    """Wrong keys, of all protocols together."""
     _models: tuple[float, ModelsInUse] | None = None
 
     @asynccontextmanager

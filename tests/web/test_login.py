@@ -13,9 +13,7 @@ from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.requests import Request
 
-from errors import ErrorCode, ServiceError
 from search.http.state import SearchApi
-from serving.guesses import Guesses
 from tests.search.indexing.redoing import CATALOG
 from tests.web.pages import FROM_PAGE, KEY, Pages, code
 from web import session
@@ -106,49 +104,6 @@ def test_a_wrong_key_is_told_and_after_five_the_right_one_has_to_wait_too() -> N
     assert "Try again in 1 s" in response.json()["detail"]
 
 
-def _must_wait(guesses: Guesses) -> bool:
-    try:
-        guesses.check("a")
-    except ServiceError as error:
-        return error.code is ErrorCode.TOO_MANY_ATTEMPTS
-    return False
-
-
-def test_each_further_guess_waits_twice_as_long_up_to_five_minutes() -> None:
-    now = 0.0
-    guesses = Guesses(clock=lambda: now)
-    waits = []
-    for number in range(16):
-        guesses.judge("a", b"%d" % number, right=False)
-        began = now
-        while _must_wait(guesses):
-            now += 0.5
-        waits.append(now - began)
-    assert waits == [0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]
-    guesses.check("b")
-    guesses.forget("a")
-    guesses.check("a")
-
-
-def test_an_hour_later_an_address_is_as_if_it_had_never_guessed() -> None:
-    now = 0.0
-    guesses = Guesses(clock=lambda: now)
-    for number in range(10):
-        guesses.judge("a", b"%d" % number, right=False)
-        now += 300
-    now += 3700
-    guesses.check("a")
-    guesses.judge("a", b"another", right=False)
-    guesses.check("a")
-
-
-def test_addresses_that_guess_are_not_remembered_without_end() -> None:
-    guesses = Guesses()
-    for number in range(10_050):
-        guesses.judge(str(number), b"wrong", right=False)
-    assert len(guesses._wrong) == 10_000
-
-
 HEADERS = ["api-key", "x-auth-token", "authorization"]
 
 
@@ -168,16 +123,6 @@ def test_wrong_keys_in_headers_are_guesses_too_and_one_limit_is_for_all_ways(hea
     cookie = f"{session.COOKIE}={session.issue(SECRET)}"
     assert pages.get("me", {"cookie": cookie})["visitor"] is None
     assert pages.get("me", {})["visitor"] is None
-
-
-def test_many_keys_in_one_request_are_as_many_guesses() -> None:
-    sent = [("api-key", f"guess {number}") for number in range(5)] + [("api-key", "s3cret")]
-    guesses = Guesses()
-    request = Request(
-        {"type": "http", "client": ("10.0.0.7", 1), "headers": [(a.encode(), b.encode()) for a, b in sent]}
-    )
-    with pytest.raises(ServiceError, match="Too many wrong keys"):
-        guesses.require_key(request, SECRET)
 
 
 def test_a_program_that_sends_the_same_old_key_all_the_time_keeps_nobody_out() -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from compat.immich.api import ImmichServer, create_app
 from models.catalog import load_catalog
 from serving.body import open_intake
+from serving.guesses import Guesses
 from settings import Settings
 from tests.compat.fake_runners import FakeRunners
 from tools.harness.immich_client import HEADERS
@@ -24,7 +25,7 @@ _PLAIN: dict[str, Any] = {"clip_model": "", "recognition_model": "", "ocr_model"
 def make_api(**overrides: Any) -> tuple[ImmichServer, FakeRunners]:
     settings = Settings(_env_file=None, **(_PLAIN | overrides))
     runners = FakeRunners()
-    return ImmichServer(catalog=CATALOG, settings=settings, intake=open_intake(settings), runners=runners), runners
+    return ImmichServer(CATALOG, settings, open_intake(settings), Guesses(), runners), runners
 
 
 def picture(width: int = 100, height: int = 50, mode: str = "RGB", form: str = "JPEG") -> bytes:

@@ -14,6 +14,7 @@ from compat.immich.api import ImmichServer, create_app
 from compat.mtphotos.api import MtPhotosServer, routes
 from models.catalog import load_catalog
 from serving.body import open_intake
+from serving.guesses import Guesses
 from settings import Settings
 from tests.compat.fake_runners import FakeRunners
 
@@ -36,9 +37,9 @@ class Service:
     def __init__(self, **overrides: Any) -> None:
         self.settings = Settings(_env_file=None, **(_PLAIN | overrides))
         self.runners = FakeRunners()
-        intake = open_intake(self.settings)
-        self.immich = ImmichServer(CATALOG, self.settings, intake, self.runners)
-        self.mtphotos = MtPhotosServer(CATALOG, self.settings, intake, self.runners)
+        intake, guesses = open_intake(self.settings), Guesses()
+        self.immich = ImmichServer(CATALOG, self.settings, intake, guesses, self.runners)
+        self.mtphotos = MtPhotosServer(CATALOG, self.settings, intake, guesses, self.runners)
 
     def ask(self, method: str, path: str, headers: Mapping[str, str] = KEY, **content: Any) -> httpx.Response:
         async def send() -> httpx.Response:

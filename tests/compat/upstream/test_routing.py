@@ -17,6 +17,7 @@ from compat.immich.api import ImmichServer, create_app
 from compat.upstream.routing import can_answer, open_upstreams
 from models.catalog import load_catalog
 from serving.body import open_intake
+from serving.guesses import Guesses
 from settings import Settings
 from tests.compat.fake_runners import FakeRunners
 from tests.compat.immich.asking import picture
@@ -55,6 +56,7 @@ def post_all(
             CATALOG,
             settings,
             open_intake(settings),
+            Guesses(),
             runners,
             open_upstreams(settings),
         )
@@ -158,7 +160,7 @@ def test_local_and_upstream_tasks_run_at_the_same_time() -> None:
         runners.delay = 0.1
 
         async def scenario() -> tuple[int, int]:
-            api = ImmichServer(CATALOG, settings, open_intake(settings), runners, open_upstreams(settings))
+            api = ImmichServer(CATALOG, settings, open_intake(settings), Guesses(), runners, open_upstreams(settings))
             assert api.upstreams is not None
             async with httpx.AsyncClient(
                 transport=httpx.ASGITransport(app=create_app(api)), base_url="http://test"
