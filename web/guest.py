@@ -23,6 +23,7 @@ from errors import ErrorCode, ServiceError
 from runners.cancellation import gather_in_turns
 from search.immich.keys import keys_of
 from search.immich.visitor import Credentials, Visitor, Visitors, bearer_alone, credentials_of, credentials_of_key
+from search.query.timeline import Timeline
 from serving.client_address import client_address
 from serving.guesses import Guesses
 from serving.key import bearer_keys, sent_keys
@@ -60,9 +61,9 @@ class Guest:
         return None if self.user is None else (str(self.user.id),)
 
     @property
-    def timelines(self) -> tuple[str, ...] | None:
+    def timeline(self) -> Timeline | None:
         """Return whose pictures the guest's searches are for: the user's and their partners'; None: everybody's."""
-        return None if self.user is None else tuple(dict.fromkeys(map(str, self.user.timelines)))
+        return None if self.user is None else self.user.timeline
 
 
 class Guests:

@@ -85,7 +85,7 @@ async def _found(page: Page, guest: Guest, query: PageSearch) -> SearchAnswer:
     hits: list[Hit] = []
     for _ in range(_MOST_LOOKS):
         looked = SearchRequest.model_validate(query.model_dump() | {"cursor": cursor})
-        found = await page.search.find(looked, owners=guest.timelines)
+        found = await page.search.find(looked, timeline=guest.timeline)
         seen = await page.guests.seen(guest, [hit.id for hit in found.hits])
         hits += [hit for hit in found.hits if hit.id in seen]
         cursor = found.next_cursor
@@ -101,7 +101,7 @@ async def alike(page: Page, guest: Guest, request: Request, fields: Fields) -> R
     asset = await _asset(page, guest, request)
     async with page.search.database() as database:
         model = (await page.search.models_in_use(database)).clip
-        hits = await similar(database, asset, model=model, owners=guest.timelines, most=_ALIKE)
+        hits = await similar(database, asset, model=model, timeline=guest.timeline, most=_ALIKE)
     seen = await page.guests.seen(guest, [hit.id for hit in hits])
     fields["hits"] = len(seen)
     return answer({"hits": [hit.model_dump(mode="json") for hit in hits if hit.id in seen]})
@@ -111,7 +111,7 @@ async def show(page: Page, guest: Guest, request: Request, fields: Fields) -> Re
     """Answer with all that is known of one photo."""
     asset = await _asset(page, guest, request)
     async with page.search.database() as database:
-        found = await photo(database, asset)
+        found = await photo(database, asset, timeline=guest.timeline)
         lines = await lines_on_edited(page.immich, guest, database, asset, found.lines)
     seen = await page.guests.seen(guest, [one for one in (found.previous, found.next) if one is not None])
     beside = {name: one if one in seen else None for name, one in (("previous", found.previous), ("next", found.next))}
@@ -162,11 +162,11 @@ async def _require_redo(page: Page, guest: Guest, asset: UUID) -> None:
     """Return if the guest may have the picture done again: their own, or a partner's in their timeline. Raises
     ``ServiceError`` UNKNOWN_ASSET, FORBIDDEN, IMMICH_UNAVAILABLE.
     """
-    if guest.timelines is None:
+    if guest.timeline is None:
         return
     async with page.search.database() as database:
         owner = await owner_of(database, asset)
-    if owner not in guest.timelines:
+    if owner not in (guest.timeline.own, *guest.timeline.partners):
         raise ServiceError(
             ErrorCode.FORBIDDEN,
             "Only its owner, and partners who have it in their timeline, may have this picture done again.",

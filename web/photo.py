@@ -12,6 +12,7 @@ import numpy as np
 from search.answers import Answer
 from search.indexing.redo import Redone, RedoTask
 from search.query.answers import TextLine
+from search.query.timeline import Timeline, owner_parameters
 from search.store.asset_text import asset_text
 from search.store.source import Source
 from web.guest import unknown
@@ -52,9 +53,9 @@ class Photo(Answer):
     tasks: Sequence[RedoTask]
     """Tasks that can be done again."""
     previous: UUID | None
-    """The owner's next newer picture."""
+    """The owner's next newer picture, of those that whoever asks finds by a search."""
     next: UUID | None
-    """The owner's next older picture."""
+    """The next older one."""
 
 
 class RedonePhoto(Redone):
@@ -64,12 +65,14 @@ class RedonePhoto(Redone):
     """Cosine of the new vector and the one before; null where there is no such pair."""
 
 
-async def photo(database: Database, asset: UUID) -> Photo:
-    """Return what is known of the asset. Raises ``ServiceError`` UNKNOWN_ASSET."""
+async def photo(database: Database, asset: UUID, *, timeline: Timeline | None) -> Photo:
+    """Return what is known of the asset. ``timeline``: whose pictures may be told of beside it; None: everybody's.
+    Raises ``ServiceError`` UNKNOWN_ASSET.
+    """
     text = await asset_text(database, asset)
     standalone = database.source is Source.STANDALONE
     async with database.connection() as connection:
-        facts = await (await connection.execute(_FACTS, {"id": asset})).fetchone()
+        facts = await (await connection.execute(_FACTS, {"id": asset, **owner_parameters(timeline)})).fetchone()
         if facts is None:
             raise unknown(asset)
         troubles = await (await connection.execute(_TROUBLES, {"id": asset})).fetchall()
@@ -130,11 +133,15 @@ async def _place(connection: Any, asset: UUID) -> str | None:
 _FACTS = """
 select a.owner, a.taken_at,
        exists (select from immich_ai.source_embedding e where e.asset_id = a.id) as embedded,
-       (select b.id from immich_ai.source_asset b where b.visible and b.owner = a.owner
+       (select b.id from immich_ai.source_asset b where b.owner = a.owner
+        and (b.on_timeline and w.timeline_only or b.visible and not w.timeline_only)
         and (b.taken_at, b.id) > (a.taken_at, a.id) order by b.taken_at, b.id limit 1) as previous,
-       (select b.id from immich_ai.source_asset b where b.visible and b.owner = a.owner
+       (select b.id from immich_ai.source_asset b where b.owner = a.owner
+        and (b.on_timeline and w.timeline_only or b.visible and not w.timeline_only)
         and (b.taken_at, b.id) < (a.taken_at, a.id) order by b.taken_at desc, b.id desc limit 1) as next
-from immich_ai.source_asset a where a.id = %(id)s and a.visible
+from immich_ai.source_asset a
+left join immich_ai.whose(%(owners)s::text[], %(partners)s::text[]) w on w.owner is null or w.owner = a.owner
+where a.id = %(id)s and a.visible
 """
 _TROUBLES = """
 select task, code, message, attempts, failed_at from immich_ai.failure where asset_id = %(id)s order by task

@@ -141,19 +141,20 @@ class _Search:
 
     async def texts(self) -> list[RankedText]:
         """Return what the text search finds for this searcher. Raises ``_NotOurs`` where it is not for it."""
-        from search.query.text_rank import Seen, rank_texts
+        from search.query.text_rank import rank_texts
         from search.store.errors import database_errors
 
         visitor = await self.bar.visitors.who(self.credentials)
         if visitor is None:
             raise _NotOurs("Immich does not tell who asks")
         within = await (await self._assets()).of_albums() if self.wish.albums else None
-        seen = Seen(str(visitor.id), tuple(map(str, visitor.timelines)), within)
         database = self.bar.life.database()
         if database.source.value == "standalone":
             raise _NotOurs("the texts that are searched are not Immich's")
         with database_errors():
-            return await rank_texts(database, self.wish.parsed, seen, most=_MOST_TEXTS, seconds=PATIENCE)
+            return await rank_texts(
+                database, self.wish.parsed, visitor.timeline, within=within, most=_MOST_TEXTS, seconds=PATIENCE
+            )
 
     async def begin(self, texts: Sequence[RankedText], first: Reply) -> Listing | PassedOn:
         """Return the list that begins with Immich's first page and ``texts``."""

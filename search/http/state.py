@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from search.immich.visitor import Credentials
     from search.indexing.redo import Redone, RedoTask
     from search.query.answers import SearchAnswer, SearchRequest
+    from search.query.timeline import Timeline
     from search.store.database import Database
     from search.store.models_in_use import ModelsInUse
     from search.store.records import Vector
@@ -66,12 +67,14 @@ class SearchApi:
         model = self._models[1].clip_or_refuse()
         return Vector(model, (await CLIP_TEXT.of_text(started(self.runners), text, model)).vector)
 
-    async def find(self, request: SearchRequest, *, owners: Sequence[str] | None = None) -> SearchAnswer:
+    async def find(self, request: SearchRequest, *, timeline: Timeline | None = None) -> SearchAnswer:
         """Answer a search as ``search.query.find.find`` does. Raises SEARCH_UNAVAILABLE too."""
         from search.query.find import find
 
         async with self.database() as database:
-            return await find(database, request, lambda text: self.embed(database, text), self.settings, owners=owners)
+            return await find(
+                database, request, lambda text: self.embed(database, text), self.settings, timeline=timeline
+            )
 
     async def redo(self, asset: UUID, tasks: Collection[RedoTask], *, visitor: Credentials | None = None) -> Redone:
         """Do tasks of one picture again. ``visitor``: in whose name Immich is asked; None: by the keys of the settings.

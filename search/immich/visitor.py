@@ -25,6 +25,7 @@ from starlette.requests import Request
 from errors import ErrorCode, ServiceError
 from runners.cancellation import gather_first_error
 from search.immich.exchange import Headers, ImmichHttp, Reply, passed_on, with_headers, without
+from search.query.timeline import Timeline
 
 _KEPT_SECONDS = 60.0
 _MOST_KEPT = 1000
@@ -68,9 +69,9 @@ class Visitor:
     id: UUID
     name: str
     is_admin: bool
-    timelines: tuple[UUID, ...]
-    """The user and the partners whose pictures are in their timeline, which are whose pictures Immich searches for
-    them."""
+    timeline: Timeline
+    """Whose pictures Immich searches for them: the user's, and of the partners whose pictures they have in it, those
+    that are on the timeline."""
 
 
 def credentials_of(request: Request) -> Credentials:
@@ -203,9 +204,10 @@ class Visitors:
                 raise ValueError(f"status {me.status}")
             user = orjson.loads(me.body)
             partners = orjson.loads(sharers.body) if sharers.status == 200 else []
-            shown = [UUID(one["id"]) for one in partners if one.get("inTimeline")]
             own = UUID(user["id"])
-            return Visitor(own, str(user.get("name", "")), user.get("isAdmin") is True, (own, *shown))
+            shown = dict.fromkeys(UUID(one["id"]) for one in partners if one.get("inTimeline"))
+            timeline = Timeline(str(own), tuple(str(one) for one in shown if one != own))
+            return Visitor(own, str(user.get("name", "")), user.get("isAdmin") is True, timeline)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ServiceError(
                 ErrorCode.IMMICH_UNAVAILABLE,

@@ -1,6 +1,6 @@
 """Find pictures: a query, as a person types it, to hits in one order, with the lines of text that match.
 
-The order is the database's (``sql/0012_owners.sql``); here the query is parsed, folded, cut and embedded, and the
+The order is the database's (``immich_ai.hybrid_search``); here the query is parsed, folded, cut and embedded, and the
 matching lines are added.
 """
 
@@ -22,6 +22,7 @@ from search.query.edits import without_cropped_text
 from search.query.explanations import with_explanations
 from search.query.highlight import matching_lines, needles_of
 from search.query.parse import ParsedQuery, parse
+from search.query.timeline import Timeline, owner_parameters
 from search.store.database import Database
 from search.store.errors import STATEMENT_SECONDS
 from search.store.records import Vector
@@ -46,10 +47,10 @@ async def find(
     embed: Embed | None,
     config: Settings,
     *,
-    owners: Sequence[str] | None = None,
+    timeline: Timeline | None = None,
 ) -> SearchAnswer:
-    """Answer a search. ``embed``: None where there is no CLIP model. ``owners``: whose pictures alone are searched,
-    each named once; None: those of the request's owner.
+    """Answer a search. ``embed``: None where there is no CLIP model. ``timeline``: whose pictures alone are searched;
+    None: those of the request's owner.
 
     Hybrid search without CLIP answers from text and says why in a note; ``mode=clip`` raises instead. Raises
     ``ServiceError`` INVALID_QUERY, INVALID_REQUEST (owner, cursor), STORED_MODEL_DIFFERS, MODEL_UNAVAILABLE,
@@ -58,14 +59,14 @@ async def find(
     _check_owner(request.owner, database.source)
     parsed = parse(request.q)
     mode = _resolved(request.mode, parsed)
-    if owners is None and request.owner is not None:
-        owners = [request.owner]
+    if timeline is None and request.owner is not None:
+        timeline = Timeline(request.owner)
     start = paging.start(request.cursor, _identity(request))
     vector, reason = await _vector(mode, parsed, embed)
     rows: Sequence[dict[str, Any]] = ()
     if reason is None:
         try:
-            rows = await _rows(database, request, owners, parsed, mode, vector, start, config)
+            rows = await _rows(database, request, timeline, parsed, mode, vector, start, config)
         except psycopg.errors.DataException as error:  # pgvector: vectors of different sizes
             reason = ServiceError(
                 ErrorCode.STORED_MODEL_DIFFERS,
@@ -79,7 +80,7 @@ async def find(
     if reason is not None:
         notes = (Note(code=reason.code.value, message=f"{reason.message} These hits are from text alone."),)
         mode = Mode.OCR
-        rows = await _rows(database, request, owners, parsed, mode, None, start, config)
+        rows = await _rows(database, request, timeline, parsed, mode, None, start, config)
     more = len(rows) > request.limit
     found = await with_explanations(database, [_hit(row, parsed, mode) for row in rows[: request.limit]], parsed)
     hits = await without_cropped_text(database, found)
@@ -110,7 +111,7 @@ _PAGE = """
 SELECT f.*, a.name, CASE WHEN f.ocr_rank IS NOT NULL THEN immich_ai.highlighted(f.asset_id, %(needles)s) END AS lines
 FROM immich_ai.hybrid_search(
     %(alternatives)s::jsonb, %(vector)s::vector, %(model)s, %(owners)s::text[], %(fusion)s,
-    %(clip_weight)s, %(ocr_weight)s, %(clip_most)s, %(ocr_most)s
+    %(clip_weight)s, %(ocr_weight)s, %(clip_most)s, %(ocr_most)s, %(partners)s::text[]
 ) f
 JOIN immich_ai.source_asset a ON a.id = f.asset_id
 WHERE f.place > %(start)s AND f.place <= %(start)s + %(count)s
@@ -121,7 +122,7 @@ ORDER BY f.place
 async def _rows(
     database: Database,
     request: SearchRequest,
-    owners: Sequence[str] | None,
+    timeline: Timeline | None,
     parsed: ParsedQuery,
     mode: Mode,
     vector: Vector | None,
@@ -134,7 +135,7 @@ async def _rows(
         "alternatives": None if mode is Mode.CLIP else alternatives_json(parsed, database.cutter),
         "vector": None if vector is None else vector.numbers,
         "model": None if vector is None else vector.model,
-        "owners": None if owners is None else list(owners),
+        **owner_parameters(timeline),
         "fusion": config.search_fusion,
         "clip_weight": _weight(config.search_clip_weight),
         "ocr_weight": _weight(config.search_ocr_weight),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from search.query.answers import ClipPart, Hit
+from search.query.timeline import Timeline, owner_parameters
 from search.store.errors import STATEMENT_SECONDS
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ _NEAREST = """
 SELECT c.asset_id, c.similarity, a.name
 FROM (SELECT e.vector, e.model FROM immich_ai.source_embedding e WHERE e.asset_id = %(id)s
       ORDER BY e.model = %(model)s DESC LIMIT 1) AS own,
-unnest(coalesce(%(owners)s::text[], ARRAY[NULL::text])) AS who (owner),
-LATERAL immich_ai.clip_search(own.vector, own.model, who.owner, %(most)s) c
+immich_ai.whose(%(owners)s::text[], %(partners)s::text[]) who,
+LATERAL immich_ai.clip_search(own.vector, own.model, who.owner, %(most)s, who.timeline_only) c
 JOIN immich_ai.source_asset a ON a.id = c.asset_id
 WHERE c.asset_id <> %(id)s
 ORDER BY c.similarity DESC, c.rank, c.asset_id LIMIT %(most)s
@@ -25,16 +26,15 @@ ORDER BY c.similarity DESC, c.rank, c.asset_id LIMIT %(most)s
 
 
 async def similar(
-    database: Database, asset_id: UUID, *, model: str | None, owners: Sequence[str] | None, most: int
+    database: Database, asset_id: UUID, *, model: str | None, timeline: Timeline | None, most: int
 ) -> Sequence[Hit]:
     """Return the visible pictures whose vectors are nearest to that of ``asset_id``, nearest first; none where it has
     no vector.
 
-    ``model``: whose vector is taken where there are several. ``owners``: whose pictures, each named once; None:
+    ``model``: whose vector is taken where there are several. ``timeline``: whose pictures; None:
     everybody's. ``most``: how many, at most 200. Raises what psycopg raises.
     """
-    listed = None if owners is None else list(owners)
-    parameters = {"id": asset_id, "model": model or "", "owners": listed, "most": most + 1}
+    parameters = {"id": asset_id, "model": model or "", **owner_parameters(timeline), "most": most + 1}
     async with database.connection() as connection:
         await connection.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
         rows = await (await connection.execute(_NEAREST, parameters)).fetchall()

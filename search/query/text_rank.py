@@ -8,12 +8,13 @@ from uuid import UUID
 
 from search.query.alternatives import alternatives_json
 from search.query.parse import ParsedQuery
+from search.query.timeline import Timeline, owner_parameters
 from search.store.database import Database
 
 _RANKED = """
 SELECT f.asset_id, f.exact
-FROM unnest(%(owners)s::text[], %(timeline_only)s::boolean[]) AS o (id, timeline_only),
-     LATERAL immich_ai.ocr_search(%(alternatives)s::jsonb, o.id, %(most)s, o.timeline_only, %(within)s::uuid[]) f
+FROM immich_ai.whose(%(owners)s::text[], %(partners)s::text[]) w,
+     LATERAL immich_ai.ocr_search(%(alternatives)s::jsonb, w.owner, %(most)s, w.timeline_only, %(within)s::uuid[]) f
 ORDER BY f.score DESC, f.asset_id LIMIT %(most)s
 """
 
@@ -27,32 +28,24 @@ class RankedText:
     """True: the text holds the query as it was typed, once both are folded."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """The pictures that a searcher can see: nothing is to tell of others, neither an order nor a number."""
-
-    own: str
-    """The searcher, all of whose visible pictures are searched."""
-    partners: Sequence[str] = ()
-    """Whose pictures are searched as far as they are on the timeline."""
-    within: Sequence[UUID] | None = None
-    """The pictures to search, whoever's they are, in place of those of ``own`` and ``partners``."""
-
-
 async def rank_texts(
-    database: Database, parsed: ParsedQuery, seen: Seen, *, most: int, seconds: float
+    database: Database,
+    parsed: ParsedQuery,
+    timeline: Timeline,
+    *,
+    within: Sequence[UUID] | None = None,
+    most: int,
+    seconds: float,
 ) -> list[RankedText]:
-    """Return the pictures of ``seen`` whose text matches, best first, each once.
+    """Return the pictures of ``timeline`` whose text matches, best first, each once.
 
-    ``most``: how many. ``seconds``: how long the database may take. Raises what psycopg raises, and ``ServiceError``
-    SEARCH_UNAVAILABLE where no connection is free.
+    ``within``: the pictures to search in place of those, whoever's they are. ``most``: how many. ``seconds``: how long
+    the database may take. Raises what psycopg raises, and ``ServiceError`` SEARCH_UNAVAILABLE where no connection is
+    free.
     """
-    partners = [one for one in dict.fromkeys(seen.partners) if one != seen.own]
-    owners = [(seen.own, False), *((one, True) for one in partners)] if seen.within is None else [(None, False)]
     parameters = {
-        "owners": [owner for owner, _ in owners],
-        "timeline_only": [timeline_only for _, timeline_only in owners],
-        "within": None if seen.within is None else list(seen.within),
+        **owner_parameters(timeline if within is None else None),
+        "within": None if within is None else list(within),
         "alternatives": alternatives_json(parsed, database.cutter),
         "most": most,
     }

@@ -34,6 +34,7 @@ class Library:
         self.owners: dict[UUID, User] = {}
         self.shared: set[tuple[UUID, UUID]] = set()
         """Asset and user of what is shared in an album."""
+        self.archived: set[UUID] = set()
         self.lines: dict[UUID, list[dict[str, object]]] = {}
         """Lines of text as Immich tells of them."""
 
@@ -49,6 +50,10 @@ class Library:
         )
         self.owners[asset] = user
         return asset
+
+    def archive(self, asset: UUID) -> None:
+        rows(self.database, "update public.asset set visibility = 'archive' where id = %s", asset)
+        self.archived.add(asset)
 
     def pages(self, **overrides: object) -> Pages:
         return Pages(self.database, self.immich, **overrides)
@@ -66,7 +71,8 @@ class Library:
         asset = UUID(query.removeprefix("id=") if path == "/api/faces" else path.split("/")[3])
         partners = [partner.id for partner, _ in asker.partners]
         owner = self.owners.get(asset)
-        if owner is None or not (owner is asker or owner.id in partners or (asset, asker.id) in self.shared):
+        by_partner = owner is not None and owner.id in partners and asset not in self.archived
+        if not (owner is asker or by_partner or (asset, asker.id) in self.shared):
             return _REFUSED
         if path == "/api/faces":
             return 200, json.dumps([FACE]).encode()

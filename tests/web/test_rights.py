@@ -66,6 +66,28 @@ def test_nothing_hints_at_pictures_of_others(library: Library) -> None:
     assert alike == []
 
 
+def test_nothing_hints_at_what_a_partner_has_archived(library: Library) -> None:
+    library.bob.partners = ((library.ann, True),)
+    first = library.add(library.ann, "发票 much else")
+    archived = [library.add(library.ann, "发票") for _ in range(3)]
+    last = library.add(library.ann, "发票 much else besides")
+    for asset in archived:
+        library.archive(asset)
+    library.immich.seen.clear()
+    bob = session_of(library.bob)
+    told = library.pages().get("search?q=ocr:发票&limit=2", bob)
+    assert ([hit["id"] for hit in told["hits"]], told["next_cursor"]) == ([str(first), str(last)], None)
+    assert [hit["ocr"]["rank"] for hit in told["hits"]] == [1, 2]
+    alike = library.pages().get(f"assets/{first}/similar", bob)["hits"]
+    assert [hit["id"] for hit in alike] == [str(last)]
+    beside = library.pages().get(f"assets/{first}", bob)
+    assert (beside["previous"], beside["next"]) == (str(last), None)
+    asked = {seen.target for seen in library.immich.seen}
+    assert not [target for target in asked for asset in archived if str(asset) in target]
+    own = library.pages().get(f"assets/{first}", session_of(library.ann))
+    assert own["previous"] == str(archived[0])
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [
@@ -95,12 +117,16 @@ def test_what_is_shared_in_an_album_can_be_opened(library: Library) -> None:
     assert library.pages().get(f"assets/{asset}", session_of(library.ann))["text"] == "发票"
 
 
-def test_the_pictures_beside_one_are_told_only_if_they_may_be_seen(library: Library) -> None:
-    asset, beside = library.add(library.bob), library.add(library.bob)
-    rows(library.database, """update public.asset set "localDateTime" = '2020-01-01' where id = %s""", beside)
-    library.shared.add((asset, library.ann.id))
-    assert library.pages().get(f"assets/{asset}", session_of(library.bob))["next"] == str(beside)
-    assert library.pages().get(f"assets/{asset}", session_of(library.ann))["next"] is None
+def test_the_pictures_beside_one_are_told_only_to_whoever_has_them_in_their_timeline(library: Library) -> None:
+    """To others, a gap between two pictures of an album would tell that there is one that they may not see."""
+    older, beside, asset = (library.add(library.bob) for _ in range(3))
+    for shared in (asset, older, beside):
+        library.shared.add((shared, library.ann.id))
+    pages = library.pages()
+    assert pages.get(f"assets/{asset}", session_of(library.bob))["next"] == str(beside)
+    assert pages.get(f"assets/{asset}", session_of(library.ann))["next"] is None
+    assert pages.get(f"assets/{beside}", session_of(library.ann))["previous"] is None
+    assert pages.get(f"assets/{asset}")["next"] == str(beside)
 
 
 def test_pictures_and_faces_are_immichs_with_the_visitors_own_rights(library: Library) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -18,7 +18,8 @@ from search.http.life import SearchLife
 from search.immich.exchange import ImmichHttp
 from search.immich.visitor import Visitors
 from search.query.parse import ParsedQuery
-from search.query.text_rank import RankedText, Seen
+from search.query.text_rank import RankedText
+from search.query.timeline import Timeline
 from settings import Settings
 from tests.fake_immich_search import FakeSearchImmich, User
 
@@ -34,19 +35,27 @@ class Texts:
         self.exact: set[UUID] = set()
         self.error: Exception | None = None
         self.seconds = 0.0
-        self.asked: list[tuple[ParsedQuery, Seen]] = []
+        self.asked: list[tuple[ParsedQuery, Sequence[UUID] | None]] = []
+        """Query, and the pictures to search alone."""
 
     async def rank(
-        self, database: Any, parsed: ParsedQuery, seen: Seen, *, most: int, seconds: float
+        self,
+        database: Any,
+        parsed: ParsedQuery,
+        timeline: Timeline,
+        *,
+        within: Sequence[UUID] | None,
+        most: int,
+        seconds: float,
     ) -> list[RankedText]:
-        self.asked.append((parsed, seen))
+        self.asked.append((parsed, within))
         await asyncio.sleep(self.seconds)
         if self.error is not None:
             raise self.error
-        if seen.within is None:
-            found = [one for owner, one in self.found if str(owner) in (seen.own, *seen.partners)]
+        if within is None:
+            found = [one for owner, one in self.found if str(owner) in (timeline.own, *timeline.partners)]
         else:
-            found = [one for _, one in self.found if one in seen.within]
+            found = [one for _, one in self.found if one in within]
         return [RankedText(one, one in self.exact) for one in found][:most]
 
 

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from errors import ErrorCode, ServiceError
 from search.immich.exchange import ImmichHttp, passed_on
 from search.immich.visitor import Credentials, Visitor, Visitors, credentials_of
+from search.query.timeline import Timeline
 from tests.fake_immich_search import FakeSearchImmich, User
 
 T = TypeVar("T")
@@ -47,8 +48,9 @@ def test_a_visitor_is_who_immich_says() -> None:
         anna, ben = asking(immich, lambda visitors: _both(visitors, cookie(ANNA), cookie(BEN)))
     assert anna is not None
     assert ben is not None
-    assert (anna.id, anna.name, anna.is_admin, anna.timelines) == (ANNA.id, "Anna", True, (ANNA.id, BEN.id))
-    assert (ben.id, ben.is_admin, ben.timelines) == (BEN.id, False, (BEN.id,))
+    assert (anna.id, anna.name, anna.is_admin) == (ANNA.id, "Anna", True)
+    assert (ben.id, ben.is_admin) == (BEN.id, False)
+    assert (anna.timeline, ben.timeline) == (Timeline(str(ANNA.id), (str(BEN.id),)), Timeline(str(BEN.id)))
 
 
 async def _both(visitors: Visitors, *credentials: Credentials) -> list[Visitor | None]:

@@ -15,6 +15,7 @@ import numpy as np
 from runners.contract import Float32
 from search.query.answers import Mode, SearchAnswer, SearchRequest
 from search.query.find import Embed, find
+from search.query.timeline import Timeline
 from search.store.database import Database
 from search.store.documents import put_document
 from search.store.lexicon import add_words
@@ -120,12 +121,12 @@ def found(
     embed: Embed | None = None,
     config: Settings | None = None,
     owner: str | None = None,
-    owners: Sequence[str] | None = None,
+    timeline: Timeline | None = None,
     limit: int = 20,
     cursor: str | None = None,
 ) -> SearchAnswer:
     request = SearchRequest(q=query, mode=mode, owner=owner, limit=limit, cursor=cursor)
-    return asyncio.run(find(database, request, embed, config or Settings(), owners=owners))
+    return asyncio.run(find(database, request, embed, config or Settings(), timeline=timeline))
 
 
 def names(page: SearchAnswer) -> list[str]:
