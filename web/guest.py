@@ -154,16 +154,18 @@ class Guests:
         if not await self.seen(guest, [asset]):
             raise unknown(asset)
 
-    async def require_permission(self, guest: Guest, permission: str) -> None:
-        """Return if the guest may do what needs Immich's ``permission``: an API key of Immich that has it, or the
-        permission ``all``; a session; whoever has the service's key.
-
-        Raises ``ServiceError`` FORBIDDEN, IMMICH_UNAVAILABLE.
+    async def has_permission(self, guest: Guest, permission: str) -> bool:
+        """Return whether the guest may do what needs Immich's ``permission``: an API key of Immich that has it, or the
+        permission ``all``; a session; whoever has the service's key. Raises ``ServiceError`` IMMICH_UNAVAILABLE.
         """
         if guest.user is None or self._visitors is None:
-            return
+            return True
         held = await self._visitors.permissions(guest.credentials[0])
-        if held is not None and not held & {permission, "all"}:
+        return held is None or bool(held & {permission, "all"})
+
+    async def require_permission(self, guest: Guest, permission: str) -> None:
+        """Return where ``has_permission`` is true. Raises ``ServiceError`` FORBIDDEN, IMMICH_UNAVAILABLE."""
+        if not await self.has_permission(guest, permission):
             raise ServiceError(
                 ErrorCode.FORBIDDEN,
                 f"This needs a session of Immich, or an API key of it with the permission {permission}, and nothing "

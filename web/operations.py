@@ -31,7 +31,8 @@ from web.library import (
     start_of,
 )
 from web.page import Page
-from web.photo import RedonePhoto, faces_found_at, owner_of, photo, similarity, stored_vector
+from web.photo import RedonePhoto, faces_found_at, ownership, photo, similarity, stored_vector
+from web.rights import redo_tasks, require_redo
 from web.system import System, system
 from web.thumbnails import MEDIA_TYPE
 
@@ -111,7 +112,8 @@ async def show(page: Page, guest: Guest, request: Request, fields: Fields) -> Re
     """Answer with all that is known of one photo."""
     asset = await _asset(page, guest, request)
     async with page.search.database() as database:
-        found = await photo(database, asset, timeline=guest.timeline)
+        tasks = await redo_tasks(page.guests, guest, await ownership(database, asset), database.source)
+        found = await photo(database, asset, timeline=guest.timeline, tasks=tasks)
         lines = await lines_on_edited(page.immich, guest, database, asset, found.lines)
     seen = await page.guests.seen(guest, [one for one in (found.previous, found.next) if one is not None])
     beside = {name: one if one in seen else None for name, one in (("previous", found.previous), ("next", found.next))}
@@ -123,7 +125,7 @@ async def picture(page: Page, guest: Guest, request: Request, fields: Fields) ->
     size = asked(request, PictureQuery).size
     asset = _id(request)
     async with page.search.database() as database:
-        owner = await owner_of(database, asset)
+        owner = (await ownership(database, asset)).owner
         if database.source is Source.STANDALONE:
             from search.store.index import get_asset
 
@@ -142,7 +144,7 @@ async def faces(page: Page, guest: Guest, request: Request, fields: Fields) -> R
     """Answer with the faces of one asset; of our own index with none, which keeps no faces."""
     asset = await _asset(page, guest, request)
     async with page.search.database() as database:
-        owner = await owner_of(database, asset)
+        owner = (await ownership(database, asset)).owner
         found_at = await faces_found_at(database, asset)
     if database.source is Source.STANDALONE:
         return answer(FacesAnswer(faces=()))
@@ -154,27 +156,15 @@ async def redo(page: Page, guest: Guest, request: Request, fields: Fields) -> Re
     """Do one photo again, and answer with what is different."""
     tasks = list(dict.fromkeys((await posted(request, RedoRequest, seconds=page.settings.body_timeout)).tasks))
     asset = await _asset(page, guest, request)
-    await _require_redo(page, guest, asset)
     return answer(await _redone(page, guest, asset, tasks, fields))
 
 
-async def _require_redo(page: Page, guest: Guest, asset: UUID) -> None:
-    """Return if the guest may have the picture done again: their own, or a partner's in their timeline. Raises
-    ``ServiceError`` UNKNOWN_ASSET, FORBIDDEN, IMMICH_UNAVAILABLE.
-    """
-    if guest.timeline is None:
-        return
-    async with page.search.database() as database:
-        owner = await owner_of(database, asset)
-    if owner not in (guest.timeline.own, *guest.timeline.partners):
-        raise ServiceError(
-            ErrorCode.FORBIDDEN,
-            "Only its owner, and partners who have it in their timeline, may have this picture done again.",
-        )
-    await page.guests.require_permission(guest, "asset.update")
-
-
 async def _redone(page: Page, guest: Guest, asset: UUID, tasks: list[RedoTask], fields: Fields) -> RedonePhoto:
+    """Do ``tasks`` of the picture again. Raises ``ServiceError`` UNKNOWN_ASSET; FORBIDDEN where the guest may not have
+    it done; and as ``SearchApi.redo`` does.
+    """
+    async with page.search.database() as database:
+        await require_redo(page.guests, guest, await ownership(database, asset), database.source)
     fields["tasks"] = "+".join(task.value for task in tasks)
     with_vector = RedoTask.CLIP in tasks
     async with page.search.database() as database:
@@ -228,7 +218,6 @@ async def retry(page: Page, guest: Guest, request: Request, fields: Fields) -> R
     wanted = await posted(request, RetryRequest, seconds=page.settings.body_timeout)
     if wanted.id is not None and wanted.tasks:
         await page.guests.require_seen(guest, wanted.id)
-        await _require_redo(page, guest, wanted.id)
         return answer(await _redone(page, guest, wanted.id, list(dict.fromkeys(wanted.tasks)), fields))
     if wanted.subject is None or guest.user is not None:
         raise ServiceError(ErrorCode.INVALID_REQUEST, "Say which asset is to be done again, and its tasks.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -33,6 +34,15 @@ class Trouble(Answer):
     failed_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """The owner of a picture, and whether partners have it in their timeline."""
+
+    owner: str
+    on_timeline: bool
+    """False: it is archived."""
+
+
 class Photo(Answer):
     """One photo, with its text."""
 
@@ -51,7 +61,7 @@ class Photo(Answer):
     """True where there is a vector of it."""
     failures: Sequence[Trouble]
     tasks: Sequence[RedoTask]
-    """Tasks that can be done again."""
+    """Tasks that whoever asks may have done again."""
     previous: UUID | None
     """The owner's next newer picture, of those that whoever asks finds by a search."""
     next: UUID | None
@@ -65,9 +75,9 @@ class RedonePhoto(Redone):
     """Cosine of the new vector and the one before; null where there is no such pair."""
 
 
-async def photo(database: Database, asset: UUID, *, timeline: Timeline | None) -> Photo:
+async def photo(database: Database, asset: UUID, *, timeline: Timeline | None, tasks: Sequence[RedoTask]) -> Photo:
     """Return what is known of the asset. ``timeline``: whose pictures may be told of beside it; None: everybody's.
-    Raises ``ServiceError`` UNKNOWN_ASSET.
+    ``tasks``: that may be done again. Raises ``ServiceError`` UNKNOWN_ASSET.
     """
     text = await asset_text(database, asset)
     standalone = database.source is Source.STANDALONE
@@ -83,18 +93,18 @@ async def photo(database: Database, asset: UUID, *, timeline: Timeline | None) -
             **facts,
             "place": place,
             "failures": troubles,
-            "tasks": [RedoTask.OCR, RedoTask.CLIP] if standalone else list(RedoTask),
+            "tasks": tasks,
         }
     )
 
 
-async def owner_of(database: Database, asset: UUID) -> str:
+async def ownership(database: Database, asset: UUID) -> Ownership:
     """Return whose picture it is. Raises ``ServiceError`` UNKNOWN_ASSET unless it can be found."""
     async with database.connection() as connection:
         row = await (await connection.execute(_OWNER, (asset,))).fetchone()
     if row is None:
         raise unknown(asset)
-    return str(row["owner"])
+    return Ownership(str(row["owner"]), row["on_timeline"])
 
 
 async def faces_found_at(database: Database, asset: UUID) -> datetime | None:
@@ -147,7 +157,7 @@ _TROUBLES = """
 select task, code, message, attempts, failed_at from immich_ai.failure where asset_id = %(id)s order by task
 """
 _FACES = 'select "facesRecognizedAt" as found_at from public.asset_job_status where "assetId" = %s'
-_OWNER = "select owner from immich_ai.source_asset where id = %s and visible"
+_OWNER = "select owner, on_timeline from immich_ai.source_asset where id = %s and visible"
 _VECTOR = """
 select model, vector from immich_ai.source_embedding where asset_id = %s order by model = %s desc limit 1
 """

@@ -35,7 +35,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("nginx") is None, reason="there is no nginx on the path"),
     pytest.mark.filterwarnings("default"),
 ]
-ANNA, BEN = User("anna"), User("ben")
+ANNA, BEN, CARL = User("anna"), User("ben"), User("carl")
 LINES = ["增值税发票", "合计：128.50元"]
 PREVIEW = jpeg(page(LINES, size=(640, 360)))
 SEARCH = """
@@ -53,8 +53,10 @@ class PhotoImmich(FakeSearchImmich):
     """The fake with pages, thumbnails and single assets."""
 
     def __init__(self) -> None:
-        super().__init__(ANNA, BEN)
+        super().__init__(ANNA, BEN, CARL)
         self.override = self._page
+        self.shared: set[tuple[str, str]] = set()
+        """Asset, and session of a user, of what is shared in an album."""
 
     def _page(self, seen: Seen) -> Answer | None:
         path = urlsplit(seen.target).path
@@ -65,7 +67,7 @@ class PhotoImmich(FakeSearchImmich):
             return None
         asker = self._asker(seen)
         owner = next((one.owner for one in self.pictures if str(one.id) == parts[3]), None)
-        if asker is None or owner != asker.id:
+        if asker is None or (owner != asker.id and (parts[3], asker.token) not in self.shared):
             return 400, b'{"message":"Not found or no asset.read access"}'
         return 200, PREVIEW if path.endswith("/thumbnail") else b"{}"
 
@@ -152,6 +154,11 @@ def ben(browser: Any, home: Home) -> Iterator[Person]:
     yield from _somebody(browser, home, BEN)
 
 
+@pytest.fixture
+def carl(browser: Any, home: Home) -> Iterator[Person]:
+    yield from _somebody(browser, home, CARL)
+
+
 def _somebody(browser: Any, home: Home, user: User) -> Iterator[Person]:
     """Yield a person in whose browser ``user`` is logged in to Immich."""
     someone = Person(browser, home.url)
@@ -190,6 +197,16 @@ def test_another_users_photo_is_not_shown(home: Home, ben: Person) -> None:
     panel = ben.view.frame_locator("iframe")
     panel.locator("[role=alert]").wait_for()
     assert "发票" not in panel.locator("body").inner_text()
+
+
+def test_a_member_of_an_album_sees_the_text_of_a_photo_and_no_buttons(home: Home, anna: Person, carl: Person) -> None:
+    photo = str(home.photo.id)
+    home.immich.shared.add((photo, CARL.token))
+    for someone, buttons in ((anna, 3), (carl, 0)):
+        someone.view.goto(f"/ai/assets/{photo}")
+        someone.view.locator(".lines li").first.wait_for()
+        assert someone.view.locator(".lines li").all_inner_texts() == LINES
+        assert someone.view.locator("[data-task]").count() == buttons
 
 
 def test_whoever_is_not_logged_in_is_asked_to_log_in(home: Home, browser: Any) -> None:

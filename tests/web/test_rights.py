@@ -231,6 +231,29 @@ def test_whoever_may_only_look_cannot_have_a_photo_done_again(library: Library, 
     assert pages.get(f"assets/{asset}", session_of(library.bob))["text"] == "旧的"
 
 
+def test_a_photo_offers_what_its_visitor_may_have_done(library: Library) -> None:
+    library.bob.partners = ((library.ann, True),)
+    own, album, archive = library.add(library.ann), library.add(library.admin), library.add(library.ann)
+    library.archive(archive)
+    library.shared |= {(album, library.bob.id), (archive, library.bob.id)}
+    library.immich.keys |= {"looks": (library.ann, READS), "writes": (library.ann, (*READS, "asset.update"))}
+    ann, bob = session_of(library.ann), session_of(library.bob)
+    everything = ["ocr", "clip", "faces"]
+    for asset, headers, tasks in (
+        (own, ann, everything),
+        (archive, ann, everything),
+        (own, KEY, everything),
+        (own, {"x-api-key": "writes"}, everything),
+        (own, {"x-api-key": "looks"}, []),
+        (own, bob, ["ocr", "clip"]),
+        (album, bob, []),
+        (archive, bob, []),
+    ):
+        assert library.pages().get(f"assets/{asset}", headers)["tasks"] == tasks
+    refused = library.pages().ask("POST", f"/ai/api/assets/{archive}/redo", bob, json={"tasks": ["ocr"]})
+    assert code(refused) == (403, "forbidden")
+
+
 @pytest.mark.parametrize("permission", ["asset.update", "all"])
 def test_an_api_key_that_may_change_pictures_may_have_them_done_again(library: Library, permission: str) -> None:
     asset = library.add(library.ann, "旧的")

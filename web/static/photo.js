@@ -7,7 +7,7 @@ import { card } from "./card.js";
 import { copyButton } from "./clipboard.js";
 import { facesAfter, redo, textDifference } from "./redo.js";
 import { beside, remember } from "./trail.js";
-import { immichLink } from "./visitor.js";
+import { immichLink, ofImmich } from "./visitor.js";
 import { percent, t, when } from "./words.js";
 
 /** Return the view of the asset called `id`. */
@@ -52,7 +52,7 @@ class Photo {
     this.image.alt = this.photo.name;
     this.draw();
     this.steps();
-    if (this.photo.tasks.includes("faces")) this.loadFaces();
+    if (ofImmich()) this.loadFaces();
     if (this.photo.embedded) this.loadLike();
   }
 
@@ -80,7 +80,7 @@ class Photo {
         class: "out" }, icon("out"), t("open.immich"))),
       photo.failures.map((one) =>
         h("p", { class: "notice" }, icon("warning"), t(`failed.${one.task}`), ": ", one.message)),
-      h("div", { class: "actions" }, photo.tasks.map((task) =>
+      photo.tasks.length > 0 && h("div", { class: "actions" }, photo.tasks.map((task) =>
         h("button", { type: "button", class: "button", data: { task },
           onclick: (event) => this.again(task, event.currentTarget) }, icon("again"), t(`again.${task}`)))),
       this.told,
