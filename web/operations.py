@@ -43,6 +43,10 @@ _MOST_LOOKS = 5
 """Pages of hits that are looked through for those that a visitor may see."""
 _ALIKE = 24
 """Pictures that are shown as being like one."""
+_READ = "asset.read"
+"""Permission that an API key of Immich needs for whatever tells how many pictures there are: counts, and further pages
+of a list.
+"""
 
 
 class PageSearch(BaseModel):
@@ -73,6 +77,7 @@ class ListQuery(BaseModel):
 async def find(page: Page, guest: Guest, request: Request, fields: Fields) -> Response:
     """Answer a search with the hits that the guest may see."""
     query = asked(request, PageSearch)
+    await page.guests.require_permission(guest, _READ)
     found = await _found(page, guest, query)
     async with page.search.database() as database:
         hits = await hits_on_edited(page.immich, guest, database, found.hits)
@@ -178,7 +183,7 @@ async def _redone(page: Page, guest: Guest, asset: UUID, tasks: list[RedoTask], 
 
 async def count(page: Page, guest: Guest, request: Request, fields: Fields) -> Response:
     """Answer with how far the guest's library is."""
-    await page.guests.require_permission(guest, "asset.read")
+    await page.guests.require_permission(guest, _READ)
     async with page.search.database() as database:
         found: Library = await library(
             database,
@@ -192,6 +197,7 @@ async def count(page: Page, guest: Guest, request: Request, fields: Fields) -> R
 
 async def failures(page: Page, guest: Guest, request: Request, fields: Fields) -> Response:
     """Answer with a page of what failed."""
+    await page.guests.require_permission(guest, _READ)
     start = start_of(asked(request, ListQuery).cursor)
     async with page.search.database() as database:
         found = await failed_pictures(database, owners=guest.owners, start=start)
@@ -200,6 +206,7 @@ async def failures(page: Page, guest: Guest, request: Request, fields: Fields) -
 
 async def lost(page: Page, guest: Guest, request: Request, fields: Fields) -> Response:
     """Answer with a page of the pictures whose text Immich may have lost."""
+    await page.guests.require_permission(guest, _READ)
     start = start_of(asked(request, ListQuery).cursor)
     async with page.search.database() as database:
         found = await lost_pictures(database, owners=guest.owners, start=start)
