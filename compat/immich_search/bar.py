@@ -13,7 +13,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from uuid import UUID
 
 import orjson
@@ -35,6 +35,8 @@ from settings import Settings
 
 if TYPE_CHECKING:
     from search.query.text_rank import RankedText
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -77,30 +79,34 @@ class SearchBar:
         """
         key = _key(wish, credentials)
         kept = self.listings.find(key) if wish.page > 1 else None
+        search = _Search(self, wish, credentials, ask)
         if isinstance(kept, PassedOn):
             return _passed(await ask(None), "passed", fields)
-        search = _Search(self, wish, credentials, ask)
-        texts = asyncio.ensure_future(search.texts()) if kept is None else None
+        if kept is not None:
+            return await self._go_on(search, key, kept, fields)
+        return await self._begin(search, key, fields)
+
+    async def _begin(self, search: _Search, key: bytes, fields: Fields) -> Response:
+        """Return a page of a search whose list is not kept: ours, or Immich's own, as all its other pages are then."""
+        wish = search.wish
+        texts = asyncio.ensure_future(search.texts())
         try:
-            own = None if texts is None else await ask(None if wish.page == 1 else wish.page_body(1))
-            done = "passed"
-            if own is None or _can_go_on(own, wish):
-                try:
-                    async with timeout(PATIENCE):
-                        if kept is None and texts is not None and own is not None:
-                            kept = await search.begin(await asyncio.shield(texts), own)
-                        response = await search.page(kept) if isinstance(kept, Listing) else None
-                except Exception as error:  # noqa: BLE001 - whatever it is, Immich's own answer is to be had
-                    response, done = None, _note(error, fields)
-                    forget_frames(error)
-                self.listings.keep(key, kept or PassedOn())
-                if response is not None:
-                    fields["done"] = "text" if wish.by_text_alone else "hybrid"
-                    return response
-            return _passed(own if own is not None and wish.page == 1 else await ask(None), done, fields)
+            own = await search.ask(None if wish.page == 1 else wish.page_body(1))
+            begun, done = None, "passed"
+            if _can_go_on(own, wish):
+                begun, done = await _in_time(search.begin(texts, own), fields)
+                self.listings.keep(key, begun[0] if begun is not None else PassedOn())
+            if begun is not None and begun[1] is not None:
+                return _ours(begun[1], search, fields)
+            return _passed(own if wish.page == 1 else await search.ask(None), done, fields)
         finally:
-            if texts is not None:
-                self._give_up(texts)
+            self._give_up(texts)
+
+    async def _go_on(self, search: _Search, key: bytes, listing: Listing, fields: Fields) -> Response:
+        """Return a page of a list that is kept; Immich's own page of this number where ours cannot be had."""
+        response, done = await _in_time(search.page(listing), fields)
+        self.listings.keep(key, listing)
+        return _passed(await search.ask(None), done, fields) if response is None else _ours(response, search, fields)
 
     def _give_up(self, texts: asyncio.Future[Any]) -> None:
         """Cancel a search of texts and let it end by itself: a database that hangs takes seconds for that."""
@@ -139,6 +145,11 @@ class _Search:
     ask: AskImmich
     assets: Assets | None = None
 
+    @property
+    def done(self) -> str:
+        """Return what an answer of ours is called."""
+        return "text" if self.wish.by_text_alone else "hybrid"
+
     async def texts(self) -> list[RankedText]:
         """Return what the text search finds for this searcher. Raises ``_NotOurs`` where it is not for it."""
         from search.query.text_rank import rank_texts
@@ -156,8 +167,16 @@ class _Search:
                 database, self.wish.parsed, visitor.timeline, within=within, most=_MOST_TEXTS, seconds=PATIENCE
             )
 
-    async def begin(self, texts: Sequence[RankedText], first: Reply) -> Listing | PassedOn:
-        """Return the list that begins with Immich's first page and ``texts``."""
+    async def begin(
+        self, texts: asyncio.Future[list[RankedText]], first: Reply
+    ) -> tuple[Listing | PassedOn, Response | None]:
+        """Return the list that begins with Immich's first page and ``texts``, and its page that is asked for; None
+        where that is Immich's own. ``texts`` are left to run if nobody waits for this any more.
+        """
+        listing = await self._listing(await asyncio.shield(texts), first)
+        return listing, await self.page(listing) if isinstance(listing, Listing) else None
+
+    async def _listing(self, texts: Sequence[RankedText], first: Reply) -> Listing | PassedOn:
         answer = read_answer(first.body) if first.status == 200 else EMPTY
         assets = await self._assets()
         own = assets.learn(items_of(answer))
@@ -187,8 +206,7 @@ class _Search:
         items = [assets.known[one] for one in ids if one in assets.known]
         if not items and wish.page > 1:
             await self._check_credentials()
-        done = "text" if wish.by_text_alone else "hybrid"
-        return page_of(listing.skeleton, items, str(wish.page + 1) if more else None, done)
+        return page_of(listing.skeleton, items, str(wish.page + 1) if more else None, self.done)
 
     async def _check_credentials(self) -> None:
         """Raise ``_NotOurs`` where Immich takes the credentials no more: a page without pictures asks it nothing."""
@@ -212,6 +230,24 @@ class _Search:
 def _can_go_on(first: Reply, wish: Wish) -> bool:
     """Return whether there is something to add to Immich's own answer: texts are found without its CLIP too."""
     return first.status == 200 or (wish.by_text_alone and first.status >= 500)
+
+
+async def _in_time(work: Awaitable[T], fields: Fields) -> tuple[T | None, str]:
+    """Return what ``work`` returns, if it does within ``PATIENCE``; else None and what that is called, whatever it is:
+    Immich's own answer is to be had.
+    """
+    try:
+        async with timeout(PATIENCE):
+            return await work, "passed"
+    except Exception as error:  # noqa: BLE001 - nothing of ours may cost the searcher that answer
+        done = _note(error, fields)
+        forget_frames(error)
+        return None, done
+
+
+def _ours(response: Response, search: _Search, fields: Fields) -> Response:
+    fields["done"] = search.done
+    return response
 
 
 def _passed(reply: Reply, done: str, fields: Fields) -> Response:

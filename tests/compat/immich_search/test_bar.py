@@ -349,6 +349,27 @@ def test_after_a_failure_the_other_pages_are_immichs_too(home: Home, anna: User)
     assert [*ids(first), *ids(second)] == [one.id for one in own[:200]]
 
 
+@pytest.mark.parametrize("query", ["x", "ocr:x"])
+def test_after_a_first_page_that_could_not_be_given_the_others_are_immichs_too(
+    home: Home, anna: User, query: str
+) -> None:
+    """The order was known by then: going on with it would show pictures twice, and others never."""
+    own = pictures(home, anna, 250)
+    finds(home, own[240])
+    away = True
+    home.immich.override = lambda seen: (503, b"{}") if away and seen.target.endswith("metadata") else None
+
+    async def scroll(visit: Visit) -> list[Any]:
+        nonlocal away
+        first = await visit.ask("smart", smart(query, page=1), anna)
+        away = False
+        return [first, *[await visit.ask("smart", smart(query, page=page), anna) for page in (2, 3)]]
+
+    answers = home.run(scroll)
+    assert [done(answer) for answer in answers] == ["failed", "passed", "passed"]
+    assert [one for answer in answers for one in ids(answer)] == [one.id for one in own]
+
+
 def test_without_immichs_tables_all_is_immichs(home: Home, anna: User) -> None:
     own = pictures(home, anna, 3)
     finds(home, own[2])
