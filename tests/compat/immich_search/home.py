@@ -21,7 +21,7 @@ from search.query.parse import ParsedQuery
 from search.query.text_rank import RankedText
 from search.query.timeline import Timeline
 from settings import Settings
-from tests.fake_immich_search import FakeSearchImmich, User
+from tests.fake_immich_search import FakeSearchImmich, Picture, User
 
 T = TypeVar("T")
 
@@ -122,3 +122,17 @@ def ids(response: httpx.Response) -> list[UUID]:
 
 def done(response: httpx.Response) -> str:
     return response.headers["x-immich-bento"]
+
+
+def pictures(home: Home, owner: User, count: int, **properties: Any) -> list[Picture]:
+    made = [Picture(owner.id, **properties) for _ in range(count)]
+    home.immich.pictures += made
+    return made
+
+
+def finds(home: Home, *found: Picture) -> None:
+    home.texts.found += [(one.owner, one.id) for one in found]
+
+
+def smart(query: str, **more: Any) -> dict[str, Any]:
+    return {"query": query, "language": "en", "visibility": "timeline", "withExif": True, **more}
