@@ -234,6 +234,18 @@ def test_a_search_that_breaks_off_here_is_sent_to_immich(front: Front) -> None:
     assert front.immich.seen[-1][3] == b'{"query":"x"}'
 
 
+def test_a_search_that_breaks_off_here_costs_the_next_ones_nothing(front: Front) -> None:
+    """Whatever becomes of that one: Caddy 2.6, which cannot send its body again, took Immich for broken too."""
+    body = b'{"query":"x"}'
+    front.bento.breaks = True
+    front.ask(ROUTES[0], content=body)
+    front.bento.__exit__()
+    for path in (*ROUTES, *ROUTES):
+        answer = front.ask(path, content=body)
+        assert (answer.status_code, answer.text) == (200, "immich")
+        assert front.immich.seen[-1][3] == body
+
+
 def test_traefiks_file_names_services_that_are_there() -> None:
     http = yaml.safe_load((PROXY / "traefik.yaml").read_text())["http"]
     services = http["services"]
