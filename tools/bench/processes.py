@@ -34,6 +34,9 @@ class CpuTime:
     def __sub__(self, earlier: CpuTime) -> CpuTime:
         return CpuTime(self.user - earlier.user, self.system - earlier.system)
 
+    def __truediv__(self, count: float) -> CpuTime:
+        return CpuTime(self.user / count, self.system / count)
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessTree:
@@ -51,16 +54,21 @@ class ProcessTree:
 
     def cpu(self) -> CpuTime:
         """Return the CPU time of all of them so far, without that of processes that have ended."""
-        user = system = 0.0
-        for process in self.processes():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                times = process.cpu_times()
-                user, system = user + times.user, system + times.system
-        return CpuTime(user, system)
+        return cpu_of(self.processes())
 
     def pss(self) -> float:
         """Return MB of proportional set size, summed: pages that n processes share count 1/n in each."""
         return sum_of_pss(self.processes())
+
+
+def cpu_of(processes: Iterable[psutil.Process]) -> CpuTime:
+    """Return the CPU time of ``processes`` so far, without those that have ended."""
+    user = system = 0.0
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            user, system = user + times.user, system + times.system
+    return CpuTime(user, system)
 
 
 def sum_of_pss(processes: Iterable[psutil.Process]) -> float:
