@@ -24,6 +24,8 @@ from runners.contract import Float32
 SIZE = 512
 OWNERS = {"ann": 0.7, "bob": 0.25, "cid": 0.04, "dan": 0.01}
 """The shares of a household."""
+FEW = "eve"
+"""The owner of every thousandth picture."""
 _WORDS = 20_000
 _CENTRES = 1000
 _SEED = 20260301
@@ -85,7 +87,8 @@ def pictures(count: int, words: Sequence[str]) -> Iterator[Picture]:
         for at in range(block):
             drawn_here = drawn[at]
             lines = () if drawn_here is None else _lines([words[word] for word in drawn_here], int(codes[at]))
-            yield Picture(UUID(bytes=ids[at].tobytes()), str(owners[at]), lines)
+            owner = FEW if at == 0 else str(owners[at])  # blocks are of a thousand
+            yield Picture(UUID(bytes=ids[at].tobytes()), owner, lines)
 
 
 def vectors(count: int) -> Iterator[Float32]:

@@ -8,7 +8,7 @@ import psycopg
 from pgvector.psycopg import register_vector
 
 from runners.contract import Float32
-from tools.bench.search.library import OWNERS
+from tools.bench.search.library import FEW, OWNERS
 
 _FIRST = 10
 _MOST = 60
@@ -38,11 +38,9 @@ def recall(conninfo: str, queries: Float32, model: str) -> dict[str, float]:
         register_vector(connection)
         for query in queries:
             nearest = connection.execute(_EXACT, (query, model, _FIRST)).fetchall()
-            for owner in (None, *OWNERS):
+            for owner in (None, *OWNERS, FEW):
                 exact: list[UUID] = [asset for whose, asset in nearest if owner in (None, whose)][:_FIRST]
-                rows = connection.execute(
-                    "SELECT asset_id FROM clip_search(%s::vector, %s, %s, %s)", (query, model, owner, _MOST)
-                ).fetchall()
+                rows = connection.execute(_SEARCH, (query, model, owner, _MOST)).fetchall()
                 share = len({asset for (asset,) in rows[:_FIRST]} & set(exact)) / max(1, len(exact))
                 found.setdefault(owner or "everybody", []).append(share)
     return {owner: sum(shares) / len(shares) for owner, shares in found.items()}

@@ -2,8 +2,8 @@
 
 A made-up library (``tools/bench/search/library.py``) in an embedded database in a temporary folder. Queries go through
 ``search.query.find``, as those over HTTP do, highlighted lines and all, by eight callers at once; CLIP's text encoder
-is left out: vectors are made beforehand. Half of the rows ask for everybody's pictures, half for those of one of four
-owners, who have 70, 25, 4 and 1 % and ask as often.
+is left out: vectors are made beforehand. A third of the rows ask for everybody's pictures, a third for those of one of
+four owners, who have 70, 25, 4 and 1 % and ask as often, and a third for those of an owner of 0.1 %.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import argparse
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -33,7 +33,9 @@ COLUMNS = (
     *("assets, kind", "queries", "per second", "p50, ms", "p95, ms", "p99, ms", "CPU per query, ms"),
     "target, p95 in ms",
 )
-_TARGETS_MS = {"ocr": 50, "hybrid": 80}
+_TARGETS_MS = {"ocr": 50, "clip": 100, "hybrid": 80}
+"""Of the p95 in up to 100,000 pictures."""
+_TARGET_ABOVE_MS = 200
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +71,11 @@ def run(options: argparse.Namespace) -> list[Table]:
         ),
         Table(
             "Recall of searching by meaning",
-            ("assets", "everybody", *(f"{owner} ({share:.0%})" for owner, share in library.OWNERS.items())),
+            (
+                *("assets", "everybody"),
+                *(f"{owner} ({share:.0%})" for owner, share in library.OWNERS.items()),
+                f"{library.FEW} (0.1%)",
+            ),
             tuple(recalls),
             f"Of the ten nearest, the share found among the first ten: the mean of {_RECALL_QUERIES} queries.",
         ),
@@ -99,16 +105,21 @@ async def _measured(
         built = await asyncio.to_thread(build, database.conninfo, entries, library.vectors(assets), MODEL)
         queries = library.queries(options.queries, words)
         vectors = library.query_vectors(options.queries)
-        askers = library.askers(options.queries)
+        everybody: list[str | None] = [None] * options.queries
+        whose: dict[str, Sequence[str | None]] = {
+            "": everybody,
+            ", one owner's": library.askers(options.queries),
+            ", an owner of 0.1 %": [library.FEW] * options.queries,
+        }
         rows = []
         for mode in (Mode.OCR, Mode.CLIP, Mode.HYBRID):
-            for owners in (False, True):
+            for label, owners in whose.items():
                 requests = [
-                    (SearchRequest(q=query, mode=mode, owner=owner if owners else None), Vector(MODEL, vector))
-                    for query, vector, owner in zip(queries, vectors, askers, strict=True)
+                    (SearchRequest(q=query, mode=mode, owner=owner), Vector(MODEL, vector))
+                    for query, vector, owner in zip(queries, vectors, owners, strict=True)
                 ]
-                label = f"{assets:,} {mode.value}" + (", one owner's" if owners else "")
-                rows.append(await timed(label, database, requests, options.callers, _TARGETS_MS.get(mode.value)))
+                target = _TARGETS_MS[mode.value] if assets <= 100_000 else _TARGET_ABOVE_MS
+                rows.append(await timed(f"{assets:,} {mode.value}{label}", database, requests, options.callers, target))
         found = await asyncio.to_thread(recall, database.conninfo, vectors[:_RECALL_QUERIES], MODEL)
         return built, found, rows
 
@@ -126,7 +137,7 @@ def line_box(number: int, text: str) -> tuple[float, ...]:
 
 
 async def timed(
-    label: str, database: Database, requests: list[tuple[SearchRequest, Vector]], callers: int, target: int | None
+    label: str, database: Database, requests: list[tuple[SearchRequest, Vector]], callers: int, target: int
 ) -> tuple[Cell, ...]:
     """Ask ``requests`` by ``callers`` at once and return a row of ``COLUMNS``. ``target``: of the p95, in ms."""
     config = Settings()
@@ -151,7 +162,7 @@ async def timed(
     await asyncio.gather(*(caller() for _ in range(callers)))
     seconds, cpu = time.perf_counter() - started, _cpu_seconds(postmaster) - before
     p50, p95, p99 = (milliseconds(latencies, percentile) for percentile in (50, 95, 99))
-    met = "-" if target is None else f"{target}: {'yes' if p95 < target else 'NO'}"
+    met = f"{target}: {'yes' if p95 < target else 'NO'}"
     return label, len(latencies), len(latencies) / seconds, p50, p95, p99, cpu / len(latencies) * 1000, met
 
 
