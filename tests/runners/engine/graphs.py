@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import openvino as ov
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
+
+from runners.engine.openvino_core import core
 
 FEATURES = 64
 WEIGHTS: NDArray[np.float32] = np.random.default_rng(5).normal(size=(FEATURES, FEATURES)).astype(np.float32)
@@ -69,3 +73,39 @@ def integer_graph(path: Path) -> Path:
         ],
     )
     return _saved(path, graph)
+
+
+def model_of(
+    nodes: list[onnx.NodeProto],
+    constants: dict[str, NDArray[Any]],
+    shape: list[int | str],
+    *,
+    dtype: int = TensorProto.FLOAT,
+) -> ov.Model:
+    """Return a graph from ``x`` of ``shape`` to ``y``."""
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("x", dtype, shape)],
+        [helper.make_tensor_value_info("y", dtype, None)],
+        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    read: ov.Model = core().read_model(model.SerializeToString())
+    return read
+
+
+def run(model: ov.Model, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the first answer of ``model`` to ``x``, computed in fp32."""
+    compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return np.array(compiled([x])[0], np.float32)
+
+
+def types(model: ov.Model) -> list[str]:
+    """Return the types of the operations of ``model``, in their order."""
+    return [node.get_type_name() for node in model.get_ordered_ops()]
+
+
+def random(*shape: int, seed: int = 0) -> NDArray[np.float32]:
+    """Return normally distributed numbers."""
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)

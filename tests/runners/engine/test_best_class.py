@@ -35,7 +35,11 @@ def softmax_graph(path: Path, shape: list[int | str]) -> Path:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("shape", [("n", "t", 37), ("n", 37), (2, 5, 1), ("n", "t", "classes")], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [("n", "t", 37), ("n", 37), (2, 5, 1), ("n", "t", "classes"), ("n", "t", 1870), ("n", 2000), ("n", 1009)],
+    ids=str,
+)
 def test_the_best_class_and_the_values_are_those_of_the_whole_answer(
     engine: Literal["onnxruntime", "openvino"], shape: tuple[int | str, ...], tmp_path: Path
 ) -> None:

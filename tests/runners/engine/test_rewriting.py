@@ -6,54 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import openvino as ov
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from runners.engine import EnginePlan, open_session
 from runners.engine.openvino_core import core
 from runners.engine.rewriting import rewrite
+from tests.runners.engine.graphs import model_of, random, run, types
 from tests.runners.ocr.test_model import FILES
-
-Array = NDArray[np.float32]
-
-
-def _model(
-    nodes: list[onnx.NodeProto],
-    constants: dict[str, NDArray[Any]],
-    shape: list[int | str],
-    *,
-    dtype: int = TensorProto.FLOAT,
-) -> ov.Model:
-    """Return a graph from ``x`` of ``shape`` to ``y``."""
-    graph = helper.make_graph(
-        nodes,
-        "graph",
-        [helper.make_tensor_value_info("x", dtype, shape)],
-        [helper.make_tensor_value_info("y", dtype, None)],
-        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    read: ov.Model = core().read_model(model.SerializeToString())
-    return read
-
-
-def _run(model: ov.Model, x: Array) -> Array:
-    compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    answer: Array = np.array(compiled({"x": x})["y"], np.float32)
-    return answer
-
-
-def _types(model: ov.Model) -> list[str]:
-    return [node.get_type_name() for node in model.get_ordered_ops()]
-
-
-def _random(*shape: int, seed: int = 0) -> Array:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 def _head(channels: int, middle: int, last: int, scale: int) -> ov.Model:
@@ -71,10 +34,10 @@ def _head(channels: int, middle: int, last: int, scale: int) -> ov.Model:
         helper.make_node("Sigmoid", ["g"], ["y"]),
     ]
     constants = {
-        "w1": _random(channels, middle, scale, scale), "b1": _random(1, middle, 1, 1),
-        "w2": _random(middle, last, 2, 2), "b2": _random(1, last, 1, 1),
+        "w1": random(channels, middle, scale, scale), "b1": random(1, middle, 1, 1),
+        "w2": random(middle, last, 2, 2), "b2": random(1, last, 1, 1),
     }  # fmt: skip
-    return _model(nodes, constants, ["n", channels, "h", "w"])
+    return model_of(nodes, constants, ["n", channels, "h", "w"])
 
 
 @settings(deadline=None, max_examples=25)
@@ -85,13 +48,13 @@ def _head(channels: int, middle: int, last: int, scale: int) -> ov.Model:
 def test_an_upsampling_head_answers_as_before(
     channels: int, middle: int, last: int, scale: int, n: int, h: int, w: int
 ) -> None:
-    x = _random(n, channels, h, w, seed=3)
-    expected = _run(_head(channels, middle, last, scale), x)
+    x = random(n, channels, h, w, seed=3)
+    expected = run(_head(channels, middle, last, scale), x)
     model = _head(channels, middle, last, scale)
     places = rewrite(model)
     assert places == (1 if last <= 4 else 2), "the second is computed in the grain of the first where it is small"
-    assert "ConvolutionBackpropData" not in _types(model)
-    np.testing.assert_allclose(_run(model, x), expected, rtol=1e-4, atol=1e-5)
+    assert "ConvolutionBackpropData" not in types(model)
+    np.testing.assert_allclose(run(model, x), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -107,12 +70,12 @@ def test_an_upsampling_head_answers_as_before(
     ],
 )
 def test_transposed_convolutions_of_other_kinds_are_left_alone(attributes: dict[str, Any]) -> None:
-    weights = _random(3, 2, *attributes["kernel_shape"])
-    model = _model(
+    weights = random(3, 2, *attributes["kernel_shape"])
+    model = model_of(
         [helper.make_node("ConvTranspose", ["x", "w"], ["y"], **attributes)], {"w": weights}, ["n", 3, "h", "w"]
     )
     assert rewrite(model) == 0
-    assert "ConvolutionBackpropData" in _types(model)
+    assert "ConvolutionBackpropData" in types(model)
 
 
 def test_what_several_ask_for_is_still_there() -> None:
@@ -122,11 +85,11 @@ def test_what_several_ask_for_is_still_there() -> None:
         helper.make_node("Relu", ["a"], ["b"]),
         helper.make_node("Sub", ["a", "b"], ["y"]),
     ]
-    x, constants = _random(1, 3, 4, 5), {"w": _random(3, 2, 2, 2)}
-    expected = _run(_model(nodes, constants, ["n", 3, "h", "w"]), x)
-    model = _model(nodes, constants, ["n", 3, "h", "w"])
+    x, constants = random(1, 3, 4, 5), {"w": random(3, 2, 2, 2)}
+    expected = run(model_of(nodes, constants, ["n", 3, "h", "w"]), x)
+    model = model_of(nodes, constants, ["n", 3, "h", "w"])
     assert rewrite(model) == 1
-    np.testing.assert_allclose(_run(model, x), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(run(model, x), expected, rtol=1e-5, atol=1e-5)
 
 
 def _gated(*, factor: list[int | str], swapped: bool) -> ov.Model:
@@ -137,17 +100,17 @@ def _gated(*, factor: list[int | str], swapped: bool) -> ov.Model:
         helper.make_node("Mul", ["s", "x"] if swapped else ["x", "s"], ["p"]),
         helper.make_node("Add", ["p", "x"] if swapped else ["x", "p"], ["y"]),
     ]
-    return _model(nodes, {}, ["n", 3, "h", "w"])
+    return model_of(nodes, {}, ["n", 3, "h", "w"])
 
 
 @pytest.mark.parametrize("swapped", [False, True])
 @pytest.mark.parametrize("factor", [["n", 3, 1, 1], ["n", 1, 1, 1]])
 def test_a_gate_with_a_shortcut_is_one_product(factor: list[int | str], swapped: bool) -> None:
-    x = _random(2, 3, 6, 5)
+    x = random(2, 3, 6, 5)
     model = _gated(factor=factor, swapped=swapped)
-    expected = _run(_gated(factor=factor, swapped=swapped), x)
+    expected = run(_gated(factor=factor, swapped=swapped), x)
     assert rewrite(model) == 1
-    np.testing.assert_allclose(_run(model, x), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(run(model, x), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_product_with_another_or_of_full_size_is_left_alone() -> None:
@@ -156,19 +119,20 @@ def test_a_product_with_another_or_of_full_size_is_left_alone() -> None:
         helper.make_node("Mul", ["x", "s"], ["p"]),
         helper.make_node("Add", ["x", "p"], ["y"]),
     ]
-    assert rewrite(_model(full, {}, ["n", 3, "h", "w"])) == 0
+    assert rewrite(model_of(full, {}, ["n", 3, "h", "w"])) == 0
     other = [
         helper.make_node("Relu", ["x"], ["r"]),
         helper.make_node("ReduceMean", ["x"], ["s"], axes=[2, 3], keepdims=1),
         helper.make_node("Mul", ["r", "s"], ["p"]),
         helper.make_node("Add", ["x", "p"], ["y"]),
     ]
-    assert rewrite(_model(other, {}, ["n", 3, "h", "w"])) == 0
+    assert rewrite(model_of(other, {}, ["n", 3, "h", "w"])) == 0
 
 
 def test_graphs_in_fp16_are_left_alone() -> None:
     node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], strides=[2, 2], kernel_shape=[2, 2])
-    model = _model([node], {"w": _random(3, 2, 2, 2).astype(np.float16)}, ["n", 3, "h", "w"], dtype=TensorProto.FLOAT16)
+    weights = {"w": random(3, 2, 2, 2).astype(np.float16)}
+    model = model_of([node], weights, ["n", 3, "h", "w"], dtype=TensorProto.FLOAT16)
     assert rewrite(model) == 0
 
 
@@ -176,7 +140,7 @@ def test_pp_ocrs_detector_answers_as_onnxruntime_does(tmp_path: Path) -> None:
     path = FILES["detection/model.onnx"]
     model = core().read_model(str(path))
     assert rewrite(model) == 9, "eight gates with a shortcut, and the head"
-    assert not {"ConvolutionBackpropData", "Identity"} & set(_types(model))
+    assert not {"ConvolutionBackpropData", "Identity"} & set(types(model))
     x = np.random.default_rng(1).uniform(-1, 1, (1, 3, 96, 160)).astype(np.float32)
     reference = open_session(path, EnginePlan("cpu", 2))
     ours = open_session(path, EnginePlan("cpu", 2, engine="openvino", compiled=tmp_path))
