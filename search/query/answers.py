@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import Enum
 from typing import Annotated, Literal
 from uuid import UUID
@@ -30,7 +29,7 @@ def _without_nul(text: str) -> str:
 StorableText = Annotated[str, AfterValidator(_without_nul)]
 """Text that PostgreSQL can keep."""
 Cursor = Annotated[StorableText, Field(max_length=2000)]
-Box = Annotated[Sequence[float], Field(min_length=8, max_length=8)]
+Box = Annotated[tuple[float, ...], Field(min_length=8, max_length=8)]
 
 
 class SearchRequest(BaseModel):
@@ -91,7 +90,7 @@ class TextLine(Answer):
 class FoundLine(TextLine):
     """A line of text that matches the query."""
 
-    spans: Sequence[tuple[int, int]]
+    spans: tuple[tuple[int, int], ...]
     """Start and end of what matches, in characters (Unicode code points) of ``text``."""
 
 
@@ -109,7 +108,7 @@ class Hit(Answer):
     """null: not found by its text."""
     clip: ClipPart | None
     """null: not found by its meaning."""
-    lines: Sequence[FoundLine]
+    lines: tuple[FoundLine, ...]
     """The lines that match, in reading order."""
 
 
@@ -118,9 +117,9 @@ class SearchAnswer(Answer):
 
     mode: Literal[Mode.OCR, Mode.CLIP, Mode.HYBRID]
     """The mode that answered: ocr where hybrid had to do without CLIP."""
-    hits: Sequence[Hit]
+    hits: tuple[Hit, ...]
     """Best first."""
-    notes: Sequence[Note]
+    notes: tuple[Note, ...]
     """Things that were missing, for instance that hybrid had to do without CLIP."""
     next_cursor: str | None
     """For the next page; null on the last one."""

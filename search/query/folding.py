@@ -51,9 +51,13 @@ CJK_ENDS = re.compile(
     rf"|{CJK}{_LATIN}|{_LATIN}{CJK}"
 )
 """The last character of a line and the first of the next, where Chinese goes on between them: no blank is set."""
+_ONE_FOR_ONE = re.compile(r"[ -~¥\u3000-\u3002\u4e00-\u9fff\uff01-\uff5e]*")
+"""Lines of characters that fold to one character each, whatever stands beside them."""
 _SPACED_OUT = re.compile(rf"(?<!\S){CJK}(?: {CJK})+(?!\S)")
 """``名 称``: a word set with blanks between its characters, as forms and signs do."""
-_BORDER = re.compile(rf"(?<={CJK}) (?={_LATIN})|(?<={_LATIN}) (?={CJK})")
+_ALONE = re.compile(rf" {CJK}(?!\S)")
+"""A character of a word that is spaced out, but the first. It begins with a blank, which is found at once."""
+_BORDER = re.compile(rf" (?:(?<={CJK} )(?={_LATIN})|(?<={_LATIN} )(?={CJK}))")
 """``第 3 页``: a blank between Chinese and a letter or figure is a matter of taste, and is often not read."""
 
 
@@ -92,6 +96,7 @@ class _Table(dict[int, "str | None"]):
 _TABLE = _Table()
 
 
+@lru_cache(maxsize=512)  # a line of a hit is folded where it is looked for, marked and explained
 def fold(text: str) -> str:
     """Return ``text`` as one line to compare: blanks collapsed, no controls, ``fold(fold(x)) == fold(x)``.
 
@@ -136,17 +141,7 @@ class Folded:
 
 def fold_with_origins(line: str) -> Folded:
     """Return ``fold(line)``, with the way back."""
-    characters: list[str] = []
-    origins: list[tuple[int, int]] = []
-    for start, end in _clusters(line):
-        for character in _characters(line[start:end]):
-            if character == " " and (not characters or characters[-1] == " "):
-                continue
-            characters.append(character)
-            origins.append((start, end))
-    if characters and characters[-1] == " ":
-        del characters[-1], origins[-1]
-    text = "".join(characters)
+    text, origins = _one_for_one(line) or _by_clusters(line)
     if dropped := _dropped(text):
         kept = [at for at in range(len(text)) if at not in dropped]
         text, origins = "".join(text[at] for at in kept), [origins[at] for at in kept]
@@ -158,10 +153,37 @@ def fold_with_origins(line: str) -> Folded:
     return Folded(folded, [(0, len(line))] * len(folded))
 
 
+def _one_for_one(line: str) -> tuple[str, list[tuple[int, int]]] | None:
+    """Return what ``_by_clusters`` does, of a line whose characters need no look at each; None for others."""
+    if not _ONE_FOR_ONE.fullmatch(line):
+        return None
+    text = _characters(line)
+    return (text, [(at, at + 1) for at in range(len(line))]) if text == " ".join(text.split()) else None
+
+
+def _by_clusters(line: str) -> tuple[str, list[tuple[int, int]]]:
+    """Return the folded characters of ``line`` with its blanks collapsed, and where each comes from."""
+    characters: list[str] = []
+    origins: list[tuple[int, int]] = []
+    for start, end in _clusters(line):
+        for character in _characters(line[start:end]):
+            if character == " " and (not characters or characters[-1] == " "):
+                continue
+            characters.append(character)
+            origins.append((start, end))
+    if characters and characters[-1] == " ":
+        del characters[-1], origins[-1]
+    return "".join(characters), origins
+
+
 def _dropped(text: str) -> set[int]:
     """Return where blanks stand that do not count: in a word that is spaced out, and beside Chinese."""
-    spaced_out = {at for run in _SPACED_OUT.finditer(text) for at in range(*run.span()) if text[at] == " "}
-    return spaced_out | {found.start() for found in _BORDER.finditer(text)}
+    if text.isascii() or " " not in text:
+        return set()
+    dropped = {found.start() for found in _BORDER.finditer(text)}
+    if _ALONE.search(text):
+        dropped.update(at for run in _SPACED_OUT.finditer(text) for at in range(*run.span()) if text[at] == " ")
+    return dropped
 
 
 def _characters(text: str) -> str:

@@ -3,41 +3,42 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from typing import Any
 
 from search.query.answers import FoundLine
 from search.query.folding import fold, fold_with_origins, occurrences
-from search.query.forms import Form, forms, typed_forms
+from search.query.forms import forms, typed_forms
 from search.query.nearness import near
 from search.query.parse import ParsedQuery
 from search.query.words import words_with_parts
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Line:
     """A line as the database gives it: n, text, box, box_score, text_score, across."""
 
     row: Sequence[Any]
     folded: str
+    across: Sequence[tuple[int, int, int]]
+    """The number of a needle (from 1), and where its part starts and ends in the folded line."""
 
-    @cached_property
-    def across(self) -> list[tuple[int, int, int]]:
-        """Return the number of a needle (from 1), and where its part starts and ends in the folded line."""
-        given = self.row[5] if len(self.row) > 5 and self.row[5] else ()
-        return [(given[at], given[at + 1], given[at + 2]) for at in range(0, len(given), 3)]
 
-    @cached_property
-    def forms(self) -> tuple[Form, ...]:
-        """Return the numbers and dates in the folded line."""
-        return tuple(forms(self.folded))
+@dataclass(frozen=True)
+class _Sought:
+    """What a query looks for."""
+
+    levels: tuple[tuple[tuple[str, ...], ...], ...]
+    """For each thing: itself, its words, and the parts of those."""
+    numbers: Mapping[str, int]
+    """Each needle of all levels, with its number from 1."""
 
 
 def needles_of(parsed: ParsedQuery) -> tuple[str, ...]:
     """Return everything, folded, that may be marked in a hit of this query."""
-    return _all_needles(_levels(parsed))
+    return tuple(_sought(parsed).numbers)
 
 
 def matching_lines(
@@ -49,13 +50,12 @@ def matching_lines(
     thing looked for, the whole is marked where it stands anywhere in these lines; else its words; else their parts;
     else the same number in another form, or what is almost it (``close_words``: words of texts that are).
     """
-    lines = [_Line(row, fold(row[1])) for row in rows]
-    wanted = _levels(parsed)
-    numbers = {needle: number for number, needle in enumerate(_all_needles(wanted), start=1)}
+    lines = [_Line(row, fold(row[1]), _across(row)) for row in rows]
+    sought = _sought(parsed)
     marked: list[set[tuple[int, int]]] = [set() for _ in lines]
-    for levels in wanted:
-        level = _finest(levels, lines, numbers)
-        spans = [_spans(line, level, numbers) for line in lines]
+    for levels in sought.levels:
+        level = _finest(levels, lines, sought.numbers)
+        spans = [_spans(line, level, sought.numbers) for line in lines]
         if level != levels[0] and any(same := _same_number(lines, levels[0][0])):
             spans = same
         elif not any(spans):
@@ -68,7 +68,7 @@ def matching_lines(
             continue  # where its characters come from need not be worked out
         if spans_here := fold_with_origins(line.row[1]).spans_of(line_marked):
             n, text, box, box_score, text_score = line.row[:5]
-            shown = None if None in box else box
+            shown = None if None in box else tuple(box)
             found.append(
                 FoundLine(n=n, text=text, box=shown, box_score=box_score, text_score=text_score, spans=spans_here)
             )
@@ -81,39 +81,40 @@ def explains(lines: Sequence[FoundLine], parsed: ParsedQuery) -> bool:
     return any(all(needle in text for needle in alternative.wanted) for alternative in parsed.alternatives)
 
 
-def _all_needles(wanted: Iterable[tuple[tuple[str, ...], ...]]) -> tuple[str, ...]:
-    """Return the needles of all levels, each once."""
-    return tuple(dict.fromkeys(needle for levels in wanted for level in levels for needle in level))
-
-
-def _levels(parsed: ParsedQuery) -> list[tuple[tuple[str, ...], ...]]:
-    """Return for each thing looked for: itself, its words, and the parts of those."""
+@lru_cache(maxsize=32)
+def _sought(parsed: ParsedQuery) -> _Sought:
+    """Return what ``parsed`` looks for: worked out once for all hits of a page."""
     levels: list[tuple[tuple[str, ...], ...]] = []
     for needle in dict.fromkeys(needle for alternative in parsed.alternatives for needle in alternative.wanted):
         words = words_with_parts(needle)
         levels.append(
             ((needle,), tuple(word for word, _ in words), tuple(part for _, parts in words for part in parts))
         )
-    return levels
+    needles = dict.fromkeys(needle for one in levels for level in one for needle in level)
+    return _Sought(tuple(levels), {needle: number for number, needle in enumerate(needles, start=1)})
 
 
-def _finest(levels: tuple[tuple[str, ...], ...], lines: Sequence[_Line], numbers: dict[str, int]) -> tuple[str, ...]:
-    across = {number for line in lines for number, _, _ in line.across}
-    return next(
-        (
-            level
-            for level in levels
-            if any(numbers[needle] in across or any(needle in line.folded for line in lines) for needle in level)
-        ),
-        (),
-    )
+def _across(row: Sequence[Any]) -> Sequence[tuple[int, int, int]]:
+    given = row[5] if len(row) > 5 and row[5] else ()
+    return [(given[at], given[at + 1], given[at + 2]) for at in range(0, len(given), 3)]
 
 
-def _spans(line: _Line, needles: Sequence[str], numbers: dict[str, int]) -> set[tuple[int, int]]:
+def _finest(levels: tuple[tuple[str, ...], ...], lines: Sequence[_Line], numbers: Mapping[str, int]) -> tuple[str, ...]:
+    for level in levels:
+        for needle in level:
+            for line in lines:
+                if needle in line.folded or any(number == numbers[needle] for number, _, _ in line.across):
+                    return level
+    return ()
+
+
+def _spans(line: _Line, needles: Sequence[str], numbers: Mapping[str, int]) -> set[tuple[int, int]]:
     """Return where ``needles`` stand in a folded line, and their parts that go over its end."""
-    wanted = {numbers[needle] for needle in needles}
-    across = {(start, end) for number, start, end in line.across if number in wanted}
-    return across | set(occurrences(line.folded, needles))
+    spans = set(occurrences(line.folded, needles))
+    if line.across:
+        wanted = {numbers[needle] for needle in needles}
+        spans.update((start, end) for number, start, end in line.across if number in wanted)
+    return spans
 
 
 def _same_number(lines: Sequence[_Line], needle: str) -> list[set[tuple[int, int]]]:
@@ -122,7 +123,7 @@ def _same_number(lines: Sequence[_Line], needle: str) -> list[set[tuple[int, int
     words = {*typed.same, *typed.near}
     if not words:
         return []
-    return [{(form.start, form.end) for form in line.forms if form.word in words} for line in lines]
+    return [{(form.start, form.end) for form in forms(line.folded) if form.word in words} for line in lines]
 
 
 def _almost(lines: Sequence[_Line], needle: str, close_words: Collection[str]) -> list[set[tuple[int, int]]]:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from search.query import folding
 from search.query.folding import fold, fold_with_origins
 
 TEXTS = st.text(max_size=60) | st.text(st.sampled_from("發票发票名 称ＡＢａßİ́\u200d‘“—￥¥。 \t\n\0-1"), max_size=20)
@@ -101,3 +102,15 @@ def test_any_piece_of_a_folded_line_is_found_and_marked_in_the_line(text: str, d
     assert spans
     assert all(0 <= one < other <= len(text) for one, other in spans)
     assert all(before[1] < after[0] for before, after in itertools.pairwise(spans))
+
+
+def test_each_character_that_is_folded_without_a_look_at_its_neighbours_stays_one_character() -> None:
+    characters = [chr(code) for code in range(0x20, 0x20000) if folding._ONE_FOR_ONE.fullmatch(chr(code))]
+    assert len(characters) > 20_000
+    assert [one for one in characters if not one.isspace() and len(fold(one)) != 1] == []
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text(st.sampled_from("發票发票名 　ＡＢ１ab1-¥。、：（"), max_size=20))
+def test_a_line_folded_at_once_has_the_origins_that_it_has_piece_by_piece(line: str) -> None:
+    assert folding._one_for_one(line) in (None, folding._by_clusters(line))
