@@ -53,9 +53,9 @@ async def lines_on_edited(
 
 def on_edited(lines: Sequence[L], placed: Iterable[PlacedText]) -> Sequence[L]:
     """Return ``lines`` with the boxes of ``placed``, found by their text; a line that is not there has no box."""
-    boxes: defaultdict[str, deque[Sequence[float]]] = defaultdict(deque)
+    boxes: defaultdict[str, deque[tuple[float, ...]]] = defaultdict(deque)
     for one in placed:
-        boxes[one.text].append(one.box)
+        boxes[one.text].append(tuple(one.box))
     return [line.model_copy(update={"box": boxes[line.text].popleft() if boxes[line.text] else None}) for line in lines]
 
 

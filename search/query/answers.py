@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Annotated, Literal
 from uuid import UUID
@@ -108,7 +109,7 @@ class Hit(Answer):
     """null: not found by its text."""
     clip: ClipPart | None
     """null: not found by its meaning."""
-    lines: tuple[FoundLine, ...]
+    lines: Sequence[FoundLine]
     """The lines that match, in reading order."""
 
 
@@ -117,9 +118,9 @@ class SearchAnswer(Answer):
 
     mode: Literal[Mode.OCR, Mode.CLIP, Mode.HYBRID]
     """The mode that answered: ocr where hybrid had to do without CLIP."""
-    hits: tuple[Hit, ...]
+    hits: Sequence[Hit]
     """Best first."""
-    notes: tuple[Note, ...]
+    notes: Sequence[Note]
     """Things that were missing, for instance that hybrid had to do without CLIP."""
     next_cursor: str | None
     """For the next page; null on the last one."""

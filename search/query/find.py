@@ -107,6 +107,11 @@ _SIZES = (
     "Index again with this model, or set CLIP_MODEL to the one that made them."
 )
 
+# One plan is right for all pages, and takes as long to make as a rare word takes to find: a connection makes it once.
+_SETTINGS = f"""
+SELECT set_config('statement_timeout', '{STATEMENT_SECONDS}s', true),
+       set_config('plan_cache_mode', 'force_generic_plan', true)
+"""
 _PAGE = """
 SELECT f.*, a.name, CASE WHEN f.ocr_rank IS NOT NULL THEN immich_ai.highlighted(f.asset_id, %(needles)s) END AS lines
 FROM immich_ai.hybrid_search(
@@ -145,7 +150,7 @@ async def _rows(
         "count": request.limit + 1,
     }
     async with database.connection() as connection:
-        await connection.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
+        await connection.execute(_SETTINGS)
         cursor = await connection.execute(_PAGE, parameters)
         return await cursor.fetchall()
 

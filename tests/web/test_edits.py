@@ -76,8 +76,8 @@ def test_the_picture_is_the_edited_one(library: Library) -> None:
 
 def test_lines_of_one_text_get_a_box_each() -> None:
     lines = [
-        TextLine(n=n, text=text, box=[0.0] * 8, box_score=None, text_score=None)
+        TextLine(n=n, text=text, box=(0.0,) * 8, box_score=None, text_score=None)
         for n, text in enumerate(("一", "一", "二"))
     ]
     placed = [PlacedText("一", [0.1] * 8), PlacedText("一", [0.2] * 8)]
-    assert [line.box for line in on_edited(lines, placed)] == [[0.1] * 8, [0.2] * 8, None]
+    assert [line.box for line in on_edited(lines, placed)] == [(0.1,) * 8, (0.2,) * 8, None]

@@ -5,6 +5,7 @@ Counted in calls of functions and in pages, never in time.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -15,9 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from search.query.alternatives import alternatives_json
+from search.query.answers import Mode, SearchRequest
+from search.query.find import find
 from search.query.parse import parse
-from search.store.database import Database
+from search.store.database import Database, examine
 from search.store.documents import searched
+from settings import Settings
 
 _PICTURES = {"ann": 1400, "eve": 10}
 _FILLER = " ".join(f"word{n}" for n in range(40))
@@ -155,3 +159,20 @@ def test_only_grams_are_looked_up_where_the_needle_is_the_word(database: Databas
                 (json.dumps(alternative),),
             ).fetchone()
             assert row == (by_words, by_grams), query
+
+
+def test_a_connection_plans_the_page_of_a_search_once(database: Database) -> None:
+    counted = "SELECT * FROM pg_prepared_statements WHERE statement LIKE '%hybrid_search%'"
+
+    async def plans() -> list[tuple[int, int]]:
+        async with Database(database.conninfo, examine(database.conninfo, "auto", migrate=False)) as pooled:
+            await pooled.open()
+            for _ in range(60):
+                await find(pooled, SearchRequest(q="invoice", mode=Mode.OCR), None, Settings())
+            async with pooled.connection() as connection:
+                rows = await (await connection.execute(counted)).fetchall()
+            return [(row["generic_plans"], row["custom_plans"]) for row in rows]
+
+    ((kept, made),) = asyncio.run(plans())
+    assert kept > 0
+    assert made == 0
