@@ -199,7 +199,7 @@ def test_vectors_have_one_index_however_often_it_is_made(database: Database) -> 
         run(database, lambda connection: store.index_embeddings(connection, "clip", 3))
 
     (only,) = run(database, vector_indexes)
-    assert "vector(3)" in only["indexdef"]
+    assert "halfvec(3)" in only["indexdef"]
 
 
 def test_two_processes_that_make_the_same_index_at_once_do_not_fail(database: Database) -> None:
