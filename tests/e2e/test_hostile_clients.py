@@ -29,8 +29,8 @@ from tools.harness.rendered import Look, jpeg, page
 from tools.harness.server import Server
 
 PICTURE = jpeg(page(["发票 A-1", "good picture"], size=(800, 600), look=Look(font_size=48), margin=40))
-WORST_PING = 1.0
-"""Seconds. Each of these clients took many before."""
+WORST_PING = 5.0
+"""Seconds, on a machine with much other work. On a quiet one it is 0.05; each of these clients took 9 to 21 before."""
 HOSTILE_REQUESTS = 10_000
 
 

@@ -77,7 +77,7 @@ def test_a_restart_behind_a_proxy_that_holds_loses_no_request(server: Server) ->
     with held(server.url) as url:
         made, failed = lost_while(url, lambda: restart(server, 1), bodies=BODIES)
     assert failed == []
-    assert made > 8
+    assert made >= 8  # one of each caller
 
 
 def test_a_restart_breaks_no_connection_that_was_made(server: Server) -> None:
