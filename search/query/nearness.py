@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from search.query.folding import CJK
 
 _CHINESE = re.compile(f"{CJK}+")
+_APART = re.compile(r"[a-z]{1,6}(?:'[a-z]{2,6}){1,3}")
+"""``xi'an``: Pinyin whose syllables an apostrophe keeps apart."""
 _FEWEST_LETTERS, _MOST_LETTERS = 4, 32
 _FEWEST_CHARACTERS, _MOST_CHARACTERS = 3, 16
 _ANOTHER = "[^\\x01-\\x7f]"
@@ -46,6 +48,8 @@ def near(folded: str) -> Near | None:
     """
     if _CHINESE.fullmatch(folded):
         return _near_chinese(folded) if _FEWEST_CHARACTERS <= len(folded) <= _MOST_CHARACTERS else None
+    if _APART.fullmatch(folded):
+        return Near(word=folded.replace("'", ""))
     if not folded.isalpha() or _CHINESE.search(folded) or not 2 < len(folded) <= _MOST_LETTERS:
         return None
     if len(folded) < _FEWEST_LETTERS:

@@ -35,13 +35,20 @@ _AMOUNT = re.compile(
     re.VERBOSE,
 )
 _TYPED_AMOUNT = re.compile(
-    r"(?:[a-z]{0,3}[¥$€£₩]|rmb|cny|usd|eur|gbp|hkd|jpy)? ?([\d.,' ]+?) ?(?:元|圆|块|円|rmb|cny|usd|eur|[¥$€£₩])?整?"
+    r"(?:[a-z]{0,3}[¥$€£₩]|rmb|cny|usd|eur|gbp|hkd|jpy)? ?([\d.,' ]+?[万亿]?)"
+    r" ?(?:元|圆|块|円|rmb|cny|usd|eur|[¥$€£₩])?整?"
 )
+
+_SCALED = re.compile(r"(?<![\d.,万亿])(\d{1,3}(?:,\d{3})+|\d{1,7})(?:\.(\d{1,8}))? ?([万亿])(?![\d万亿]| \d)")
+"""``12.8万``: ten thousands, or hundreds of millions. Not ``1亿2000万``, which is read in neither part."""
+_SCALED_BY = {"万": 4, "亿": 8}
 
 _GROUPS = re.compile(r"[0-9a-z]+(?:(?: ?[-./·_] ?|\) ?-?| \(?|\()[0-9a-z]+)+")
 _GROUP = re.compile(r"[0-9a-z]+")
 _ADDRESS = re.compile(r"(?<![0-9a-z:])[0-9a-f]{2}(?::[0-9a-f]{2}){5}(?![0-9a-z:])")
 """Of a network card."""
+_SHORTEST_ABROAD = 9
+"""Digits of a telephone number that begins with 0, which is left out behind a country code."""
 _MOST_GROUPS = 8
 _MOST_NUMBERS = 60
 """Of one run of groups: a page of figures in one line is no number."""
@@ -57,6 +64,8 @@ shorter.
 def numbers(folded: str) -> Iterator[Number]:
     """Yield the numbers of a line that have anything between their digits, each in all ways that it may be read."""
     yield from _amounts(folded)
+    for found in _SCALED.finditer(folded):
+        yield Number("value", _scaled(found), *found.span())
     for run in _GROUPS.finditer(folded):
         yield from _grouped(run)
     for address in _ADDRESS.finditer(folded):
@@ -72,6 +81,8 @@ def typed_number(folded: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
     amount = _TYPED_AMOUNT.fullmatch(folded)
     values = dict.fromkeys(number for number, _ in _readings(amount[1])) if amount else {}
+    if amount and (scaled := _SCALED.fullmatch(amount[1])):
+        values[_scaled(scaled)] = None
     wholes = tuple(number for number in values if "." not in number)
     values.update(dict.fromkeys(_joined(folded)))
     return tuple(values), wholes
@@ -93,6 +104,15 @@ def _amounts(folded: str) -> Iterator[Number]:
                     if whole is not None:
                         yield Number("whole", whole, at, at + len(piece))
                 at += len(piece) + 1
+
+
+def _scaled(found: re.Match[str]) -> str:
+    """Return the digits of ``_SCALED``: ``128000`` for ``12.8万``, ``1.23456`` for ``0.000123456万``."""
+    whole, decimals, places = found[1].replace(",", ""), found[2] or "", _SCALED_BY[found[3]]
+    moved = decimals.ljust(places, "0")
+    left = moved[places:].rstrip("0")
+    digits = (whole + moved[:places]).lstrip("0") or "0"
+    return f"{digits}.{left}" if left else digits
 
 
 def _readings(text: str) -> Iterator[tuple[str, str | None]]:
@@ -146,7 +166,9 @@ def _is_one_number(groups: list[str], between: list[str]) -> bool:
 
 
 def _joined(folded: str) -> Iterator[str]:
-    """Yield a typed number without separators, and without the country code that a plus announces."""
+    """Yield a typed number without separators, without the country code that a plus announces, and with and without
+    the 0 that stands in place of one.
+    """
     international = folded.startswith("+") or folded.startswith("00")
     if _ADDRESS.fullmatch(folded):
         yield folded.replace(":", "")
@@ -167,3 +189,6 @@ def _joined(folded: str) -> Iterator[str]:
         for code in range(1, 4):
             if len(digits) - code >= _SHORTEST_APART:
                 yield digits[code:]
+                yield "0" + digits[code:]  # as it is dialled at home
+    elif joined.isdigit() and joined[0] == "0" and len(joined) >= _SHORTEST_ABROAD:
+        yield joined[1:]  # as it stands behind a country code

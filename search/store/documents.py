@@ -15,7 +15,7 @@ from search.query.forms import forms_of_lines
 from search.query.words import cut
 from search.store.blocks import Box, blocks
 
-FORM = 2
+FORM = 3
 """How documents are made now. Raise it when folding, words, forms or blocks change: ``search.store.refresh`` then makes
 those anew that are stored.
 """

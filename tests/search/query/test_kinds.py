@@ -166,6 +166,7 @@ def test_it_is_found_first(papers: Database, query: str, paper: str) -> None:
         ("发嫖抬头", "fapiao"),
         ("fapiao", "fapiao"),
         ("yinhang", "fapiao"),
+        ("yin'hang", "fapiao"),
         ("rexian", "hotline"),
     ],
 )

@@ -26,6 +26,11 @@ SAME = {
     ],
     "an amount with decimals": ["2450.5", "2,450.50", "2.450,50", "$2450.50", "2 450,5"],
     "a large amount": ["1234567", "1,234,567", "1 234 567.00", "1.234.567", "12,34,567"],
+    "an amount in ten thousands": ["128000", "¥128,000.00", "12.8万", "12.8 万元", "12.80萬", "128 000"],
+    "an amount in hundreds of millions": ["120000000", "1.2亿", "1.20億元", "12,000万"],
+    "a telephone with a trunk zero": [
+        *("0170 1234567", "0170/1234567", "01701234567", "+49 170 1234567", "0049 170 1234567", "+49 (0)170 1234567"),
+    ],
     "a telephone": [
         "13912348877",
         "139 1234 8877",
@@ -71,6 +76,11 @@ def test_all_ways_to_write_it_find_each_other(kind: str) -> None:
         ("room 5", "5"),
         ("in 12 30", "in1230"),
         ("12:30:45", "123045"),
+        ("12.8万", "12800"),
+        ("1亿2000万", "100000000"),
+        ("3万5千", "30000"),
+        ("0170 1234567", "+49 170 1234568"),
+        ("01234567", "1234567"),
     ],
 )
 def test_other_numbers_do_not(written: str, typed: str) -> None:
@@ -99,7 +109,7 @@ def test_text_has_no_forms() -> None:
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.text(st.sampled_from("0123456789 .,'-/()年月日元¥abmarch三十〇"), max_size=60) | st.text(max_size=40))
+@given(st.text(st.sampled_from("0123456789 .,'-/()年月日元万亿¥abmarch三十〇"), max_size=60) | st.text(max_size=40))
 def test_any_line_has_forms_in_it_and_any_query_is_read(text: str) -> None:
     line = fold(text)
     for form in forms(line):
