@@ -7,8 +7,8 @@
 #   tools/bench/gpu.sh take FOLDER          on the other machine: keep the parts that arrived in FOLDER
 #
 # A machine that reaches no package index gets its wheels in parts, one after the other: `pack` cuts them, `take` keeps
-# each where the next call finds it, and a run puts them together. HAVE: `pip freeze` of that machine, whose packages
-# are left out, NVIDIA's libraries among them. PYTHON (python3) is the Python that is used, GPU_FOLDER
+# each where the next call finds it, and a run puts them together. HAVE: `pip freeze` of that machine, or names alone;
+# these packages are left out, NVIDIA's libraries among them. PYTHON (python3) is the Python that is used, GPU_FOLDER
 # (~/.cache/immich-bento-gpu) what is kept, GPU_SECONDS (460) the time for all of a run, PIP_PLATFORM options of
 # `pip download` for a machine of another kind, such as "--python-version 3.12 --platform manylinux_2_28_x86_64".
 set -euo pipefail
@@ -33,7 +33,7 @@ wanted() {
     } | "$python" -c '
 import re, sys
 plain = lambda name: re.sub("[-_.]+", "-", name).lower()
-have = {plain(re.split("[=@ ]", line)[0]) for line in open(sys.argv[1])}
+have = {plain(re.split("[=@ ]", line.strip())[0]) for line in open(sys.argv[1])}
 for line in sys.stdin:
     if line.strip() and plain(line.split("==")[0]) not in have:
         print(line.strip())

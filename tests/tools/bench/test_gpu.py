@@ -125,7 +125,7 @@ esac
 
 def test_wheels_travel_in_parts_below_60_mb_and_are_put_together(tmp_path: Path, python: Path) -> None:
     have = tmp_path / "have.txt"
-    have.write_text("numpy==2.5.2\nnvidia_cublas==13.0\nOpenCV.Python-Headless @ file:///x\n")
+    have.write_text("numpy==2.5.2\nnvidia_cublas\nOpenCV.Python-Headless @ file:///x\n")
     status, said = shell(tmp_path, "pack", str(tmp_path / "packed"), str(have), PYTHON=str(python))
     assert status == 0, said
     wanted = [line.split("==")[0] for line in (tmp_path / "packed/wanted.txt").read_text().splitlines()]
