@@ -28,7 +28,7 @@ class _Line:
 
 @dataclass(frozen=True)
 class _Sought:
-    """What a query looks for."""
+    """The needles of a query: the things looked for, and their parts."""
 
     levels: tuple[tuple[tuple[str, ...], ...], ...]
     """For each thing: itself, its words, and the parts of those."""

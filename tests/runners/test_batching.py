@@ -107,7 +107,7 @@ def test_two_lanes_work_at_once_and_share_what_waits() -> None:
             model.gate.set()
             assert await asyncio.gather(*first, *rest) == [n * 2 for n in range(1, 9)]
             assert sorted(model.batches[:2]) == [[1], [2]]
-            assert model.batches[2] == [3, 4, 5]  # half of the six
+            assert [3, 4, 5] in model.batches  # half of the six; which of two threads begins first is not said
             assert model.most_running == 2
 
     asyncio.run(scenario())
