@@ -113,14 +113,20 @@ SELECT set_config('statement_timeout', '{STATEMENT_SECONDS}s', true),
        set_config('plan_cache_mode', 'force_generic_plan', true)
 """
 _PAGE = """
-SELECT f.*, a.name, CASE WHEN f.ocr_rank IS NOT NULL THEN immich_ai.highlighted(f.asset_id, %(needles)s) END AS lines
-FROM immich_ai.hybrid_search(
-    %(alternatives)s::jsonb, %(vector)s::vector, %(model)s, %(owners)s::text[], %(fusion)s,
-    %(clip_weight)s, %(ocr_weight)s, %(clip_most)s, %(ocr_most)s, %(partners)s::text[]
-) f
-JOIN immich_ai.source_asset a ON a.id = f.asset_id
-WHERE f.place > %(start)s AND f.place <= %(start)s + %(count)s
-ORDER BY f.place
+WITH page AS MATERIALIZED (
+    SELECT f.*, a.name
+    FROM immich_ai.hybrid_search(
+        %(alternatives)s::jsonb, %(vector)s::vector, %(model)s, %(owners)s::text[], %(fusion)s,
+        %(clip_weight)s, %(ocr_weight)s, %(clip_most)s, %(ocr_most)s, %(partners)s::text[]
+    ) f
+    JOIN immich_ai.source_asset a ON a.id = f.asset_id
+    WHERE f.place > %(start)s AND f.place <= %(start)s + %(count)s
+)
+SELECT p.*, h.lines
+FROM page p
+LEFT JOIN immich_ai.highlighted(ARRAY(SELECT asset_id FROM page WHERE ocr_rank IS NOT NULL), %(needles)s) h
+    ON h.asset_id = p.asset_id
+ORDER BY p.place
 """
 
 

@@ -25,7 +25,7 @@ SEARCHES = (
     """SELECT * FROM immich_ai.ocr_search('[{"all": ["发票"]}]')""",
     "SELECT * FROM immich_ai.clip_search(array_fill(1, ARRAY[512])::vector, 'immich')",
     """SELECT * FROM immich_ai.hybrid_search('[{"all": ["发票"]}]', array_fill(1, ARRAY[512])::vector, 'immich')""",
-    "SELECT * FROM immich_ai.highlight(gen_random_uuid(), ARRAY['发票'])",
+    "SELECT * FROM immich_ai.highlighted(ARRAY[gen_random_uuid()], ARRAY['发票'])",
     "SELECT * FROM immich_ai.count_documents()",
     "SELECT * FROM immich_ai.stale_documents('00000000-0000-0000-0000-000000000000', 10, true)",
 )

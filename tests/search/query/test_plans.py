@@ -176,3 +176,18 @@ def test_a_connection_plans_the_page_of_a_search_once(database: Database) -> Non
     ((kept, made),) = asyncio.run(plans())
     assert kept > 0
     assert made == 0
+
+
+def test_a_search_tells_its_connection_nothing_beside_the_answer(database: Database) -> None:
+    """A notice is written, sent and read for each word: PostgreSQL gives one for a tsquery without words."""
+    notices: list[str | None] = []
+
+    def ask(query: str) -> None:
+        connection.execute("SELECT immich_ai.ocr_search(%s::jsonb)", (alternatives_json(parse(query), "jieba"),))
+
+    with psycopg.connect(database.conninfo) as connection:
+        ask("invoice")  # plans are made
+        connection.add_notice_handler(lambda notice: notices.append(notice.message_primary))
+        for query in ("invoice", "maintenence", "发票 合计", "票据号", "fapiao", "a-102 re"):
+            ask(query)
+    assert notices == []
