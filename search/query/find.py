@@ -155,7 +155,7 @@ async def _rows(
         "start": start,
         "count": request.limit + 1,
     }
-    async with database.connection() as connection:
+    async with database.connection() as connection, connection.pipeline():  # each way there and back costs
         await connection.execute(_SETTINGS)
         cursor = await connection.execute(_PAGE, parameters)
         return await cursor.fetchall()
