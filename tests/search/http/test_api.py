@@ -54,7 +54,7 @@ class Api:
     def __init__(self, database: Database | None, **overrides: Any) -> None:
         self.settings = settings(**({"clip_model": NAME} | overrides))
         self.runners = FakeRunners()
-        self.guesses = Guesses()
+        self.guesses = Guesses(clock=lambda: 0.0)  # a wait is over when it is said to be, however busy the machine
         self.life = SearchLife(self.settings) if database is None else OpenLife(self.settings, database)
 
     def ask(self, method: str, path: str, headers: Mapping[str, str] = KEY, **content: Any) -> httpx.Response:
