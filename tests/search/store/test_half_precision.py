@@ -31,7 +31,7 @@ def older(postgresql: Server, tmp_path: Path) -> Iterator[str]:
     """Yield the conninfo of a database of before, with an index in full precision over 3,000 vectors of a model."""
     conninfo = postgresql.empty()
     for path in FOLDER.glob("*.sql"):
-        if path.stem < "0016":
+        if path.stem < "0015":
             shutil.copy(path, tmp_path)
     migrate(conninfo, tmp_path)
     random = np.random.default_rng(0)

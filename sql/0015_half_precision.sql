@@ -51,7 +51,9 @@ BEGIN
 END
 $$;
 
-CREATE OR REPLACE FUNCTION immich_ai.clip_search(
+DROP FUNCTION immich_ai.clip_search(vector, text, text, integer);
+
+CREATE FUNCTION immich_ai.clip_search(
     query vector, model text, owner text DEFAULT NULL, most integer DEFAULT 200, timeline_only boolean DEFAULT false
 )
 RETURNS TABLE (asset_id uuid, rank integer, similarity real)
@@ -114,6 +116,11 @@ BEGIN
     USING query, owner, most;
 END
 $$;
+COMMENT ON FUNCTION immich_ai.clip_search(vector, text, text, integer, boolean) IS
+$$Pictures by meaning, nearest first (rank from 1; similarity: cosine, -1 to 1).
+query: a CLIP vector. model: whose vector it is, as in immich_ai.embedding; Immich's own vectors have no name and are taken as they are.
+owner: whose pictures; null: everybody's. most: how many, at most 1000 (pgvector's hnsw.ef_search). timeline_only: leave out what is archived.$$;
+
 DO $$
 DECLARE
     models text[];
