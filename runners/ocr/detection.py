@@ -28,8 +28,8 @@ _STRIP_GROWTH = 1.4
 SHORT_SIDES = (64, 128, 192, 256, 384, 512, 640, 736)
 """Pixels: short sides of shapes up to Immich's default of ``maxResolution``; longer ones are not padded."""
 _BUFFERS = Buffers()
+# The scaled picture and its channels: arrays of their own for each picture cost 1,400 page faults.
 _SEEN, _CHANNELS = Buffers(), Buffers()
-# Arrays of their own for the scaled picture, its channels and the answer cost 2,100 page faults, 5 ms a picture.
 
 
 def detect(
@@ -92,6 +92,8 @@ def padded_size(height: int, width: int) -> tuple[int, int]:
     wanted = next((side for side in SHORT_SIDES if short <= side and side * long <= MAX_TILE_PIXELS), short)
     short = wanted if short < SHORT_SIDES[-1] and wanted <= long else short
     longest = MAX_TILE_PIXELS // short // STRIDE * STRIDE
+    if wanted > long:  # nor does the long side grow to where the short one would: that shape is padded to another
+        longest = min(longest, wanted - STRIDE)
     sides = (round(short * ratio / STRIDE) * STRIDE for ratio in _ratios(longest / short))
     padded = next((side for side in sides if long <= side <= longest), longest)
     return (short, padded) if height <= width else (padded, short)

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rapidocr.utils.process_img import get_rotate_crop_image
@@ -99,6 +99,7 @@ def shape(size: DetectionSize) -> tuple[int, int]:
     return size.width, size.height
 
 
+@example(18, 20, 560)
 @given(sides, sides, st.integers(1, 5000))
 def test_detection_size_is_bounded_and_fits_the_network(width: int, height: int, resolution: int) -> None:
     first = detection_size(width, height, resolution)
