@@ -5,10 +5,9 @@ MobileFaceNet, the recogniser of buffalo_s, has one such 3 x 3 convolution of 12
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import runners.engine.before_openvino  # noqa: F401
 
@@ -17,9 +16,7 @@ import openvino as ov
 from openvino import opset13 as ops
 
 from runners.contract import Float32
-
-Node: TypeAlias = Any
-"""An operation of an ``ov.Model``."""
+from runners.engine.graph_nodes import Node, constant_of
 
 
 def split_channel_pairs(model: ov.Model) -> int:
@@ -33,7 +30,7 @@ def split_channel_pairs(model: ov.Model) -> int:
 
 
 def _split(node: Node) -> bool:
-    weights = _constant(node.input_value(1))
+    weights = constant_of(node.input_value(1))
     if weights is None or weights.shape[1:3] != (2, 2) or node.get_output_element_type(0) != ov.Type.f32:
         return False
     exchanged = _exchanged(node.input_value(0), 2 * weights.shape[0])
@@ -41,8 +38,11 @@ def _split(node: Node) -> bool:
         return False
     own = weights[:, (0, 1), (0, 1)].reshape(-1, 1, 1, *weights.shape[3:])
     other = weights[:, (0, 1), (1, 0)].reshape(-1, 1, 1, *weights.shape[3:])
-    both = ops.add(_depthwise(node, node.input_value(0), own), _depthwise(node, exchanged, other))
-    node.output(0).replace(both.output(0))
+    parts = [
+        _convolution(ops.group_convolution, node, value, kernel)
+        for value, kernel in ((node.input_value(0), own), (exchanged, other))
+    ]
+    node.output(0).replace(ops.add(*parts).output(0))
     return True
 
 
@@ -54,19 +54,15 @@ def _exchanged(value: Any, channels: int) -> Any | None:
     order = np.arange(channels) ^ 1
     kind = node.get_type_name()
     if kind == "Convolution":
-        weights = _constant(node.input_value(1))
+        weights = constant_of(node.input_value(1))
         return None if weights is None else _convolution(ops.convolution, node, node.input_value(0), weights[order])
     if kind not in ("Add", "PRelu"):
         return None
-    numbers, before = _constant(node.input_value(1)), _exchanged(node.input_value(0), channels)
+    numbers, before = constant_of(node.input_value(1)), _exchanged(node.input_value(0), channels)
     if numbers is None or before is None or numbers.size != channels:
         return None
     same = ops.constant(numbers.reshape(-1)[order].reshape(numbers.shape))
     return (ops.add if kind == "Add" else ops.prelu)(before, same).output(0)
-
-
-def _depthwise(like: Node, value: Any, weights: Float32) -> Any:
-    return _convolution(ops.group_convolution, like, value, weights)
 
 
 def _convolution(operation: Any, like: Node, value: Any, weights: Float32) -> Any:
@@ -76,8 +72,3 @@ def _convolution(operation: Any, like: Node, value: Any, weights: Float32) -> An
         value, ops.constant(weights), how["strides"], how["pads_begin"], how["pads_end"], how["dilations"],
         auto_pad=how["auto_pad"],
     ).output(0)  # fmt: skip
-
-
-def _constant(value: Any) -> NDArray[Any] | None:
-    node = value.get_node()
-    return np.asarray(node.get_data()) if node.get_type_name() == "Constant" else None

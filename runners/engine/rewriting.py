@@ -7,10 +7,9 @@ vectors 0.75 (docs/performance-measurements.md, "Where the time goes").
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import runners.engine.before_openvino  # noqa: F401
 
@@ -22,6 +21,7 @@ from openvino.passes import ConstantFolding, Manager
 from runners.contract import Float32
 from runners.engine.best_class import CLASS, LAST, VALUE, no_best_class
 from runners.engine.channel_pairs import split_channel_pairs
+from runners.engine.graph_nodes import Node, constant_of
 
 REWRITING = "3"
 """Version of the rewriting, part of the key of compiled models. Increase it whenever the result of ``rewrite`` or of
@@ -33,9 +33,6 @@ costs the square of its scale.
 """
 _MOST_BLOCKS, _MANY_CLASSES = 64, 1000
 """Blocks that classes are cut into at most, and the number of classes from which on it pays."""
-
-Node: TypeAlias = Any
-"""An operation of an ``ov.Model``; what is asked of it is its type's own, which the type ``ov.Node`` does not know."""
 
 
 def rewrite(model: ov.Model) -> int:
@@ -160,7 +157,7 @@ def _is_upsampling(node: Node) -> bool:
     """
     if node.get_type_name() != "ConvolutionBackpropData" or node.get_input_size() != 2 or not _is_fp32(node):
         return False
-    weights, attributes = _constant(node.input_value(1)), node.get_attributes()
+    weights, attributes = constant_of(node.input_value(1)), node.get_attributes()
     return (
         weights is not None
         and weights.ndim == 4
@@ -217,7 +214,7 @@ def _pixelwise(first: Node) -> Iterator[Node]:
 
 
 def _is_bias(node: Node) -> bool:
-    addend = _constant(node.input_value(1))
+    addend = constant_of(node.input_value(1))
     return (
         addend is not None
         and addend.ndim == 4
@@ -249,11 +246,6 @@ def _block_weights(weights: Float32, block: int) -> tuple[Float32, int]:
             sparse[row, :, column, :, :, row, column] = kernel
     size = block * scale
     return sparse.reshape(size * size * after, block * block * before, 1, 1), size
-
-
-def _constant(value: Any) -> NDArray[Any] | None:
-    node = value.get_node()
-    return np.asarray(node.get_data()) if node.get_type_name() == "Constant" else None
 
 
 def _as_float(value: Any) -> Float32:
