@@ -138,29 +138,17 @@ async def read_pieces(request: Request, room: Room, limits: BodyLimits, take: Ca
     A piece is asked for only once ``room`` has place for it. Raises ``ServiceError``: BODY_TOO_LARGE, BODY_TIMEOUT,
     QUEUE_FULL; ``ClientDisconnect`` where the sender went away; and what ``take`` raises.
     """
-    loop = asyncio.get_running_loop()
-    received, in_window, window_ends = 0, 0, loop.time() + limits.window
-    while True:
+    sender = _Sender(request, limits.window, limits.least_rate)
+    received, has_more = 0, True
+    while has_more:
         if await room.reach(received + PIECE):
-            in_window, window_ends = 0, loop.time() + limits.window
-        try:
-            async with timeout(window_ends - loop.time()):
-                message = await request.receive()
-        except asyncio.TimeoutError:
-            if in_window < max(1, limits.least_rate * limits.window):
-                raise _too_slow(limits.window, limits.least_rate) from None
-            in_window, window_ends = 0, loop.time() + limits.window
-            continue
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        piece = message.get("body", b"")
+            sender.begin_window()
+        piece, has_more = await sender.next_piece()
         received += len(piece)
-        in_window += len(piece)
         if received > limits.largest:
             raise _too_large(limits.largest)
         take(piece)
-        if not message.get("more_body", False):
-            return received
+    return received
 
 
 @dataclass(slots=True)
@@ -168,7 +156,7 @@ class PassedBody:
     """The body of a request that is passed on piece by piece while it comes, of any size."""
 
     head: bytes
-    """What was read of it already."""
+    """The part that was read of it already."""
     request: Request
     window: float
     """Seconds over which the rate is measured. Time in which nobody asks for the next piece does not count."""
@@ -183,28 +171,52 @@ class PassedBody:
         Raises ``ServiceError`` BODY_TIMEOUT, and ``ClientDisconnect`` where the sender went away; ``error`` is it then.
         """
         yield self.head
+        sender, has_more = _Sender(self.request, self.window, self.least_rate), True
+        while has_more:
+            try:
+                piece, has_more = await sender.next_piece()
+            except (ServiceError, ClientDisconnect) as error:
+                self.error = error
+                raise
+            yield piece
+
+
+class _Sender:
+    """Whoever sends the body of a request, held to a least rate."""
+
+    def __init__(self, request: Request, window: float, least_rate: float) -> None:
+        """``window``, ``least_rate``: as of ``PassedBody``."""
+        self._request = request
+        self._window = window
+        self._least_rate = least_rate
+        self.begin_window()
+
+    def begin_window(self) -> None:
+        """Measure the rate from now on."""
+        self._came, self._left = 0, self._window
+
+    async def next_piece(self) -> tuple[bytes, bool]:
+        """Return the next piece as it comes, and whether there are more.
+
+        Raises ``ServiceError`` BODY_TIMEOUT, ``ClientDisconnect``.
+        """
         loop = asyncio.get_running_loop()
-        in_window, left = 0, self.window
         while True:
             asked = loop.time()
             try:
-                async with timeout(left):
-                    message = await self.request.receive()
+                async with timeout(self._left):
+                    message = await self._request.receive()
             except asyncio.TimeoutError:
-                if in_window < max(1, self.least_rate * self.window):
-                    self.error = _too_slow(self.window, self.least_rate)
-                    raise self.error from None
-                in_window, left = 0, self.window
+                if self._came < max(1, self._least_rate * self._window):
+                    raise _too_slow(self._window, self._least_rate) from None
+                self.begin_window()
                 continue
-            left -= loop.time() - asked
+            self._left -= loop.time() - asked
             if message["type"] == "http.disconnect":
-                self.error = ClientDisconnect()
-                raise self.error
+                raise ClientDisconnect
             piece = message.get("body", b"")
-            in_window += len(piece)
-            yield piece
-            if not message.get("more_body", False):
-                return
+            self._came += len(piece)
+            return piece, message.get("more_body", False)
 
 
 def _too_large(limit: int) -> ServiceError:

@@ -18,14 +18,13 @@ def require_key(headers: Headers, key: SecretStr | None) -> None:
     Compared in constant time. Space around ``key`` does not count, since HTTP cannot carry it.
     Raises ``ServiceError``: KEY_NOT_SET without a ``key``, whatever was sent; UNAUTHORIZED otherwise.
     """
-    expected = key.get_secret_value().strip().encode() if key is not None else b""
-    if not expected:
+    if key is None or not key.get_secret_value().strip():
         raise ServiceError(
             ErrorCode.KEY_NOT_SET,
             "This route needs a key, and the service has none: set API_AUTH_KEY and start the service again.",
         )
     sent = list(sent_keys(headers))
-    if not any(hmac.compare_digest(one, expected) for one in sent):
+    if not any(is_key(one, key) for one in sent):
         what = "is wrong" if sent else "is missing"
         raise ServiceError(
             ErrorCode.UNAUTHORIZED, f"The key {what}. Send the service's API_AUTH_KEY in the header `api-key`."
