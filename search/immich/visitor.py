@@ -70,7 +70,7 @@ class Visitor:
     name: str
     is_admin: bool
     timeline: Timeline
-    """Whose pictures Immich searches for them: the user's, and of the partners whose pictures they have in it, those
+    """The pictures that Immich searches for them: the user's, and of the partners whose pictures they have in it, those
     that are on the timeline."""
 
 

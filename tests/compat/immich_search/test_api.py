@@ -1,4 +1,4 @@
-"""What goes to Immich and what is kept of it, and an Immich that cannot be asked."""
+"""Requests go to Immich as they came, what is kept of them is no credential, and an Immich that cannot be asked."""
 
 from __future__ import annotations
 

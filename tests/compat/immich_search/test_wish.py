@@ -1,4 +1,4 @@
-"""Which requests are answered here, and by what: text alone, or text and meaning."""
+"""Requests that are answered here by text alone, by text and meaning, or not at all."""
 
 from __future__ import annotations
 

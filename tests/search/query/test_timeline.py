@@ -1,4 +1,4 @@
-"""What a partner has archived takes no place in a search, shortens no list, and is no picture's like."""
+"""Searches leave out what a partner has archived: it takes no place, shortens no list, and is no picture's like."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class FakeServer:
     """Seconds that the n-th request (from 0) waits."""
     status: Callable[[int], int] = lambda number: 200
     knows: Callable[[bytes], bool] = lambda body: True
-    """Whether the models that a request asks for are known; otherwise it is answered as Immich's server does."""
+    """Returns whether the models that a request asks for are known; if not, it is answered as Immich's server does."""
     chunked: bool = False
     close: bool = False
     """Close each connection after its answer."""
