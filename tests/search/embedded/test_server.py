@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from errors import ErrorCode
+from search.embedded.copy import reachable
 from search.embedded.server import EmbeddedServer
 from search.embedded.setup import Programs, run_as, server_user, socket_folder
 from search.store.errors import SearchUnavailable
@@ -216,7 +217,9 @@ def test_data_of_an_older_version_are_served_by_it() -> None:
         pytest.skip("the package brings one version")
     with open_folder() as folder:
         data = folder / "postgresql"
-        Programs(older, 16).initialise(data, server_user())
+        user = server_user()
+        # Root may have cloned where the user of PostgreSQL may not enter.
+        reachable(Programs(older, 16), folder, user).initialise(data, user)
         assert (data / "PG_VERSION").read_text() == "16\n"
         server = EmbeddedServer(folder)
         try:
