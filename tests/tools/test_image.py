@@ -67,7 +67,10 @@ def test_bentoml_is_told_the_tag_the_format_and_the_date(monkeypatch: pytest.Mon
     assert f"--opt=label=org.opencontainers.image.version={VERSION}" in image
 
 
-@pytest.mark.parametrize(("backend", "program"), [("podman", "podman"), ("buildah", "podman"), ("docker", "docker")])
+@pytest.mark.parametrize(
+    ("backend", "program"),
+    [("podman", "podman"), ("buildah", "podman"), ("docker", "docker"), ("buildx", "docker")],
+)
 def test_the_last_words_are_true(backend: str, program: str) -> None:
     said = how_to_run("immich-bento:1", backend)
     assert f"{program} run -d -p 3003:3003 -v immich-models:/cache" in said

@@ -100,7 +100,7 @@ def image_labels(variant: Variant, source: Source) -> dict[str, str]:
 
 def how_to_run(tag: str, backend: str) -> str:
     """Return what to type next."""
-    program = "podman" if backend == "buildah" else backend
+    program = {"buildah": "podman", "buildx": "docker"}.get(backend, backend)
     return f"Built {tag}. Run it:\n    {program} run -d -p 3003:3003 -v immich-models:/cache --restart always {tag}"
 
 
