@@ -94,6 +94,7 @@ RUN = {
     "tools.bench parts": "tests/tools/bench/test_benchmarks.py::",
     "tools.bench clip-models": "tests/tools/bench/test_benchmarks.py::",
     "tools.bench first-start": "tests/tools/bench/test_benchmarks.py::",
+    "tools.bench container": "tests/image/test_benchmark.py::",
     "tools.bench batching": "tests/tools/bench/test_benchmarks.py::",
     "tools.bench ping": "tests/tools/bench/test_benchmarks.py::",
     "tools.bench transport": "tests/tools/bench/test_benchmarks.py::",

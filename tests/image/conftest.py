@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.image.podman import Container, NoImage, build, podman
+from tests.image.base import NoImage, build
+from tools.harness.podman import Container, podman
 from tools.harness.rendered import mixed_pages
 
 KEY = "a key of tests"

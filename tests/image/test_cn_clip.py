@@ -19,10 +19,10 @@ import pytest
 from models.catalog import ModelKind, load_catalog
 from tests.cnclip_reference import TINY, official_checkpoint, random_model
 from tests.e2e.clip_vectors import ask, assert_torch_answers_so, blotches, picture_bodies, text_bodies
-from tests.image.podman import Container, podman
 from tests.models import broken_checkpoints
 from tools.harness.fake_hub import Web, fake_hub
 from tools.harness.immich_client import HEADERS
+from tools.harness.podman import Container, podman
 from tools.tiny.cn_clip import ARCHITECTURES
 
 pytestmark = [pytest.mark.slow, pytest.mark.image]

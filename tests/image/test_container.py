@@ -13,9 +13,10 @@ import pytest
 
 from settings.version import VERSION
 from tests.e2e.test_bento import people
+from tests.image.base import BASE
 from tests.image.conftest import KEY, options
-from tests.image.podman import BASE, Container, podman
 from tools.harness.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
+from tools.harness.podman import Container, podman
 from tools.harness.rendered import character_accuracy, mixed_pages
 
 pytestmark = [pytest.mark.slow, pytest.mark.image]

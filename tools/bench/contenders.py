@@ -60,17 +60,20 @@ def our_server(
     ``folder``: for its logs. ``cache``: for what it keeps, such as compiled models; None: in ``folder``. ``cores``: all
     that it may use.
     """
-    settings = {
+    kept = {"MACHINE_LEARNING_CACHE_FOLDER": str(cache)} if cache else {}
+    return Server(folder, {**kept, **our_settings(options), **(extra or {})}, _pinned(OURS, cores))
+
+
+def our_settings(options: argparse.Namespace) -> dict[str, str]:
+    """Return the settings of this service as it is measured, those of --env among them."""
+    return {
         **weights(options.models).environment,
-        **({"MACHINE_LEARNING_CACHE_FOLDER": str(cache)} if cache else {}),
         "IMMICH_LOG_LEVEL": "warning",
         "MACHINE_LEARNING_MODEL_TTL": "0",
         "API_AUTH_KEY": KEY,
         "SEARCH_ENABLED": "false",
         **environment(options),
-        **(extra or {}),
     }
-    return Server(folder, settings, _pinned(OURS, cores))
 
 
 def peer_server(options: argparse.Namespace, folder: Path, cores: Sequence[int] = ()) -> Server:

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Protocol
 
 from tools.bench import contenders
 from tools.bench.client import Client, RequestFailed
@@ -60,18 +61,35 @@ def measure(options: argparse.Namespace) -> tuple[list[Table], list[Verdict]]:
     ]
 
 
+class Started(Protocol):
+    """A server that was just started."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def log(self) -> str: ...
+
+
 def timed_start(server: Server) -> Times:
     """Start ``server``, time it and stop it."""
     server.port = free_port()
     started = time.perf_counter()
     server.spawn()
     try:
-        return asyncio.run(_first_answers(server, started))
+        return first_answers(server, started)
     finally:
         server.__exit__(None, None, None)
 
 
-async def _first_answers(server: Server, started: float) -> Times:
+def first_answers(server: Started, started: float) -> Times:
+    """Ask ``server``, which was started at ``started`` of ``time.perf_counter``, until it answers; return when it did.
+
+    Raise ``RuntimeError`` with its log if it does not.
+    """
+    return asyncio.run(_first_answers(server, started))
+
+
+async def _first_answers(server: Started, started: float) -> Times:
     image, text = (bodies(task)[0] for task in ("clip", "text"))
 
     async def first(ask: Callable[[Client], Awaitable[object]]) -> float:

@@ -1,4 +1,4 @@
-"""podman, as the tests of the image call it."""
+"""podman, as the tests of the image and its benchmark call it, and a container of the image."""
 
 from __future__ import annotations
 
@@ -7,33 +7,21 @@ import os
 import resource
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import httpx
 
-from tools.harness.server import ROOT, free_port
-from tools.image.build import image_tag
-
-BASE = "docker.io/library/python:3.11-slim"
-"""Image that the Dockerfile begins with."""
-_DEBIAN = ("python3.11", "python3-pip", "python3-venv", "python-is-python3", "ca-certificates")
-"""Debian 12's own packages of the same, for machines that reach no registry."""
-
-
-class NoImage(Exception):
-    """The image cannot be built or run here; the message says why."""
+from tools.harness.server import free_port
 
 
 def podman(*arguments: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     """Run podman with the limits of this process, which a nested container may not raise."""
-    with _configuration() as path:
+    with configuration() as path:
         done = subprocess.run(
             ["podman", *arguments],
             env={**os.environ, "CONTAINERS_CONF": path},
@@ -48,7 +36,8 @@ def podman(*arguments: str, check: bool = True, timeout: float = 600) -> subproc
 
 
 @contextmanager
-def _configuration() -> Iterator[str]:
+def configuration() -> Iterator[str]:
+    """Yield the path of a CONTAINERS_CONF that fits this machine; the caller's own, where there is one."""
     given = os.environ.get("CONTAINERS_CONF")
     if given is not None:
         yield given
@@ -66,35 +55,6 @@ def _configuration() -> Iterator[str]:
 def image_exists(name: str) -> bool:
     """Return whether this machine has the image ``name``."""
     return podman("image", "exists", name, check=False).returncode == 0
-
-
-def make_base() -> None:
-    """Have ``BASE`` on this machine: pulled, or made of Debian's packages. Raises ``NoImage``."""
-    if image_exists(BASE) or podman("pull", "--quiet", BASE, check=False, timeout=300).returncode == 0:
-        return
-    if shutil.which("mmdebstrap") is None:
-        raise NoImage(f"no registry has {BASE} for us, and mmdebstrap is not here to make one")
-    with tempfile.TemporaryDirectory() as folder:
-        archive = f"{folder}/base.tar"
-        command = ["mmdebstrap", "--variant=minbase", f"--include={','.join(_DEBIAN)}", "bookworm", archive]
-        made = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
-        if made.returncode != 0:
-            raise NoImage(f"mmdebstrap made no base: {made.stderr[-500:]}")
-        podman("import", archive, BASE)
-
-
-def build() -> str:
-    """Build the image as ``make image`` does, and return its name. Raises ``NoImage``."""
-    make_base()
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(os.environ.get("PIP_CERT", "/etc/ssl/certs/ca-certificates.crt"), f"{folder}/ca.crt")
-        Path(folder, "pip.conf").write_text("[global]\ncert = /etc/xdg/pip/ca.crt\ntimeout = 180\n")
-        command = [sys.executable, "-m", "tools.image", "--backend", "podman", "--opt", "network=host"]
-        command += ["--opt", f"volume={folder}:/etc/xdg/pip:ro"]
-        built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=1800)
-    if built.returncode != 0:
-        raise NoImage(f"it was not built: {built.stderr[-2000:]}")
-    return "localhost/" + image_tag("cpu")
 
 
 @dataclass
@@ -156,6 +116,11 @@ class Container:
         """Start the container, which has ended, with the files that it had."""
         self.started = time.monotonic()
         podman("start", self.id)
+
+    @property
+    def pid(self) -> int:
+        """The number of its first process on this machine."""
+        return int(self.state()["Pid"])
 
     def state(self) -> dict[str, Any]:
         """Return podman's word on how the container is."""
