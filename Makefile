@@ -105,7 +105,7 @@ bento: $(VENV)/.serve
 	@$(BIN)/bentoml build --output tag
 	@echo "Serve it: bentoml serve immich-bento:latest. A container image of it: make image."
 
-# A container image of the Bento, by docker, podman or buildah, whichever is found first: make image ARGS="--backend
+# A container image of the Bento, by docker, podman or buildah, whichever answers first: make image ARGS="--backend
 # podman". What follows goes to `bentoml containerize`: ARGS="--opt network=host".
 image: $(VENV)/.serve
 	@$(BIN)/python -m tools.image $(ARGS)

@@ -53,6 +53,18 @@ def test_without_a_program_that_builds_it_says_what_to_install(
     assert "apt install podman" in capsys.readouterr().err
 
 
+def test_a_docker_whose_daemon_does_not_run_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docker, podman = tmp_path / "docker", tmp_path / "podman"
+    docker.write_text("#!/bin/sh\necho 'Cannot connect to the Docker daemon' >&2\nexit 1\n")
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}")
+    with pytest.raises(NotBuilt, match="docker is installed and does not answer: Cannot connect to the Docker daemon"):
+        find_backend()
+    podman.write_text("#!/bin/sh\n")
+    podman.chmod(0o755)
+    assert find_backend() == "podman"
+
+
 def test_bentoml_is_told_the_tag_the_format_and_the_date(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[list[str]] = []
     monkeypatch.setattr(build, "_run", lambda arguments, environment, folder: calls.append([*arguments, str(folder)]))

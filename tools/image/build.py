@@ -47,11 +47,16 @@ def image_tag(variant: Variant, name: str = NAME) -> str:
 
 
 def find_backend() -> str:
-    """Return the first of ``BACKENDS`` that is installed. Raises ``NotBuilt``."""
+    """Return the first of ``BACKENDS`` that is installed and answers: docker needs a daemon. Raises ``NotBuilt``."""
+    silent = []
     for name in BACKENDS:
         if shutil.which(name):
-            return name
-    raise NotBuilt(f"Nothing here builds images. Install one of {', '.join(BACKENDS)} (on Debian: apt install podman).")
+            asked = subprocess.run([name, "version"], capture_output=True, text=True, check=False)
+            if asked.returncode == 0:
+                return name
+            silent.append(f" {name} is installed and does not answer: {asked.stderr.strip()}")
+    install = f"Install one of {', '.join(BACKENDS)} (on Debian: apt install podman)."
+    raise NotBuilt(f"Nothing here builds images. {install}{''.join(silent)}")
 
 
 def read_source() -> Source:
