@@ -109,7 +109,7 @@ class Hit(Answer):
     """null: not found by its text."""
     clip: ClipPart | None
     """null: not found by its meaning."""
-    lines: Sequence[FoundLine]
+    lines: tuple[FoundLine, ...]
     """The lines that match, in reading order."""
 
 

@@ -106,8 +106,12 @@ def fold(text: str) -> str:
     '营业执照 re-16'
     """
     folded = " ".join(_characters(text).split())
+    if folded.isascii():
+        return folded
+    if not _ALONE.search(folded):
+        return _BORDER.sub("", folded)
     dropped = _dropped(folded)
-    return "".join(character for at, character in enumerate(folded) if at not in dropped) if dropped else folded
+    return "".join(character for at, character in enumerate(folded) if at not in dropped)
 
 
 @dataclass(frozen=True, slots=True)
