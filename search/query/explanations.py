@@ -32,8 +32,7 @@ async def with_explanations(database: Database, hits: Sequence[Hit], parsed: Par
     if not unclear:
         return list(hits)
     values = {"ids": unclear, "needles": list(needles_of(parsed)), "near": near_json(parsed)}
-    async with database.connection() as connection:
-        rows = await (await connection.execute(_ACROSS, values)).fetchall()
+    rows = await database.rows(_ACROSS, values)
     lines: dict[UUID, Sequence[FoundLine]] = {
         row["id"]: matching_lines(row["lines"] or (), parsed, row["words"]) for row in rows
     }

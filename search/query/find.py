@@ -24,7 +24,6 @@ from search.query.highlight import matching_lines, needles_of
 from search.query.parse import ParsedQuery, parse
 from search.query.timeline import Timeline, owner_parameters
 from search.store.database import Database
-from search.store.errors import STATEMENT_SECONDS
 from search.store.records import Vector
 from search.store.source import Source
 from settings import Settings
@@ -107,11 +106,6 @@ _SIZES = (
     "Index again with this model, or set CLIP_MODEL to the one that made them."
 )
 
-# One plan is right for all pages, and takes as long to make as a rare word takes to find: a connection makes it once.
-_SETTINGS = f"""
-SELECT set_config('statement_timeout', '{STATEMENT_SECONDS}s', true),
-       set_config('plan_cache_mode', 'force_generic_plan', true)
-"""
 _PAGE = """
 WITH page AS MATERIALIZED (
     SELECT f.*, a.name
@@ -155,10 +149,7 @@ async def _rows(
         "start": start,
         "count": request.limit + 1,
     }
-    async with database.connection() as connection, connection.pipeline():  # each way there and back costs
-        await connection.execute(_SETTINGS)
-        cursor = await connection.execute(_PAGE, parameters)
-        return await cursor.fetchall()
+    return await database.rows(_PAGE, parameters)
 
 
 def _weight(weight: float) -> float:

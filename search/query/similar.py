@@ -8,7 +8,6 @@ from uuid import UUID
 
 from search.query.answers import ClipPart, Hit
 from search.query.timeline import Timeline, owner_parameters
-from search.store.errors import STATEMENT_SECONDS
 
 if TYPE_CHECKING:
     from search.store.database import Database
@@ -35,9 +34,7 @@ async def similar(
     everybody's. ``most``: how many, at most 200. Raises what psycopg raises.
     """
     parameters = {"id": asset_id, "model": model or "", **owner_parameters(timeline), "most": most + 1}
-    async with database.connection() as connection:
-        await connection.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
-        rows = await (await connection.execute(_NEAREST, parameters)).fetchall()
+    rows = await database.rows(_NEAREST, parameters)
     return [_hit(row, rank) for rank, row in enumerate(rows[:most], start=1)]
 
 

@@ -6,22 +6,28 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator
+import select
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
+import orjson
 import psycopg
 from pgvector.psycopg import register_vector_async
 from psycopg import AsyncConnection, sql
 from psycopg.rows import DictRow, dict_row
+from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from search.embedded.server import EmbeddedServer
 from search.store import migrations
-from search.store.errors import SearchUnavailable, what_is_missing
+from search.store.errors import STATEMENT_SECONDS, SearchUnavailable, what_is_missing
 from search.store.source import Source, Switch, choose_source, setting
 from settings import Settings
+
+if TYPE_CHECKING:
+    from typing_extensions import LiteralString
 
 log = logging.getLogger("service")
 
@@ -30,6 +36,7 @@ Cutter: TypeAlias = Literal["zhparser", "jieba"]
 
 _ROOTS_FOLDER = Path("/var/lib/immich-bento")
 _POOL_SIZE = 8
+"""Connections of each pool."""
 _GET_TIMEOUT = 10.0
 """Seconds to wait for a connection before the caller is told that search is unavailable."""
 _RECONNECT_TIMEOUT = 3.0
@@ -50,7 +57,7 @@ class Facts:
 
 
 class Database:
-    """A pool of connections to one database. Made by ``open_database``; belongs to the event loop that it was opened
+    """Pools of connections to one database. Made by ``open_database``; belongs to the event loop that it was opened
     in.
     """
 
@@ -61,16 +68,22 @@ class Database:
         self._search_path = facts.search_path
         self._server = server
         self._starting = asyncio.Lock()
-        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
-            conninfo,
-            kwargs={"row_factory": dict_row, "application_name": "immich-bento", "connect_timeout": 10},
+        self._pool = self._new_pool("search")
+        self._reading = self._new_pool("search reading", autocommit=True)
+
+    def _new_pool(self, name: str, *, autocommit: bool = False) -> AsyncConnectionPool[Connection]:
+        """Return a pool. ``autocommit``: of connections for ``rows``."""
+        connecting = {"application_name": "immich-bento", "connect_timeout": 10, "autocommit": autocommit}
+        return AsyncConnectionPool(
+            self.conninfo,
+            kwargs={"row_factory": dict_row, **connecting},
             min_size=0,
             max_size=_POOL_SIZE,
             timeout=_GET_TIMEOUT,
             open=False,
-            configure=self._configure,
-            check=AsyncConnectionPool.check_connection,  # one that died with the server is replaced, not handed out
-            name="search",
+            configure=self._configure_reading if autocommit else self._configure,
+            check=_check,  # one that died with the server is replaced, not handed out
+            name=name,
             reconnect_timeout=_RECONNECT_TIMEOUT,
         )
 
@@ -81,19 +94,38 @@ class Database:
         Rows are dicts. Raises ``ServiceError`` SEARCH_UNAVAILABLE if the database cannot be reached; an embedded one
         that has died is started again.
         """
+        async with self._taken(self._pool) as connection, connection:  # the pool replaces its close()
+            yield connection
+
+    async def rows(self, statement: LiteralString, values: Mapping[str, Any]) -> list[DictRow]:
+        """Return the rows of one statement that only reads, as a search does: by a plan that each connection makes
+        once, and in one way to the database and back.
+
+        Raises as ``connection`` does, and what psycopg raises: QueryCanceled after ``STATEMENT_SECONDS``.
+        """
+        async with self._reader() as connection:
+            cursor = await connection.execute(statement, values, prepare=True)
+            return await cursor.fetchall()
+
+    @contextlib.asynccontextmanager
+    async def _reader(self) -> AsyncIterator[Connection]:
+        async with self._taken(self._reading) as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def _taken(self, pool: AsyncConnectionPool[Connection]) -> AsyncIterator[Connection]:
         await self._revive()
         try:
-            connection = await self._pool.getconn()
+            connection = await pool.getconn()
         except (PoolTimeout, PoolClosed) as error:
             raise SearchUnavailable(
                 f"No connection to the database of search within {_GET_TIMEOUT:.0f} s: it is down,"
                 f" or all of its {_POOL_SIZE} connections are busy. Try again shortly."
             ) from error
         try:
-            async with connection:  # commits or rolls back; the pool replaces its close()
-                yield connection
+            yield connection
         finally:
-            await self._pool.putconn(connection)
+            await pool.putconn(connection)
 
     async def _revive(self) -> None:
         server = self._server
@@ -108,7 +140,14 @@ class Database:
         path = sql.SQL(", ").join(map(sql.Identifier, self._search_path))
         await connection.execute(sql.SQL("SET search_path TO {}").format(path))
         await register_vector_async(connection)  # looks the type up in the search path
+        set_json_loads(orjson.loads, connection)  # the lines of each hit come as JSON
         await connection.commit()
+
+    async def _configure_reading(self, connection: Connection) -> None:
+        await self._configure(connection)
+        # One plan is right for all pages, and takes as long to make as a rare word takes to find.
+        await connection.execute("SET plan_cache_mode TO force_generic_plan")
+        await connection.execute(f"SET statement_timeout TO '{STATEMENT_SECONDS}s'")
 
     async def __aenter__(self) -> Database:
         """Return the database, which is closed at the end of the block."""
@@ -118,14 +157,27 @@ class Database:
         await self.close()
 
     async def open(self) -> None:
-        """Start the pool; no connection is made until one is asked for."""
+        """Start the pools; no connection is made until one is asked for."""
         await self._pool.open(wait=False)
+        await self._reading.open(wait=False)
 
     async def close(self) -> None:
         """Close all connections, and stop the embedded server if no other process uses it."""
         await self._pool.close()
+        await self._reading.close()
         if self._server is not None:
             await asyncio.to_thread(self._server.close)
+
+
+async def _check(connection: Connection) -> None:
+    """Raise what psycopg raises for a connection that is lost.
+
+    A server that goes says so: only where something has come is it asked, which takes as long as finding a rare word.
+    """
+    come = select.poll()
+    come.register(connection.fileno(), select.POLLIN)
+    if come.poll(0):
+        await AsyncConnectionPool.check_connection(connection)
 
 
 async def open_database(config: Settings, *, migrate: bool = True, switch: Switch = Switch.IF_HARMLESS) -> Database:

@@ -49,6 +49,12 @@ class UnpooledDatabase(Database):
             await self._configure(connection)
             yield connection
 
+    @contextlib.asynccontextmanager
+    async def _reader(self) -> AsyncIterator[Connection]:
+        async with await AsyncConnection.connect(self.conninfo, row_factory=dict_row, autocommit=True) as connection:
+            await self._configure_reading(connection)
+            yield connection
+
 
 @dataclass
 class Server:

@@ -23,6 +23,7 @@ from search.http.route import SearchRoute
 from search.http.routes import PATHS, routes
 from search.http.state import SearchApi
 from search.query import find as find_module
+from search.store import database as database_module
 from search.store.database import Database
 from serving.guesses import Guesses
 from settings import Settings
@@ -337,7 +338,7 @@ def test_an_empty_vector_table_of_another_size_is_told(immich_database: Database
 def test_a_search_that_takes_too_long_is_unavailable_and_says_so(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(find_module, "STATEMENT_SECONDS", 0.1)
+    monkeypatch.setattr(database_module, "STATEMENT_SECONDS", 0.1)
     monkeypatch.setattr(find_module, "_PAGE", "SELECT pg_sleep(30), %(start)s::integer")
     response = Api(database).find(q="ocr:票")
     assert code(response) == (503, "search_unavailable")

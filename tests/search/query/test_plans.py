@@ -162,15 +162,14 @@ def test_only_grams_are_looked_up_where_the_needle_is_the_word(database: Databas
 
 
 def test_a_connection_plans_the_page_of_a_search_once(database: Database) -> None:
-    counted = "SELECT * FROM pg_prepared_statements WHERE statement LIKE '%hybrid_search%'"
+    counted = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE %(searching)s"
 
     async def plans() -> list[tuple[int, int]]:
         async with Database(database.conninfo, examine(database.conninfo, "auto", migrate=False)) as pooled:
             await pooled.open()
             for _ in range(60):
                 await find(pooled, SearchRequest(q="invoice", mode=Mode.OCR), None, Settings())
-            async with pooled.connection() as connection:
-                rows = await (await connection.execute(counted)).fetchall()
+            rows = await pooled.rows(counted, {"searching": "%hybrid_search%"})
             return [(row["generic_plans"], row["custom_plans"]) for row in rows]
 
     ((kept, made),) = asyncio.run(plans())

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from search.embedded.server import EmbeddedServer
 from search.store import database as database_module
 from search.store.database import Database, Facts, embedded_folder, examine, open_database
-from search.store.errors import SearchUnavailable
+from search.store.errors import STATEMENT_SECONDS, SearchUnavailable
 from search.store.source import Source, Switch
 from settings import Settings
 from tools.harness.open_folder import open_folder
@@ -117,6 +117,31 @@ def test_the_pool_replaces_connections_that_died(database: Database) -> None:
             connection.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
         assert pid != await one(db, "SELECT pg_backend_pid()")
         assert await one(db, "SELECT current_setting('search_path')") == "immich_ai, public"
+        await db.close()
+
+    asyncio.run(story())
+
+
+def test_rows_come_by_connections_of_their_own_that_are_replaced_when_they_die(database: Database) -> None:
+    settings = """
+        SELECT pg_backend_pid() AS pid, current_setting('search_path') AS path,
+               current_setting('plan_cache_mode') AS plan, current_setting('statement_timeout') AS timeout
+        WHERE %(asked)s
+    """
+
+    async def story() -> None:
+        db = Database(database.conninfo, Facts(database.source, database.cutter, ("immich_ai", "public")))
+        await db.open()
+        (before,) = await db.rows(settings, {"asked": True})
+        assert await db.rows(settings, {"asked": False}) == []
+        assert (before["path"], before["plan"]) == ("immich_ai, public", "force_generic_plan")
+        assert before["timeout"] == f"{STATEMENT_SECONDS}s"
+        assert await one(db, "SELECT current_setting('statement_timeout')") == "0"
+        with psycopg.connect(database.conninfo, autocommit=True) as connection:
+            connection.execute("SELECT pg_terminate_backend(%s, 5000)", (before["pid"],))
+        (after,) = await db.rows(settings, {"asked": True})
+        assert after | {"pid": 0} == before | {"pid": 0}
+        assert after["pid"] != before["pid"]
         await db.close()
 
     asyncio.run(story())
