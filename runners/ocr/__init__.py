@@ -19,6 +19,7 @@ from runners.engine.session import Session
 from runners.ocr.boxes import TextBoxes
 from runners.ocr.detection import detect
 from runners.ocr.direction import DirectedLine, Lines, Reader
+from runners.ocr.gutters import divide_columns
 from runners.ocr.reading_order import reading_order
 from runners.ocr.recognition import cut_line, is_text, load_alphabet, padded_width
 from runners.pictures.detection_size import DetectionSize, detection_size, enlarged_detection_size
@@ -129,13 +130,14 @@ class OcrModel:
     def _search(self, pixels: NDArray[np.uint8], options: OcrOptions, size: DetectionSize | None = None) -> _Found:
         """Find the lines of a picture, seen at ``size`` or at the size of a first look, and cut out the first ones."""
         shape = pixels.shape[1], pixels.shape[0], options.max_resolution
-        boxes = detect(
+        found = detect(
             self._detector,
             pixels,
             size=size or detection_size(*shape),
             min_score=options.min_detection_score,
             max_boxes=self._max_boxes,
         )
+        boxes = divide_columns(pixels, found)
         second_size = None if size else enlarged_detection_size(*shape)
         return self._next_lines(_Found(options, boxes, min(shape[:2]), second_size), pixels)
 

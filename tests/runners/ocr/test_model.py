@@ -11,12 +11,13 @@ from functools import partial
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageColor
+from PIL import Image, ImageColor, ImageDraw
 
 from errors import ErrorCode, ModelUnavailable
 from runners.batching import Unfinished
@@ -28,6 +29,7 @@ from tools.harness.rendered import (
     Page,
     character_accuracy,
     draw_lines,
+    font,
     jpeg,
     mixed_pages,
     page,
@@ -158,6 +160,27 @@ def test_two_columns_come_column_by_column(model: OcrModel) -> None:
     assert character_accuracy(result.texts, left + right) > 0.97, result.texts
     turned = read(model, jpeg(two_columns(left, right, look=Look(font_size=36, angle=2.5))))
     assert character_accuracy(turned.texts, left + right) > 0.97, turned.texts
+
+
+def test_justified_columns_with_a_gutter_of_one_character_come_column_by_column(model: OcrModel) -> None:
+    """The detector joins their lines."""
+    words = ["harbour", "master", "counted", "seven", "boats", "before", "noon", "and", "wrote", "their", "names", "in"]
+    random, face = Random(3), font(22)
+    image = Image.new("RGB", (2 * 380 + 14 + 80, 420), (250, 250, 246))
+    pen, columns = ImageDraw.Draw(image), []
+    for left in (40.0, 40.0 + 380 + face.getlength("n")):
+        for row in range(11):
+            line = random.sample(words, 7)
+            while sum(map(face.getlength, line)) + 5 * len(line) > 380:
+                line.pop()
+            blank = (380 - sum(map(face.getlength, line))) / (len(line) - 1)
+            at = left
+            for word in line:
+                pen.text((at, 25 + 34 * row), word, font=face, fill=(20, 20, 25))
+                at += face.getlength(word) + blank
+            columns.append(" ".join(line))
+    result = read(model, jpeg(image))
+    assert character_accuracy(result.texts, columns) > 0.98, result.texts
 
 
 def test_a_receipt_comes_row_by_row(model: OcrModel) -> None:
