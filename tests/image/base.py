@@ -38,14 +38,17 @@ def make_base() -> None:
         podman("import", archive, BASE)
 
 
-def build() -> str:
-    """Build the image as ``make image`` does, and return its name. Raises ``NoImage``."""
+def build(*options: str) -> str:
+    """Build the image as ``make image`` does, and return its name. Raises ``NoImage``.
+
+    ``options``: more of them for ``python -m tools.image``.
+    """
     make_base()
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(os.environ.get("PIP_CERT", "/etc/ssl/certs/ca-certificates.crt"), f"{folder}/ca.crt")
         Path(folder, "pip.conf").write_text("[global]\ncert = /etc/xdg/pip/ca.crt\ntimeout = 180\n")
         command = [sys.executable, "-m", "tools.image", "--backend", "podman", "--opt", "network=host"]
-        command += ["--opt", f"volume={folder}:/etc/xdg/pip:ro"]
+        command += ["--opt", f"volume={folder}:/etc/xdg/pip:ro", *options]
         built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=1800)
     if built.returncode != 0:
         raise NoImage(f"it was not built: {built.stderr[-2000:]}")

@@ -67,7 +67,9 @@ def test_a_docker_whose_daemon_does_not_run_is_passed_over(tmp_path: Path, monke
 
 def test_bentoml_is_told_the_tag_the_format_and_the_date(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[list[str]] = []
+    dated: list[Path] = []
     monkeypatch.setattr(build, "_run", lambda arguments, environment, folder: calls.append([*arguments, str(folder)]))
+    monkeypatch.setattr(build, "date_bento", lambda folder, source: dated.append(folder))
     assert build.build("cpu", "podman", extra=["--opt", "network=host"]) == f"immich-bento:{VERSION}"
     bento, image = calls
     assert bento[0] == "build"
@@ -77,6 +79,17 @@ def test_bentoml_is_told_the_tag_the_format_and_the_date(monkeypatch: pytest.Mon
     assert [option for option in image if option.startswith("--opt=timestamp=")]
     assert image[-3:-1] == ["--opt", "network=host"]
     assert f"--opt=label=org.opencontainers.image.version={VERSION}" in image
+    assert [folder.parts[-3:] for folder in dated] == [("bentos", "immich-bento", VERSION)]
+
+
+def test_a_bento_has_the_date_of_its_commit(tmp_path: Path) -> None:
+    facts = tmp_path / "bento.yaml"
+    facts.write_text("version: 1\ncreation_time: '2026-11-27T18:35:42.868056+00:00'\nlabels: {}\n")
+    build.date_bento(tmp_path, Source("abc", 86_400))
+    assert facts.read_text() == "version: 1\ncreation_time: '1970-01-02T00:00:00+00:00'\nlabels: {}\n"
+    facts.write_text("version: 1\n")
+    with pytest.raises(NotBuilt, match="0 lines creation_time"):
+        build.date_bento(tmp_path, Source("abc", 1))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,6 +85,7 @@ def build(variant: Variant, backend: str, *, name: str = NAME, extra: Sequence[s
         with _bentofile(variant) as bentofile:
             command = ["build", "--bentofile", bentofile, "--version", VERSION, "--output", "tag", str(ROOT)]
             _run(command, environment, ROOT)
+        date_bento(Path(home, "bentos", NAME, VERSION), source)
         labels = [f"--opt=label={label}={value}" for label, value in image_labels(variant, source).items()]
         options = ["--backend", backend, "--image-tag", tag, *labels]
         if backend in ("podman", "buildah"):
@@ -91,6 +94,19 @@ def build(variant: Variant, backend: str, *, name: str = NAME, extra: Sequence[s
         # BentoML 1.4.39 refuses a Dockerfile template outside of the working directory, and unpacks ours below /tmp.
         _run(["containerize", f"{NAME}:{VERSION}", *options, *extra], environment, Path("/"))
     return tag
+
+
+def date_bento(folder: Path, source: Source) -> None:
+    """Write the date of the commit in place of the time of the build into the Bento in ``folder``.
+
+    It gets into the image, which would differ from build to build. Raises ``NotBuilt`` where there is no such line.
+    """
+    facts = folder / "bento.yaml"
+    date = datetime.fromtimestamp(source.seconds, timezone.utc).isoformat()
+    text, lines = re.subn(r"(?m)^creation_time: .*$", f"creation_time: '{date}'", facts.read_text(encoding="utf-8"))
+    if lines != 1:
+        raise NotBuilt(f"{facts} has {lines} lines creation_time in place of one: this BentoML writes it otherwise.")
+    facts.write_text(text, encoding="utf-8")
 
 
 def image_labels(variant: Variant, source: Source) -> dict[str, str]:
