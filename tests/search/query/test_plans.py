@@ -91,6 +91,33 @@ def test_a_search_starts_at_the_smaller_side(library: psycopg.Connection[Any]) -
         assert pages(library, rare, owner) < 200
 
 
+def test_an_owner_who_plainly_has_many_pictures_is_told_without_a_look_at_the_texts(
+    library: psycopg.Connection[Any],
+) -> None:
+    before = pages(library, "invoice", "ann"), pages(library, "passport", "eve")
+    library.execute("UPDATE pg_class SET reltuples = 100000 WHERE oid = 'immich_ai.ocr_document'::regclass")
+    assert pages(library, "invoice", "ann") < before[0]
+    assert pages(library, "passport", "eve") == before[1]
+    assert starts_at_pictures(library, "invoice", "eve")
+
+
+def test_a_text_of_our_own_index_is_found_without_a_look_at_its_picture(library: psycopg.Connection[Any]) -> None:
+    everybodys = pages(library, "invoice", None)
+    assert everybodys < pages(library, "invoice", "ann") / 2
+    library.execute("UPDATE immich_ai.ocr_document SET source_read_at = now()")
+    assert pages(library, "invoice", None) > everybodys * 2
+
+
+def test_a_text_of_immichs_is_not_found_in_our_own_index(library: psycopg.Connection[Any]) -> None:
+    library.execute(
+        "INSERT INTO immich_ai.ocr_document (asset_id, text, folded, cut, source_read_at, source_digest)"
+        " SELECT gen_random_uuid(), 'visa', 'visa', 'visa', CASE WHEN n = 1 THEN now() END, CASE WHEN n = 2 THEN '' END"
+        " FROM generate_series(1, 2) n"
+    )
+    found = "SELECT count(*) FROM immich_ai.ocr_search(%s::jsonb)"
+    assert library.execute(found, (alternatives_json(parse("visa"), "jieba"),)).fetchone() == (0,)
+
+
 def test_many_alternatives_and_many_words_look_at_few_pages(library: psycopg.Connection[Any]) -> None:
     # 125 texts of each alternative, with five pages for each text and its picture, and 100 of the indexes.
     assert pages(library, " or ".join(f"word{n}" for n in range(32)), None) < 32 * (125 * 5 + 100)
