@@ -13,6 +13,7 @@ from search.query.folding import fold, fold_with_origins, occurrences
 from search.query.forms import forms, typed_forms
 from search.query.nearness import near
 from search.query.parse import ParsedQuery
+from search.query.syllables import is_syllable
 from search.query.words import words_with_parts
 
 
@@ -129,9 +130,9 @@ def _same_number(lines: Sequence[_Line], needle: str) -> list[set[tuple[int, int
 def _almost(lines: Sequence[_Line], needle: str, close_words: Collection[str]) -> list[set[tuple[int, int]]]:
     """Return where in each folded line what is almost ``needle`` stands."""
     found = near(needle)
-    if found is None:
+    if found is None and not is_syllable(needle):
         return [set() for _ in lines]
-    if found.pattern is not None:
+    if found is not None and found.pattern is not None:
         return [{match.span() for match in re.finditer(found.pattern, line.folded)} for line in lines]
     chinese = [word for word in close_words if not word.isascii()]
     return [

@@ -6,9 +6,12 @@ Only words of letters and of Chinese characters are: a number or a code with a w
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 from search.query.folding import CJK
+from search.query.plurals import other_number
+from search.query.syllables import sounds_with
 
 _CHINESE = re.compile(f"{CJK}+")
 _APART = re.compile(r"[a-z]{1,6}(?:'[a-z]{2,6}){1,3}")
@@ -25,6 +28,10 @@ class Near:
 
     word: str | None = None
     """The typed word, if it is of letters."""
+    other: str | None = None
+    """Its plural or singular, where that is irregular."""
+    sounds: tuple[str, ...] = ()
+    """Chinese in Pinyin that it may be a syllable of, with words beside it."""
     first: str | None = None
     last: str | None = None
     """Its halves: whatever differs by a letter has one of them at its start or end. None: it is too short."""
@@ -40,6 +47,18 @@ class Near:
         return {name: value for name in self.__slots__ if (value := getattr(self, name))}
 
 
+def nears(words: tuple[str, ...], quoted: Collection[str]) -> list[Near | None]:
+    """Return how to look for what is almost each of ``words``, which stand beside each other; None for ``quoted`` ones
+    and where nothing may differ.
+    """
+    open_words = tuple("" if word in quoted else word for word in words)
+    found: list[Near | None] = []
+    for at, word in enumerate(open_words):
+        alone, sounds = near(word), sounds_with(open_words, at)
+        found.append(replace(alone or Near(), sounds=sounds) if sounds else alone)
+    return found
+
+
 def near(folded: str) -> Near | None:
     """Return how to look for what is almost ``folded``, or None where nothing may differ.
 
@@ -52,10 +71,11 @@ def near(folded: str) -> Near | None:
         return Near(word=folded.replace("'", ""))
     if not folded.isalpha() or _CHINESE.search(folded) or not 2 < len(folded) <= _MOST_LETTERS:
         return None
+    typed = Near(word=folded, other=other_number(folded))
     if len(folded) < _FEWEST_LETTERS:
-        return Near(word=folded)
+        return typed
     half = len(folded) // 2
-    return Near(word=folded, first=folded[:half], last=folded[half:], patterns=tuple(_patterns(folded)))
+    return replace(typed, first=folded[:half], last=folded[half:], patterns=tuple(_patterns(folded)))
 
 
 def is_word(folded: str) -> bool:

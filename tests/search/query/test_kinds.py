@@ -65,6 +65,9 @@ PAPERS: dict[str, Sequence[str]] = {
     "courier": ["SF 1234 5678 9012 3"],
     "router": ["MAC 00:1A:2B:3C:4D:5E"],
     "shift": ["12:30:45 18:00:10"],
+    "school": ["child welcome", "no salesmen", "lost: one tooth, three knives, criteria"],
+    "crowd": ["ten people waiting"],
+    "market": ["Fa Piao Street"],
 }
 BOXES: dict[str, tuple[Sequence[str], Sequence[Box]]] = {
     "broken-zh": (["本店经营各类精密仪", "器与配件，欢迎选购"], below(0.54, 0.54)),
@@ -168,6 +171,16 @@ def test_it_is_found_first(papers: Database, query: str, paper: str) -> None:
         ("yinhang", "fapiao"),
         ("yin'hang", "fapiao"),
         ("rexian", "hotline"),
+        ("yin hang", "fapiao"),
+        ("yin hang fa piao", "fapiao"),
+        ("fa piao 银行", "fapiao"),
+        ("children", "school"),
+        ("salesman", "school"),
+        ("teeth", "school"),
+        ("knife", "school"),
+        ("criterion", "school"),
+        ("children teeth", "school"),
+        ("person", "crowd"),
     ],
 )
 def test_what_is_almost_right_is_found(papers: Database, query: str, paper: str) -> None:
@@ -178,6 +191,14 @@ def test_what_is_almost_right_is_found(papers: Database, query: str, paper: str)
     assert not hit.ocr.exact
     assert hit.ocr.score < 0.5
     assert hit.lines
+
+
+def test_chinese_typed_in_syllables_comes_after_the_words_as_they_were_typed(papers: Database) -> None:
+    first, *others = found(papers, "ocr:fa piao").hits
+    assert first.name == "market"
+    assert {hit.name for hit in others} == {"fapiao", "tax"}
+    assert [line.text[slice(*span)] for hit in others for line in hit.lines for span in line.spans] == ["发票", "发票"]
+    assert names(found(papers, 'ocr:"fa piao"')) == ["market"]
 
 
 @pytest.mark.parametrize(
