@@ -141,3 +141,36 @@ def test_a_face_on_a_transparent_ground_is_found() -> None:
     (answer,) = face_model().run([job(buffer.getvalue(), MIN_SCORE)])
     assert isinstance(answer, Faces)
     assert len(answer.scores) == 1
+
+
+def small_in_large(turns: int, size: int, at: tuple[int, int]) -> tuple[Pixels, Float32]:
+    """Show a face of about ``size`` pixels in a picture of 12 megapixels; return that with the face's vector."""
+    cut, vector = close_up(0, margin=0.9)
+    scale = size / (max(cut.shape[:2]) / 2.8)
+    small = Image.fromarray(cut).resize((round(cut.shape[1] * scale), round(cut.shape[0] * scale)))
+    picture = np.full((3000, 4000, 3), (120, 130, 140), np.uint8)
+    turned = np.rot90(np.asarray(small), turns)
+    picture[at[1] : at[1] + turned.shape[0], at[0] : at[0] + turned.shape[1]] = turned
+    return picture, vector
+
+
+@pytest.mark.parametrize("size", [100, 115])
+def test_a_small_upright_face_of_a_large_picture_is_found_where_it_is(size: int, one_look: FaceModel) -> None:
+    picture, vector = small_in_large(0, size, (2600, 700))
+    assert len(found(picture, one_look).scores) == 0
+    faces = found(picture)
+    assert len(faces.scores) == 1
+    assert (faces.boxes[0, :2] > (2600, 700)).all()
+    assert (faces.boxes[0, 2:] < (2600 + 2.8 * size, 700 + 2.8 * size)).all()
+    assert float(faces.embeddings[0] @ vector) > 0.5
+
+
+@pytest.mark.parametrize("turns", [1, *(pytest.param(turns, marks=pytest.mark.slow) for turns in (2, 3))])
+def test_a_small_turned_face_of_a_large_picture_is_found_where_it_is(turns: int, one_look: FaceModel) -> None:
+    picture, vector = small_in_large(turns, 180, (900, 1800))
+    assert len(found(picture, one_look).scores) == 0
+    faces = found(picture)
+    assert len(faces.scores) == 1
+    assert (faces.boxes[0, :2] > (900, 1800)).all()
+    assert (faces.boxes[0, 2:] < (900 + 2.8 * 180, 1800 + 2.8 * 180)).all()
+    assert float(faces.embeddings[0] @ vector) > 0.5
