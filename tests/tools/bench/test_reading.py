@@ -48,6 +48,12 @@ def test_characters_count_without_blanks(got: str, right: int) -> None:
     assert read((got, LINES[0].quad)).right == right
 
 
+@pytest.mark.parametrize(("got", "right"), [("¥12.50", 6), ("￥12.50", 6), ("Y12.50", 5)])
+def test_both_yen_signs_are_one_character(got: str, right: int) -> None:
+    line = Truth("¥12.50", quad(0, 0, 200, 40))
+    assert score([line], [(got, line.quad.tolist())]).right == right
+
+
 def test_blanks_count_where_chinese_meets_letters_in_lines_that_were_read_right() -> None:
     lines = (Truth("麻婆豆腐 22元", quad(0, 0, 200, 40)), Truth("第 3 页 A B", quad(0, 60, 200, 100)))
 
