@@ -40,6 +40,15 @@ _LARGE = 0.1
 """Shorter side of a character's box, in shorter sides of the picture, from which on things are often taken for one."""
 _CHINESE = "[\u3400-\u4dbf\u4e00-\u9fff]"
 _BORDER = re.compile(rf"(?:{_CHINESE}(?=[0-9A-Za-z]))|(?:[0-9A-Za-z](?={_CHINESE}))")
+_WORD = re.compile("(?<![0-9A-Za-z])[1A-Za-z]{5,}(?![0-9A-Za-z])")
+_ONES = re.compile("(?<=[A-Za-z])1{1,2}(?=[a-z])|^1(?=[a-z]{4})")
+"""Figures one in a word where a letter l is far likelier: between letters, or before four."""
+_SURE_ONE = 0.95
+"""Probability from which on a figure one within a word is taken for one.
+
+Some fonts draw both alike. Of 132 letters l that were read as figures in rendered words 74 are mended so; of 248 true
+figures in names such as ``sha1sum`` and ``log1p`` 60 are lost, which are far rarer than words with an l.
+"""
 _BUFFERS = Buffers()
 
 
@@ -181,8 +190,8 @@ def decode(scores: Float32, classes: NDArray[np.int32], last: Float32, alphabet:
 
     ``classes`` and ``scores``: the most probable class of each step and its probability, (n, steps) each. ``last``: the
     probability of the last class, as many, which is the blank between words. Results equal those of RapidOCR's
-    ``CTCLabelDecode`` but for the rounding of scores and for blanks between Chinese and letters or digits, of which
-    more are found. Raises ``ModelUnavailable`` where a class is not in ``alphabet``.
+    ``CTCLabelDecode`` but for the rounding of scores, for blanks between Chinese and letters or digits, of which more
+    are found, and for ``letters_for_ones``. Raises ``ModelUnavailable`` where a class is not in ``alphabet``.
     """
     if classes.max(initial=0) >= len(alphabet):
         raise ModelUnavailable(
@@ -202,13 +211,29 @@ def _read_line(
     text = "".join(alphabet[index] for index in classes[steps])
     if not text.strip():
         return ReadLine("", 0.0)
+    if len(text) != len(steps):  # an alphabet with classes of several characters
+        return ReadLine(text.strip(), float(scores[steps].mean(dtype=np.float64)))
+    text = letters_for_ones(text, scores[steps])
     borders = [found.start() for found in _BORDER.finditer(text)]
-    if borders and len(text) == len(steps):
+    if borders:
         expected = np.cumsum(blanks, dtype=np.float64)[steps]
         for place in reversed(borders):
             if expected[place + 1] - expected[place] >= _BLANK:
                 text = f"{text[: place + 1]} {text[place + 1 :]}"
     return ReadLine(text.strip(), float(scores[steps].mean(dtype=np.float64)))
+
+
+def letters_for_ones(text: str, scores: Float32) -> str:
+    """Return ``text`` with a letter l for each doubtful figure one within a word that has no other figures.
+
+    ``scores``: the probability of each character, (n,) float32, 0 to 1.
+    """
+    for word in _WORD.finditer(text) if "1" in text else ():
+        for ones in _ONES.finditer(word[0]):
+            begin, end = word.start() + ones.start(), word.start() + ones.end()
+            if scores[begin:end].min() < _SURE_ONE:
+                text = f"{text[:begin]}{'l' * (end - begin)}{text[end:]}"
+    return text
 
 
 def is_text(line: ReadLine, box: Float32, min_score: float, side: int) -> bool:
