@@ -20,6 +20,7 @@ from runners.ocr.boxes import TextBoxes
 from runners.ocr.detection import detect
 from runners.ocr.direction import DirectedLine, Lines, Reader
 from runners.ocr.gutters import divide_columns
+from runners.ocr.lying import is_stack, reads_better, turned_back
 from runners.ocr.reading_order import reading_order
 from runners.ocr.recognition import cut_line, is_text, load_alphabet, padded_width
 from runners.pictures.detection_size import DetectionSize, detection_size, enlarged_detection_size
@@ -71,7 +72,8 @@ class OcrModel:
         A bad picture is a ``Failure`` of its own; one with more text than is read in a turn comes back ``Unfinished``.
         Pictures are decoded and searched one after another, so that memory holds one at a time; the lines of all are
         read together. A picture in which nothing was read is searched once more, enlarged, if it was seen smaller than
-        ``max_resolution``, and then on its other ground, if it is transparent.
+        ``max_resolution``, and then on its other ground, if it is transparent; one whose text may be a line that runs
+        down or up, found figure by figure, is looked at turned.
         """
         found = [
             self._find(job) if job.begun is None else self._next_lines(job.begun, job.begun.pixels) for job in jobs
@@ -87,6 +89,9 @@ class OcrModel:
             further_results = self._read([jobs[place] for place in again], list(again.values()))
             for place, result in zip(again, further_results, strict=True):
                 results[place] = result
+        for place, (first, result) in enumerate(zip(found, results, strict=True)):
+            if isinstance(first, _Found) and isinstance(result, TextLines) and is_stack(first.boxes.boxes):
+                results[place] = self._lying(jobs[place], first, result)
         return results
 
     def _enlarged(self, job: ImageJob, first: _Found) -> _Found | Failure | None:
@@ -100,6 +105,15 @@ class OcrModel:
         except ServiceError as error:
             return Failure(error.code, error.message)
         return None if pixels is None else self._search(pixels, first.options, first.second_size)
+
+    def _lying(self, job: ImageJob, first: _Found, result: TextLines) -> TextLines:
+        """Return what is read of a picture that is turned by a quarter, or ``result`` where that is no better."""
+        pixels = job.pixels(max_pixels=self._max_pixels)
+        turned = self._search(np.ascontiguousarray(np.rot90(pixels)), first.options)
+        (read,) = self._read([job], [turned])
+        if isinstance(read, TextLines) and reads_better(read, result):
+            return turned_back(read, pixels.shape[1])
+        return result
 
     def _read(
         self, jobs: Sequence[ImageJob], found: Sequence[_Found | Failure]

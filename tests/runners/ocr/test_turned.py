@@ -97,6 +97,25 @@ def test_one_line_on_its_head_is_read_among_upright_ones(model: OcrModel) -> Non
     assert character_accuracy(result.texts, [*LINES, "座位牌朝着对面的客人"]) > 0.97, result.texts
 
 
+@pytest.mark.parametrize("turn", [LEFT, DOWN, RIGHT], ids=["on its left", "on its head", "on its right"])
+@pytest.mark.parametrize("text", ["9,425", "3,883,297", "82.88"])
+def test_a_large_amount_alone_is_read_on_a_turned_page(model: OcrModel, text: str, turn: Image.Transpose) -> None:
+    """The detector finds its figures one by one where they lie."""
+    upright = Image.new("RGB", (620, 320), "white")
+    draw_lines(upright, [text], (310 - 26 * len(text), 100), Look(font_size=92))
+    result = read(model, upright.transpose(turn))
+    assert result.texts == (text,)
+    (box,), (expected,) = result.boxes, read(model, upright).boxes
+    width, height = upright.size
+    x, y = expected[:, 0], expected[:, 1]
+    placed = {
+        LEFT: np.stack([y, width - 1 - x], axis=-1),
+        DOWN: np.stack([width - 1 - x, height - 1 - y], axis=-1),
+        RIGHT: np.roll(np.stack([height - 1 - y, x], axis=-1), 1, axis=0),
+    }[turn]
+    assert np.abs(box - placed).max() < 20, "the text's own top left corner is first, or the box's if it runs down"
+
+
 @pytest.mark.parametrize(
     "number", [2, pytest.param(0, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
 )
