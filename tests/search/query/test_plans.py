@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -22,6 +22,9 @@ from search.query.parse import parse
 from search.store.database import Database, examine
 from search.store.documents import searched
 from settings import Settings
+
+if TYPE_CHECKING:
+    from typing_extensions import LiteralString
 
 _PICTURES = {"ann": 1400, "eve": 10}
 _FILLER = " ".join(f"word{n}" for n in range(40))
@@ -59,12 +62,14 @@ def pages(connection: psycopg.Connection[Any], query: str, owner: str | None) ->
     return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
 
-def calls(connection: psycopg.Connection[Any], query: str) -> dict[str, int]:
+def calls(
+    connection: psycopg.Connection[Any], query: str, search: LiteralString = "immich_ai.ocr_search(%s::jsonb)"
+) -> dict[str, int]:
     """Return how often a search of everybody's texts calls our functions."""
     counted = "SELECT funcname, calls FROM pg_stat_xact_user_functions"
     with connection.transaction():
         before = dict(connection.execute(counted).fetchall())
-        connection.execute("SELECT * FROM immich_ai.ocr_search(%s::jsonb)", (alternatives_json(parse(query), "jieba"),))
+        connection.execute(f"SELECT * FROM {search}", (alternatives_json(parse(query), "jieba"),))
         after = dict(connection.execute(counted).fetchall())
     return {name: count - before.get(name, 0) for name, count in after.items()}
 
@@ -143,6 +148,13 @@ def test_what_is_asked_is_worked_out_once_and_the_second_look_is_taken_only_afte
     assert rich["asked"] == poor["asked"] == rich["text_candidates"] == poor["text_candidates"] == 2
     assert rich.get("near_candidates", 0) == 0
     assert poor["near_candidates"] == 2
+
+
+def test_a_search_of_texts_alone_does_not_look_for_meanings(library: psycopg.Connection[Any]) -> None:
+    library.execute("SET track_functions = 'all'")
+    called = calls(library, "passport", "immich_ai.hybrid_search(%s::jsonb, NULL, NULL)")
+    assert called["ocr_search"] == 1
+    assert called.get("clip_search", 0) == 0
 
 
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
