@@ -72,11 +72,11 @@ def database(ours: str) -> str:
         return _built("database", _DATABASE, ours, folder)
 
 
-def compose(folder: Path, file: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def compose(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run podman-compose in ``folder``. Raise ``AssertionError`` with its output where it fails."""
     with configuration() as path:
         done = subprocess.run(
-            [program("podman-compose"), "-f", file, *arguments],
+            [program("podman-compose"), *arguments],
             cwd=folder,
             env={**os.environ, "CONTAINERS_CONF": path},
             capture_output=True,

@@ -46,6 +46,14 @@ class Stack:
     project: str
     settings: dict[str, str]
 
+    @property
+    def environment(self) -> str:
+        """The file with its settings, which ``.env`` is where there is one stack alone."""
+        return f"{self.project}.env"
+
+    def compose(self, *arguments: str) -> None:
+        stand_ins.compose(self.folder, "-f", self.file, "-p", self.project, "--env-file", self.environment, *arguments)
+
     def url(self, port: str) -> str:
         return f"http://127.0.0.1:{self.settings[port]}"
 
@@ -93,13 +101,17 @@ def up(image: str, folder: Path, file: str, *services: str, **settings: str) -> 
     project = f"immich-bento-test-{os.getpid()}-{file.split('.')[1]}"
     filled = {**examples(), **MODELS, "API_AUTH_KEY": KEY, "DB_PASSWORD": "password", "IMMICH_BENTO_IMAGE": image}
     filled |= {**settings, "COMPOSE_PROJECT_NAME": project}
-    (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in filled.items()))
-    stand_ins.compose(folder, file, "-p", project, "up", "-d", *services)
-    return Stack(image, folder, file, project, filled)
+    stack = Stack(image, folder, file, project, filled)
+    (folder / stack.environment).write_text("".join(f"{name}={value}\n" for name, value in filled.items()))
+    stack.compose("up", "-d", *services)
+    return stack
 
 
 def down(stack: Stack) -> None:
-    stand_ins.compose(stack.folder, stack.file, "-p", stack.project, "down", "--volumes", "-t", "5")
+    """Remove containers, with the volumes that their images ask for, networks and volumes."""
+    listed = podman("ps", "-a", "--format", "{{.Names}}").stdout.split()
+    podman("rm", "-f", "-v", "-t", "5", *(name for name in listed if name.startswith(f"{stack.project}_")))
+    stack.compose("down", "--volumes", "-t", "5")
 
 
 def until(condition: Callable[[], bool], log: Callable[[], str], seconds: float = 120) -> None:

@@ -18,6 +18,19 @@ import httpx
 
 from tools.harness.server import free_port
 
+_MEMORY = """
+import os, pathlib
+sizes = []
+for folder in pathlib.Path("/proc").glob("[0-9]*"):
+    try:
+        lines = (folder / "smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        continue
+    if folder.name != str(os.getpid()):
+        sizes += [int(line.split()[1]) for line in lines if line.startswith("Pss:")]
+print(sum(sizes))
+"""
+
 
 def podman(*arguments: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     """Run podman with the limits of this process, which a nested container may not raise."""
@@ -80,7 +93,7 @@ class Container:
         return self
 
     def __exit__(self, *_: object) -> None:
-        podman("rm", "-f", "-t", "1", self.id, check=False)
+        podman("rm", "-f", "-v", "-t", "1", self.id, check=False)
 
     @property
     def url(self) -> str:
@@ -129,9 +142,4 @@ class Container:
 
     def memory(self) -> int:
         """Return the proportional set size of all its processes, in bytes."""
-        code = (
-            "import os, pathlib; print(sum(int(line.split()[1])"
-            " for path in pathlib.Path('/proc').glob('[0-9]*/smaps_rollup') if path.parent.name != str(os.getpid())"
-            " for line in path.read_text().splitlines() if line.startswith('Pss:')))"
-        )
-        return 1024 * int(self.run("python", "-c", code).stdout)
+        return 1024 * int(self.run("python", "-c", _MEMORY).stdout)
