@@ -1,4 +1,4 @@
-"""Two builds of one commit give one image: of the same base and packages, layer by layer."""
+"""Two builds of one commit give one image, layer by layer."""
 
 from __future__ import annotations
 

@@ -26,6 +26,13 @@ BACKENDS = ("docker", "podman", "buildah")
 LOCKS = {"cpu": "requirements.lock", "cuda": "requirements-cuda.lock"}
 """Variant -> what it installs."""
 
+LAYER_DATE = 1_767_225_600
+"""Seconds since 1970 (the first of January 2026): the date of every file in the layers, the same in all versions.
+
+So a layer whose files are the same has the same digest, wherever and whenever it was built, and an upgrade fetches only
+those that changed.
+"""
+
 Variant = Literal["cpu", "cuda"]
 
 
@@ -40,7 +47,12 @@ class Source:
     revision: str
     """Its hash, ``-dirty`` behind it where files differ from it; ``unknown`` outside of a repository."""
     seconds: int
-    """Time of the commit, in seconds since 1970; the date of everything in the image."""
+    """Time of the commit, in seconds since 1970."""
+
+    @property
+    def date(self) -> str:
+        """The time of the commit by RFC 3339."""
+        return datetime.fromtimestamp(self.seconds, timezone.utc).isoformat()
 
 
 def image_tag(variant: Variant, name: str = NAME) -> str:
@@ -80,7 +92,7 @@ def build(variant: Variant, backend: str, *, name: str = NAME, extra: Sequence[s
             **os.environ,
             "BENTOML_HOME": home,
             "BENTOML_DO_NOT_TRACK": "True",
-            "SOURCE_DATE_EPOCH": str(source.seconds),
+            "SOURCE_DATE_EPOCH": str(LAYER_DATE),
         }
         with _bentofile(variant) as bentofile:
             command = ["build", "--bentofile", bentofile, "--version", VERSION, "--output", "tag", str(ROOT)]
@@ -89,8 +101,8 @@ def build(variant: Variant, backend: str, *, name: str = NAME, extra: Sequence[s
         labels = [f"--opt=label={label}={value}" for label, value in image_labels(variant, source).items()]
         options = ["--backend", backend, "--image-tag", tag, *labels]
         if backend in ("podman", "buildah"):
-            # The other format has no health check; layers of one date are equal for equal files.
-            options += ["--opt=format=docker", f"--opt=timestamp={source.seconds}"]
+            # The other format has no health check.
+            options += ["--opt=format=docker", f"--opt=timestamp={LAYER_DATE}"]
         # BentoML 1.4.39 refuses a Dockerfile template outside of the working directory, and unpacks ours below /tmp.
         _run(["containerize", f"{NAME}:{VERSION}", *options, *extra], environment, Path("/"))
     return tag
@@ -102,8 +114,9 @@ def date_bento(folder: Path, source: Source) -> None:
     It gets into the image, which would differ from build to build. Raises ``NotBuilt`` where there is no such line.
     """
     facts = folder / "bento.yaml"
-    date = datetime.fromtimestamp(source.seconds, timezone.utc).isoformat()
-    text, lines = re.subn(r"(?m)^creation_time: .*$", f"creation_time: '{date}'", facts.read_text(encoding="utf-8"))
+    text, lines = re.subn(
+        r"(?m)^creation_time: .*$", f"creation_time: '{source.date}'", facts.read_text(encoding="utf-8")
+    )
     if lines != 1:
         raise NotBuilt(f"{facts} has {lines} lines creation_time in place of one: this BentoML writes it otherwise.")
     facts.write_text(text, encoding="utf-8")
@@ -115,6 +128,7 @@ def image_labels(variant: Variant, source: Source) -> dict[str, str]:
         "org.opencontainers.image.title": NAME,
         "org.opencontainers.image.version": image_tag(variant).partition(":")[2],
         "org.opencontainers.image.revision": source.revision,
+        "org.opencontainers.image.created": source.date,
         "org.opencontainers.image.licenses": "MIT",
     }
 
