@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from models.progress import Progress
     from runners.engine import EnginePlan, Exactness, Session
+    from runners.engine.int8 import Ranges
     from runners.runner import Model
     from settings.gateway import Route, Servers
 
@@ -41,11 +42,14 @@ class Loading:
         laned: bool = False,
         best_class: bool = False,
         few_shapes: bool = False,
+        ranges: Ranges | None = None,
     ) -> Session:
         """Open the graph ``path`` as ``runners.engine.open_session`` does."""
         from runners.engine import open_session
 
-        return open_session(path, self.plan, exact=exact, laned=laned, best_class=best_class, few_shapes=few_shapes)
+        return open_session(
+            path, self.plan, exact=exact, laned=laned, best_class=best_class, few_shapes=few_shapes, ranges=ranges
+        )
 
 
 @dataclass(frozen=True)

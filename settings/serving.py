@@ -51,8 +51,8 @@ class ServingSettings(BaseModel):
     )
     precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
         "auto",
-        description="What models are computed in. `auto`: bf16 where that is faster, else fp32; `int8`: after `python "
-        "-m tools.quantize`.",
+        description="What models are computed in. `auto`: bf16 where that is faster, else fp32, and lines of text in "
+        "int8 where the processor has VNNI; `int8`: CLIP too, after `python -m tools.quantize`.",
     )
     runner_nice: int = Field(
         10,

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from errors import ModelUnavailable
 from runners.engine.best_class import BestClassSession
@@ -20,6 +20,9 @@ from runners.engine.session import Session, TensorSpec
 from runners.engine.session_notes import note_session
 from runners.engine.threads import available_cores
 from settings import Settings
+
+if TYPE_CHECKING:
+    from runners.engine.int8 import Ranges
 
 __all__ = [
     "QUANTIZED",
@@ -157,6 +160,7 @@ def open_session(
     laned: bool = False,
     best_class: bool = False,
     few_shapes: bool = False,
+    ranges: Ranges | None = None,
 ) -> Session:
     """Load the graph at ``path``.
 
@@ -165,23 +169,26 @@ def open_session(
     value of the last (``BestClassSession``). ``exact``: the part of the graph that is computed in fp32, whatever the
     plan says.
     ``few_shapes``: the graph is called with a few shapes only, so that the engine may keep all it prepares for each.
+    ``ranges``: those of the graph's layers (``runners.engine.int8``), with which it is computed in int8 where the plan
+    leaves the precision open and the CPU can.
 
     Where the plan leaves the engine open and OpenVINO cannot load the graph, ONNX Runtime does; the log says so.
     Raises ``ModelUnavailable`` if the file is no graph that the engine can run.
     """
-    choice = _fitting(_choice(plan), path, exact, plan.compiled)
+    choice = _fitting(_choice(plan), path, exact, ranges, plan)
     if laned and choice.engine == "openvino" and plan.device == "cpu" and plan.threads > 1:
-        again = partial(open_session, path, exact=exact, best_class=best_class, few_shapes=few_shapes)
+        again = partial(open_session, path, exact=exact, best_class=best_class, few_shapes=few_shapes, ranges=ranges)
         return LanedSession(lambda threads: again(replace(plan, threads=threads)), plan.threads)
+    use = _Use(exact == "start", best_class, few_shapes, ranges)
     began = time.perf_counter()
     if choice.engine == "openvino" and plan.engine == "auto":
         try:
-            session, how = _open(path, plan, choice, exact, best_class, few_shapes)
+            session, how = _open(path, plan, choice, use)
         except Exception as error:  # noqa: BLE001  whatever it is, ONNX Runtime's error below is the one that counts
             choice = Choice("onnxruntime", "fp32", f"OpenVINO cannot load it: {_one_line(error)}")
-            session, how = _open_or_unavailable(path, plan, choice, exact, best_class, few_shapes)
+            session, how = _open_or_unavailable(path, plan, choice, use)
     else:
-        session, how = _open_or_unavailable(path, plan, choice, exact, best_class, few_shapes)
+        session, how = _open_or_unavailable(path, plan, choice, use)
     note_session(choice.engine, choice.precision)
     device = {"cpu": "the CPU", "cuda": f"CUDA {plan.device_id}", "openvino": "OpenVINO's device"}[plan.device]
     log.info(
@@ -190,6 +197,16 @@ def open_session(
         choice.engine, choice.precision, device, choice.why, time.perf_counter() - began, how,
     )  # fmt: skip
     return session
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """The way in which a graph is used; see ``open_session``."""
+
+    exact_start: bool
+    best_class: bool
+    few_shapes: bool
+    ranges: Ranges | None
 
 
 def _choice(plan: EnginePlan) -> Choice:
@@ -209,11 +226,9 @@ def _choice(plan: EnginePlan) -> Choice:
         raise ModelUnavailable(str(error)) from error
 
 
-def _open_or_unavailable(
-    path: Path, plan: EnginePlan, choice: Choice, exact: Exactness, best_class: bool, few_shapes: bool
-) -> tuple[Session, str]:
+def _open_or_unavailable(path: Path, plan: EnginePlan, choice: Choice, use: _Use) -> tuple[Session, str]:
     try:
-        return _open(path, plan, choice, exact, best_class, few_shapes)
+        return _open(path, plan, choice, use)
     except Exception as error:  # engines raise types of their own that share no base below Exception
         log.exception("%s cannot be loaded", path)
         raise ModelUnavailable(
@@ -222,22 +237,22 @@ def _open_or_unavailable(
         ) from error
 
 
-def _open(
-    path: Path, plan: EnginePlan, choice: Choice, exact: Exactness, best_class: bool, few_shapes: bool
-) -> tuple[Session, str]:
+def _open(path: Path, plan: EnginePlan, choice: Choice, use: _Use) -> tuple[Session, str]:
     """Open the session; return it and how it was loaded, as the end of a sentence."""
     if choice.engine == "openvino":
         from runners.engine.openvino import OpenVinoSession
 
+        is_twin = choice.precision == "int8" and use.ranges is None
         session = OpenVinoSession(
-            path.with_name(QUANTIZED) if choice.precision == "int8" else path,
+            path.with_name(QUANTIZED) if is_twin else path,
             threads=plan.threads,
             precision=choice.precision,
-            exact_start=exact == "start",
-            best_class=best_class,
+            exact_start=use.exact_start,
+            best_class=use.best_class,
             compiled=CompiledModels(plan.compiled) if plan.compiled is not None else None,
             gpu=plan.device == "openvino",
-            few_shapes=few_shapes,
+            few_shapes=use.few_shapes,
+            ranges=use.ranges if choice.precision == "int8" else None,
         )
         return session, ", as it was compiled before" if session.is_from_disk else ""
     from runners.engine.onnxruntime import OnnxRuntimeSession
@@ -246,11 +261,15 @@ def _open(
     whole = OnnxRuntimeSession(
         path, threads=plan.threads, inter_op_threads=plan.inter_op_threads, cuda_device=cuda_device
     )
-    return BestClassSession(whole) if best_class else whole, ""
+    return BestClassSession(whole) if use.best_class else whole, ""
 
 
-def _fitting(choice: Choice, path: Path, exact: Exactness, kept: Path | None) -> Choice:
-    """Return the choice for one model: fp32 where it must be exact, ``auto``'s where there is no int8 file of it."""
+def _fitting(choice: Choice, path: Path, exact: Exactness, ranges: Ranges | None, plan: EnginePlan) -> Choice:
+    """Return the choice for one model: int8 where its ranges are known and this CPU gains by it, fp32 where it must be
+    exact, ``auto``'s where there is no int8 file of it.
+    """
+    if ranges is not None and plan.device == "cpu" and choice.engine == "openvino" and _may_be_int8(plan):
+        return replace(choice, precision="int8", why="its values were measured, and this CPU has VNNI")
     if choice.precision == "fp32":
         return choice
     if exact == "all":
@@ -260,8 +279,14 @@ def _fitting(choice: Choice, path: Path, exact: Exactness, kept: Path | None) ->
             "PRECISION=int8, but %s was not quantized: it is computed as under PRECISION=auto. "
             "`python -m tools.quantize NAME --pictures FOLDER` makes %s of a CLIP model's image half.", path, QUANTIZED,
         )  # fmt: skip
-        return choose("openvino", "auto", kept=kept)
+        return choose("openvino", "auto", kept=plan.compiled)
     return choice
+
+
+def _may_be_int8(plan: EnginePlan) -> bool:
+    from runners.engine.int8 import multiplies_int8
+
+    return plan.precision in ("auto", "int8") and multiplies_int8()
 
 
 def _one_line(error: Exception) -> str:

@@ -7,7 +7,9 @@ here. The weights that OpenVINO packs for the CPU are needed; those that it pack
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import logging
 import threading
 import time
@@ -30,6 +32,7 @@ from runners.engine.choice import WORTH_IT, Precision
 from runners.engine.compiled_models import CompiledModels, Mapped
 from runners.engine.half_weights import with_half_weights
 from runners.engine.idle import register
+from runners.engine.int8 import Ranges, quantize
 from runners.engine.openvino_core import core, cpu_capabilities, cpu_facts, has_gpu
 from runners.engine.rewriting import REWRITING, end_with_best_class, rewrite
 from runners.engine.session import TensorSpec
@@ -37,11 +40,11 @@ from runners.engine.session import TensorSpec
 log = logging.getLogger(__name__)
 
 _PREPARED_OPTION = "CPU_RUNTIME_CACHE_CAPACITY"
-_PREPARED, _PREPARED_FOR_FEW = "128", "1024"
-"""Operations prepared for a shape that OpenVINO keeps per model, its own default being 5000: OCR with 73 shapes took
-498 MB with that, 350 MB with 64. Which number trades memory for speed: docs/performance-measurements.md, "Against an
-older commit". Where there are few shapes, all are kept: faces in batches of 1 to 4 took 95 ms of CPU a picture with 64,
-since each change of shape prepared a graph anew, and 76 ms with 1024, for 14 MB more.
+_PREPARED, _PREPARED_FOR_FEW = "512", "1024"
+"""Operations prepared for a shape that OpenVINO keeps per model, its own default being 5000. Which number trades memory
+for speed: docs/performance-measurements.md, "Prepared operations". Where there are few shapes, all are kept: faces in
+batches of 1 to 4 took 95 ms of CPU a picture with 64, since each change of shape prepared a graph anew, and 76 ms with
+1024, for 14 MB more.
 """
 _QUICK_TO_IMPORT = 64 * 2**20
 """Bytes of a compiled model up to which it is closed when idle: importing each of OCR's and faces' graphs takes 40 to
@@ -63,20 +66,21 @@ class OpenVinoSession:
         compiled: CompiledModels | None = None,
         gpu: bool = False,
         few_shapes: bool = False,
+        ranges: Ranges | None = None,
     ) -> None:
         """Load ``path``, an ONNX file or OpenVINO's own ``.xml``. ``compiled``: the cache of compiled models.
 
-        ``precision``: of the CPU's multiplications; int8 needs a quantized file, whose other parts are computed in bf16
-        where that is faster. ``exact_start``: under bf16, compute the first convolutions in fp32. ``best_class``:
-        return what ``BestClassSession`` does, reduced in the graph. ``gpu``: use an Intel GPU if there is one, in fp32.
-        ``few_shapes``: as of ``runners.engine.open_session``.
+        ``precision``: of the CPU's multiplications; int8 needs a quantized file, or ``ranges`` (``quantize``), and
+        computes all other parts in bf16 where that is faster. ``exact_start``: under bf16, compute the first
+        convolutions in fp32. ``best_class``: return what ``BestClassSession`` does, reduced in the graph. ``gpu``: use
+        an Intel GPU if there is one, in fp32. ``few_shapes``: as of ``runners.engine.open_session``.
         """
         self._device = "GPU" if gpu and has_gpu() else "CPU"
         bf16 = self._device == "CPU" and _computes_in_bf16(precision, compiled)
         self._config = _config(self._device, bf16, threads, _PREPARED_FOR_FEW if few_shapes else _PREPARED)
         self._mapped: Mapped | None = None
         self.is_from_disk = False
-        graph, self.metadata = self._load(path, precision, bf16, exact_start, best_class, compiled)
+        graph, self.metadata = self._load(path, precision, bf16, exact_start, best_class, ranges, compiled)
         self._compiled: ov.CompiledModel | None = graph
         self.inputs = tuple(_spec(port) for port in graph.inputs)
         self.outputs = tuple(_spec(port) for port in graph.outputs)
@@ -143,6 +147,7 @@ class OpenVinoSession:
         bf16: bool,
         exact_start: bool,
         best_class: bool,
+        ranges: Ranges | None,
         folder: CompiledModels | None,
     ) -> tuple[ov.CompiledModel, dict[str, str]]:
         if self._device != "CPU":
@@ -150,15 +155,17 @@ class OpenVinoSession:
             return core().compile_model(model, self._device, self._config), metadata
         facts = {
             **cpu_facts(), "precision": precision, "bf16": str(bf16), "exact start": str(exact_start),
-            "best class": str(best_class), "rewriting": REWRITING,
+            "best class": str(best_class), "rewriting": REWRITING, "ranges": _key(ranges),
         }  # fmt: skip
         graph = self._from_disk(path, facts, folder)
         if graph is not None and self._mapped is not None:
             self.is_from_disk = True
             return graph, dict(self._mapped.entry.metadata)
         model, metadata = _read(path, best_class=best_class)
-        if precision != "int8":
+        if precision != "int8" or ranges is not None:
             rewrite(model)
+        if precision == "int8" and ranges is not None:
+            quantize(model, ranges)
         if precision == "bf16":
             model = with_half_weights(model, exact_start=exact_start)
         graph = core().compile_model(model, "CPU", self._config)
@@ -192,6 +199,10 @@ def _computes_in_bf16(precision: Precision, compiled: CompiledModels | None) -> 
     if precision == "int8":
         return bf16_speedup(compiled.folder if compiled is not None else None) >= WORTH_IT
     return precision == "bf16" and "BF16" in cpu_capabilities()
+
+
+def _key(ranges: Ranges | None) -> str:
+    return "" if ranges is None else hashlib.sha256(json.dumps(sorted(ranges.items())).encode()).hexdigest()
 
 
 def _config(device: str, bf16: bool, threads: int, prepared: str) -> dict[str, Any]:

@@ -57,10 +57,17 @@ def cpu_facts() -> Mapping[str, str]:
     }
 
 
-def _cpu_features() -> str:
-    """Return a digest of the CPU's flags, as the name of a virtual machine's CPU does not tell its features."""
+@lru_cache(maxsize=1)
+def cpu_flags() -> frozenset[str]:
+    """Return the CPU's flags, as Linux names them (``avx512_vnni``); none where they cannot be read."""
     with contextlib.suppress(OSError):
         for line in _CPUINFO.read_text().splitlines():
             if line.startswith("flags"):
-                return hashlib.sha256(" ".join(sorted(line.split())).encode()).hexdigest()[:16]
-    return platform.machine()
+                return frozenset(line.partition(":")[2].split())
+    return frozenset()
+
+
+def _cpu_features() -> str:
+    """Return a digest of the CPU's flags, as the name of a virtual machine's CPU does not tell its features."""
+    flags = cpu_flags()
+    return hashlib.sha256(" ".join(sorted(flags)).encode()).hexdigest()[:16] if flags else platform.machine()

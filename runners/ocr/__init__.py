@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,13 @@ from runners.ocr.detection import detect
 from runners.ocr.direction import DirectedLine, Lines, Reader
 from runners.ocr.gutters import divide_columns
 from runners.ocr.lying import is_stack, reads_better, turned_back
+from runners.ocr.ranges import ranges_of
 from runners.ocr.reading_order import reading_order
 from runners.ocr.recognition import cut_line, is_text, load_alphabet, padded_width
 from runners.pictures.detection_size import DetectionSize, detection_size, enlarged_detection_size
+
+if TYPE_CHECKING:
+    from runners.engine.int8 import Ranges
 
 __all__ = ["OcrModel", "load_ocr"]
 
@@ -171,7 +175,7 @@ class OcrModel:
 class OpensSessions(Protocol):
     """A function that opens a graph, as ``runners.engine.open_session`` does."""
 
-    def __call__(self, path: Path, *, best_class: bool = False) -> Session: ...
+    def __call__(self, path: Path, *, best_class: bool = False, ranges: Ranges | None = None) -> Session: ...
 
 
 def load_ocr(
@@ -193,7 +197,9 @@ def load_ocr(
     with ExitStack() as opened:
         detector = open_session(files["detection/model.onnx"])
         opened.callback(detector.close)
-        recogniser = open_session(files["recognition/model.onnx"], best_class=True)
+        recogniser = open_session(
+            files["recognition/model.onnx"], best_class=True, ranges=ranges_of(files["recognition/model.onnx"])
+        )
         opened.callback(recogniser.close)
         alphabet = load_alphabet(recogniser, files.get("recognition/dict.txt"))
         classifier = None

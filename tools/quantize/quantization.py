@@ -1,9 +1,8 @@
 """Quantization of a CLIP image graph to int8, weights and activations: NNCF with SmoothQuant, on the user's pictures.
 
 Measured with CN-CLIP ViT-B-16 (random weights), CPU time a picture at batch 8 on AVX512-VNNI: bf16 97 ms, int8 62 ms,
-at a cosine to fp32 of 0.9996 in the mean. Text is not quantized: a query is one text. Faces and OCR are left out:
-landmarks move too far already in bf16, and OCR would have to be held to texts, which a folder of pictures does not
-have.
+at a cosine to fp32 of 0.9996 in the mean. Text is not quantized: a query is one text. Faces are left out: landmarks
+move too far already in bf16. OCR is quantized once for everybody (``tools.quantize.ranges``).
 """
 
 from __future__ import annotations
@@ -74,8 +73,7 @@ def quantize(entry: ModelEntry, folder: Path, settings: Settings, *, count: int 
     """
     if entry.task is not ModelKind.CLIP:
         raise QuantizationRefused(
-            f"{entry.name} is a model for {entry.task.value}; only CLIP's image half is quantized, the others lose "
-            "too much."
+            f"{entry.name} is a model for {entry.task.value}; only CLIP's image half is quantized."
         )
     _require_packages()
     files = resolve(entry, settings.model_copy(update={"offline": True}), "visual")

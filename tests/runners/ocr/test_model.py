@@ -23,6 +23,7 @@ from errors import ErrorCode, ModelUnavailable
 from runners.batching import Unfinished
 from runners.contract import FaceOptions, Failure, ImageJob, OcrOptions, TextLines
 from runners.engine import EnginePlan, Session, open_session
+from runners.engine.int8 import Ranges
 from runners.ocr import OcrModel, load_ocr
 from tools.harness.rendered import (
     Look,
@@ -375,7 +376,7 @@ def test_a_recogniser_that_cannot_be_had_leaves_nothing_open(tmp_path: Path) -> 
         def close(self) -> None:
             closed.append(self.path)
 
-    def open_fake(path: Path, *, best_class: bool = False) -> Session:
+    def open_fake(path: Path, *, best_class: bool = False, ranges: Ranges | None = None) -> Session:
         return Fake(path)  # type: ignore[return-value]
 
     with pytest.raises(ModelUnavailable, match="alphabet"):

@@ -81,10 +81,11 @@ def _quad(left: float, top: float, right: float, bottom: float) -> Quad:
 
 def drawings() -> list[Drawing]:
     """Render all pictures: ``PER_KIND`` of each kind, in all fonts."""
-    return [_drawing(kind, number) for kind in KINDS for number in range(PER_KIND)]
+    return [drawing(kind, number) for kind in KINDS for number in range(PER_KIND)]
 
 
-def _drawing(kind: str, number: int) -> Drawing:
+def drawing(kind: str, number: int) -> Drawing:
+    """Render picture ``number`` of a kind; those from ``PER_KIND`` on are in no benchmark."""
     random = Random(f"{kind} {number}")
     usable = [font for font in FONTS if (font.traditional if kind == "traditional" else font.simplified)]
     font = usable[number % len(usable)]

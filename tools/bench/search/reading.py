@@ -19,6 +19,7 @@ from errors import ServiceError
 from runners.clip import load_clip_image, load_clip_text
 from runners.contract import Embedding, Failure, Float32, ImageJob, OcrOptions, TextJob, TextLines
 from runners.engine import EnginePlan, Session, open_session
+from runners.engine.int8 import Ranges
 from runners.ocr import load_ocr
 from search.store.records import Line
 from tools.bench.search.documents import Document
@@ -96,7 +97,7 @@ def _ocr_files() -> dict[str, Path]:
     }
 
 
-def _open(path: Path, *, best_class: bool = False) -> Session:
+def _open(path: Path, *, best_class: bool = False, ranges: Ranges | None = None) -> Session:
     return open_session(path, EnginePlan("cpu", threads=2), best_class=best_class)
 
 
