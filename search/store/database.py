@@ -27,7 +27,7 @@ from search.store.source import Source, Switch, choose_source, setting
 from settings import Settings
 
 if TYPE_CHECKING:
-    from typing_extensions import LiteralString
+    from psycopg.abc import QueryNoTemplate
 
 log = logging.getLogger("service")
 
@@ -97,7 +97,7 @@ class Database:
         async with self._taken(self._pool) as connection, connection:  # the pool replaces its close()
             yield connection
 
-    async def rows(self, statement: LiteralString, values: Mapping[str, Any]) -> list[DictRow]:
+    async def rows(self, statement: QueryNoTemplate, values: Mapping[str, Any]) -> list[DictRow]:
         """Return the rows of one statement that only reads, as a search does: by a plan that each connection makes
         once, and in one way to the database and back.
 

@@ -132,7 +132,7 @@ class Container:
 
     @property
     def pid(self) -> int:
-        """The number of its first process on this machine."""
+        """Return the number of its first process on this machine."""
         return int(self.state()["Pid"])
 
     def state(self) -> dict[str, Any]:

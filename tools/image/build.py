@@ -51,7 +51,7 @@ class Source:
 
     @property
     def date(self) -> str:
-        """The time of the commit by RFC 3339."""
+        """Return the time of the commit by RFC 3339."""
         return datetime.fromtimestamp(self.seconds, timezone.utc).isoformat()
 
 

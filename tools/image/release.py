@@ -1,4 +1,4 @@
-"""What the release workflow asks of the tree: ``python -m tools.image.release check TAG BASE``, and ``… notes``.
+"""Questions of the release workflow to the tree: ``python -m tools.image.release check TAG BASE``, and ``… notes``.
 
 It runs on a Python with no packages installed.
 """
