@@ -51,12 +51,14 @@ async def lines_on_edited(
     return on_edited(lines, placed[asset]) if asset in placed else lines
 
 
-def on_edited(lines: Sequence[L], placed: Iterable[PlacedText]) -> Sequence[L]:
+def on_edited(lines: Sequence[L], placed: Iterable[PlacedText]) -> tuple[L, ...]:
     """Return ``lines`` with the boxes of ``placed``, found by their text; a line that is not there has no box."""
     boxes: defaultdict[str, deque[tuple[float, ...]]] = defaultdict(deque)
     for one in placed:
         boxes[one.text].append(tuple(one.box))
-    return [line.model_copy(update={"box": boxes[line.text].popleft() if boxes[line.text] else None}) for line in lines]
+    return tuple(
+        line.model_copy(update={"box": boxes[line.text].popleft() if boxes[line.text] else None}) for line in lines
+    )
 
 
 async def _placed(

@@ -33,7 +33,7 @@ async def with_explanations(database: Database, hits: Sequence[Hit], parsed: Par
         return list(hits)
     values = {"ids": unclear, "needles": list(needles_of(parsed)), "near": near_json(parsed)}
     rows = await database.rows(_ACROSS, values)
-    lines: dict[UUID, Sequence[FoundLine]] = {
+    lines: dict[UUID, tuple[FoundLine, ...]] = {
         row["id"]: matching_lines(row["lines"] or (), parsed, row["words"]) for row in rows
     }
     return [hit.model_copy(update={"lines": lines.get(hit.id) or hit.lines}) for hit in hits]
