@@ -30,7 +30,7 @@ class ServingSettings(BaseModel):
         validation_alias="FACE_SECOND_LOOK",
         description="Look a second time for faces where none was found: with a border, turned by quarters, in tiles "
         "where a picture is long, and around the likeliest places. A picture without faces costs one more call of the "
-        "detector, on a sixth of its pixels, and one of 1,920 pixels and more mostly two.",
+        "detector, on a sixth of its pixels, and one of 2,880 pixels and more mostly two.",
     )
     extra_tasks: str = Field(
         "", description="Python modules (comma separated) with tasks of your own: docs/architecture.md."
