@@ -1,8 +1,8 @@
 """Multiplications of a graph in int8, by the range of values that each layer takes, which was measured before.
 
-PP-OCRv6_small's recogniser takes 0.68 of the time of bf16 on AVX512-VNNI (3,283 lines, one thread of an AMD EPYC: 32
-and 47 s), and reads as much right (docs/reading-quality.md, "In int8"). Depthwise convolutions stay as they are: in
-int8 they take as long.
+PP-OCRv6_small's recogniser takes two thirds of the time of bf16 on AVX512-VNNI (3,283 lines, one thread of an AMD EPYC:
+31 and 47 s), and reads nearly as much right (docs/reading-quality.md, "In int8"). Depthwise convolutions stay as they
+are: in int8 they take as long.
 """
 
 from __future__ import annotations

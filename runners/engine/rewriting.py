@@ -23,9 +23,9 @@ from runners.engine.best_class import CLASS, LAST, VALUE, no_best_class
 from runners.engine.channel_pairs import split_channel_pairs
 from runners.engine.graph_nodes import Node, constant_of
 
-REWRITING = "3"
-"""Version of the rewriting, part of the key of compiled models. Increase it whenever the result of ``rewrite`` or of
-``end_with_best_class`` changes.
+REWRITING = "4"
+"""Version of the rewriting, part of the key of compiled models. Increase it whenever the result of ``rewrite``, of
+``end_with_best_class`` or of ``runners.engine.int8.quantize`` changes.
 """
 _MOST_CHANNELS = 4
 """Output channels up to which a second transposed convolution is computed at the resolution of the first's input, which
