@@ -87,7 +87,8 @@ def test_src_holds_what_serving_needs_and_nothing_else(bento: Path) -> None:
     assert len(weights) == 6
     statements = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sql").glob("*.sql")}
     static = {path.relative_to(ROOT).as_posix() for path in (ROOT / "web/static").rglob("*") if path.is_file()}
-    assert packed == modules | weights | statements | static | {"models/catalog.toml", "LICENSE", "bentofile.yaml"}
+    data = {"models/catalog.toml", "runners/ocr/ranges.json", "LICENSE", "bentofile.yaml"}
+    assert packed == modules | weights | statements | static | data
     assert {"service.py", "compat/immich/api.py", "runners/bento/services.py"} <= packed
     assert (bento / "README.md").read_bytes() == (ROOT / "README.md").read_bytes()
 
