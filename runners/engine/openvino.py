@@ -40,7 +40,7 @@ from runners.engine.session import TensorSpec
 log = logging.getLogger(__name__)
 
 _PREPARED_OPTION = "CPU_RUNTIME_CACHE_CAPACITY"
-_PREPARED, _PREPARED_FOR_FEW = "256", "1024"
+_PREPARED, _PREPARED_FOR_FEW = "512", "1024"
 """Operations prepared for a shape that OpenVINO keeps per model, its own default being 5000. Which number trades memory
 for speed: docs/performance-measurements.md, "Prepared operations". Where there are few shapes, all are kept: faces in
 batches of 1 to 4 took 95 ms of CPU a picture with 64, since each change of shape prepared a graph anew, and 76 ms with
