@@ -169,8 +169,8 @@ def open_session(
     value of the last (``BestClassSession``). ``exact``: the part of the graph that is computed in fp32, whatever the
     plan says.
     ``few_shapes``: the graph is called with a few shapes only, so that the engine may keep all it prepares for each.
-    ``ranges``: those of the graph's layers (``runners.engine.int8``), with which it is computed in int8 where the plan
-    leaves the precision open and the CPU can.
+    ``ranges``: those of the graph's convolutions (``runners.engine.int8``), which are then computed in int8 where the
+    plan leaves the precision open and the CPU can.
 
     Where the plan leaves the engine open and OpenVINO cannot load the graph, ONNX Runtime does; the log says so.
     Raises ``ModelUnavailable`` if the file is no graph that the engine can run.

@@ -7,7 +7,6 @@ here. The weights that OpenVINO packs for the CPU are needed; those that it pack
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import logging
@@ -42,9 +41,9 @@ log = logging.getLogger(__name__)
 _PREPARED_OPTION = "CPU_RUNTIME_CACHE_CAPACITY"
 _PREPARED, _PREPARED_FOR_FEW = "512", "1024"
 """Operations prepared for a shape that OpenVINO keeps per model, its own default being 5000. Which number trades memory
-for speed: docs/performance-measurements.md, "Prepared operations". Where there are few shapes, all are kept: faces in
-batches of 1 to 4 took 95 ms of CPU a picture with 64, since each change of shape prepared a graph anew, and 76 ms with
-1024, for 14 MB more.
+for speed: docs/performance-measurements.md, "Against an older commit". Where there are few shapes, all are kept: faces
+in batches of 1 to 4 took 95 ms of CPU a picture with 64, since each change of shape prepared a graph anew, and 76 ms
+with 1024, for 14 MB more.
 """
 _QUICK_TO_IMPORT = 64 * 2**20
 """Bytes of a compiled model up to which it is closed when idle: importing each of OCR's and faces' graphs takes 40 to
@@ -70,10 +69,10 @@ class OpenVinoSession:
     ) -> None:
         """Load ``path``, an ONNX file or OpenVINO's own ``.xml``. ``compiled``: the cache of compiled models.
 
-        ``precision``: of the CPU's multiplications; int8 needs a quantized file, or ``ranges`` (``quantize``), and
-        computes all other parts in bf16 where that is faster. ``exact_start``: under bf16, compute the first
-        convolutions in fp32. ``best_class``: return what ``BestClassSession`` does, reduced in the graph. ``gpu``: use
-        an Intel GPU if there is one, in fp32. ``few_shapes``: as of ``runners.engine.open_session``.
+        ``precision``: of the CPU's multiplications; int8 needs a quantized file or ``ranges`` (``quantize``), which are
+        for int8 alone, and computes all other parts in bf16 where that is faster. ``exact_start``: under bf16, compute
+        the first convolutions in fp32. ``best_class``: return what ``BestClassSession`` does, reduced in the graph.
+        ``gpu``: use an Intel GPU if there is one, in fp32. ``few_shapes``: as of ``runners.engine.open_session``.
         """
         self._device = "GPU" if gpu and has_gpu() else "CPU"
         bf16 = self._device == "CPU" and _computes_in_bf16(precision, compiled)
@@ -155,7 +154,7 @@ class OpenVinoSession:
             return core().compile_model(model, self._device, self._config), metadata
         facts = {
             **cpu_facts(), "precision": precision, "bf16": str(bf16), "exact start": str(exact_start),
-            "best class": str(best_class), "rewriting": REWRITING, "ranges": _key(ranges),
+            "best class": str(best_class), "rewriting": REWRITING, "ranges": json.dumps(ranges),
         }  # fmt: skip
         graph = self._from_disk(path, facts, folder)
         if graph is not None and self._mapped is not None:
@@ -164,7 +163,7 @@ class OpenVinoSession:
         model, metadata = _read(path, best_class=best_class)
         if precision != "int8" or ranges is not None:
             rewrite(model)
-        if precision == "int8" and ranges is not None:
+        if ranges is not None:
             quantize(model, ranges)
         if precision == "bf16":
             model = with_half_weights(model, exact_start=exact_start)
@@ -199,10 +198,6 @@ def _computes_in_bf16(precision: Precision, compiled: CompiledModels | None) -> 
     if precision == "int8":
         return bf16_speedup(compiled.folder if compiled is not None else None) >= WORTH_IT
     return precision == "bf16" and "BF16" in cpu_capabilities()
-
-
-def _key(ranges: Ranges | None) -> str:
-    return "" if ranges is None else hashlib.sha256(json.dumps(sorted(ranges.items())).encode()).hexdigest()
 
 
 def _config(device: str, bf16: bool, threads: int, prepared: str) -> dict[str, Any]:

@@ -19,9 +19,11 @@ from models.catalog import ModelKind, load_catalog
 from models.entry import ModelEntry
 from runners.engine import EnginePlan, open_session
 from settings import Settings
+from tests.runners.engine.graphs import FEATURES, convolution_graph
 from tools.harness.tiny_clip import tiny_clip_folder
 from tools.quantize import QuantizationRefused, Quantized, quantization, quantize
 from tools.quantize.pictures import find_pictures
+from tools.quantize.ranges import measure
 
 SIZE = 32
 
@@ -127,3 +129,11 @@ def test_pictures_come_in_one_order_that_mixes_folders(pictures: Path) -> None:
     assert found == find_pictures(pictures)
     assert len(found) == 21
     assert len({path.parent for path in found[:8]}) == 2
+
+
+def test_ranges_are_of_what_the_convolutions_take(tmp_path: Path) -> None:
+    shape = 1, FEATURES, 10, 10
+    samples = [np.linspace(*ends, FEATURES * 100, dtype=np.float32).reshape(shape) for ends in ((-3, 1), (0, 5))]
+    ranges = measure(convolution_graph(tmp_path / "model.onnx"), samples)
+    assert set(ranges) == {"product"}
+    np.testing.assert_allclose(ranges["product"], (-3, 5), rtol=1e-3)

@@ -26,7 +26,7 @@ from models.digest import digest_of
 from models.resolve import resolve
 from runners.contract import Float32, ImageJob, OcrOptions
 from runners.engine import EnginePlan, Session, open_session
-from runners.engine.int8 import Ranges, layers
+from runners.engine.int8 import Ranges, convolutions
 from runners.engine.openvino_core import core
 from runners.engine.rewriting import rewrite
 from runners.engine.threads import available_cores
@@ -42,9 +42,9 @@ _PICTURES = 4
 _EVERY_OTHER = 4
 """Of the calls of the recogniser, one in so many is measured."""
 _OUTSIDE = 0.01
-"""Per cent of a layer's values, in one call, that may lie above its range, and as many below."""
+"""Per cent of a convolution's values, in one call, that may lie above its range, and as many below."""
 _MOST_VALUES = 200_000
-"""Values of a layer that the percentiles of one call are taken from."""
+"""Values of a convolution that the percentiles of one call are taken from."""
 
 
 class _Recorded:
@@ -65,39 +65,37 @@ class _Recorded:
 def main() -> int:
     """Measure the recogniser and write what was found; return the exit code."""
     files = resolve(load_catalog().find(ModelKind.OCR, _MODEL), Settings())
-    opened: dict[Path, _Recorded] = {}
+    graph, plan = files["recognition/model.onnx"], EnginePlan("cpu", available_cores(), engine="openvino")
+    recogniser = _Recorded(open_session(graph, plan, best_class=True))
 
     def recorded(path: Path, *, best_class: bool = False, ranges: Ranges | None = None) -> Session:
-        plan = EnginePlan("cpu", available_cores(), engine="openvino")
-        return opened.setdefault(path, _Recorded(open_session(path, plan, best_class=best_class)))
+        return recogniser if path == graph else open_session(path, plan)
 
     model = load_ocr(files, recorded, max_pixels=10**8, max_boxes=4000)
     for kind in KINDS:
         progress(f"reads pictures of the kind {kind}")
         for number in range(PER_KIND, PER_KIND + _PICTURES):
             model.run([ImageJob(drawing(kind, number).data, _MODEL, OcrOptions())])
-    path = files["recognition/model.onnx"]
     progress("measures the ranges")
-    ranges = measure(path, opened[path].fed[::_EVERY_OTHER])
-    told = {str(digest_of(path, "sha256")): {"graph": f"{_MODEL}, recognition", "ranges": ranges}}
+    ranges = measure(graph, recogniser.fed[::_EVERY_OTHER])
+    facts = {"graph": f"{_MODEL}, recognition", "bytes": graph.stat().st_size, "ranges": ranges}
+    told = {str(digest_of(graph, "sha256")): facts}
     MEASURED.write_text(_one_layer_a_line(told), encoding="utf-8")
     return 0
 
 
 def measure(graph: Path, samples: Iterable[Float32]) -> Ranges:
-    """Return the range of the first input of each convolution of ``graph`` that can be computed in int8.
+    """Return the range of what each convolution of ``graph`` takes that can be computed in int8.
 
-    ``samples``: what the graph is fed. Layers that rewriting adds have no name of their own in the file, and no range.
-    Products of matrices are left out: in int8 the recogniser takes as long, and reads three characters more of 30,000
-    wrong.
+    ``samples``: what the graph is fed. Those that rewriting adds have no name of their own in the file, and no range.
     """
     named = {node.get_friendly_name() for node in core().read_model(str(graph)).get_ordered_ops()}
     model = core().read_model(str(graph))
     rewrite(model)
     inputs = {
-        layer.get_friendly_name(): layer.input_value(0)
-        for layer in layers(model)
-        if layer.get_friendly_name() in named and layer.get_type_name() == "Convolution"
+        node.get_friendly_name(): node.input_value(0)
+        for node in convolutions(model)
+        if node.get_friendly_name() in named
     }
     watched = core().compile_model(
         ov.Model(list(inputs.values()), model.get_parameters()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}

@@ -46,6 +46,19 @@ def linear_graph(path: Path, *, batch: int | None = None) -> Path:
     return _saved(path, graph)
 
 
+def convolution_graph(path: Path) -> Path:
+    """Return ``x`` (n, 64, h, w) -> ``y`` = relu(x W) along the channels, by a 1 x 1 convolution called ``product``."""
+    kernel = WEIGHTS.T[..., np.newaxis, np.newaxis]
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["product"]), helper.make_node("Relu", ["product"], ["y"])],
+        "convolution",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", FEATURES, "h", "w"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", FEATURES, "h", "w"])],
+        [helper.make_tensor("w", TensorProto.FLOAT, kernel.shape, kernel.ravel())],
+    )
+    return _saved(path, graph)
+
+
 def integer_graph(path: Path) -> Path:
     """Return ``pixels`` uint8 (n, 4), ``ids`` int64 (n,), ``mask`` int32 (n, 4)
     -> ``mixed`` = pixels / 255 * mask + table[ids], (n, 4) float32."""

@@ -1,4 +1,4 @@
-"""Layers computed in int8: on the grid of int8 they answer exactly as in fp32, off it nearly."""
+"""Convolutions computed in int8: on the grid of int8 they answer exactly as in fp32, off it nearly."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from onnx import helper
 
 from runners.engine import EnginePlan, Session, int8, openvino_core
 from runners.engine import open_session as open_graph
-from runners.engine.int8 import Ranges, layers, multiplies_int8, quantize
+from runners.engine.int8 import Ranges, convolutions, multiplies_int8, quantize
 from runners.engine.onnxruntime import OnnxRuntimeSession
-from tests.runners.engine.graphs import FEATURES, WEIGHTS, linear_graph, model_of, random, run, types
+from tests.runners.engine.graphs import FEATURES, WEIGHTS, convolution_graph, model_of, random, run, types
 
-LAYER, OUTPUT = "product", "y"
-"""Names of layers: the one of `linear_graph`, and of `one_layer`."""
-RANGES: Ranges = {LAYER: (-4.0, 4.0)}
+PRODUCT, OUTPUT = "product", "y"
+"""Names of convolutions: the one of `convolution_graph`, and of `one`."""
+RANGES: Ranges = {PRODUCT: (-4.0, 4.0)}
 
 
 def integers(*shape: int, most: int = 127, least: int = -127) -> NDArray[np.float32]:
@@ -29,45 +29,46 @@ def integers(*shape: int, most: int = 127, least: int = -127) -> NDArray[np.floa
     return numbers
 
 
-def one_layer(kind: str, weights: NDArray[np.float32], shape: list[int | str], **attributes: int) -> ov.Model:
-    return model_of([helper.make_node(kind, ["x", "w"], ["y"], **attributes)], {"w": weights}, shape)
+def one(weights: NDArray[np.float32]) -> ov.Model:
+    """Return a graph of one convolution."""
+    return model_of([helper.make_node("Conv", ["x", "w"], ["y"])], {"w": weights}, ["n", weights.shape[1], "h", "w"])
 
 
 @pytest.mark.parametrize(("least", "most"), [(-128, 127), (0, 255)])
 def test_whole_numbers_go_through_a_convolution_unchanged(least: int, most: int) -> None:
     weights, x = integers(8, 3, 3, 3), integers(2, 3, 9, 9, least=least, most=most)
-    exact = run(one_layer("Conv", weights, ["n", 3, "h", "w"]), x)
-    model = one_layer("Conv", weights, ["n", 3, "h", "w"])
+    exact = run(one(weights), x)
+    model = one(weights)
     assert quantize(model, {OUTPUT: (least, most)}) == 1
     np.testing.assert_array_equal(run(model, x), exact)
 
 
-def test_each_output_of_a_product_has_a_scale_of_its_own() -> None:
+def test_each_output_has_a_scale_of_its_own() -> None:
     scales = np.array([0.25, 1, 64, 4, 2, 16], np.float32)
-    weights, x = integers(6, 40).T * scales, integers(5, 40)
-    exact = run(one_layer("MatMul", weights, ["n", 40]), x)
-    model = one_layer("MatMul", weights, ["n", 40])
+    weights, x = integers(6, 40, 1, 1) * scales.reshape(-1, 1, 1, 1), integers(5, 40, 1, 1)
+    exact = run(one(weights), x)
+    model = one(weights)
     assert quantize(model, {OUTPUT: (-128, 127)}) == 1
     np.testing.assert_allclose(run(model, x), exact, rtol=1e-6)
 
 
 def test_values_outside_of_the_range_count_as_its_ends() -> None:
     weights, x = integers(4, 3, 1, 1), integers(1, 3, 8, 8, least=-300, most=300)
-    expected = run(one_layer("Conv", weights, ["n", 3, "h", "w"]), x.clip(-128, 127))
-    model = one_layer("Conv", weights, ["n", 3, "h", "w"])
+    expected = run(one(weights), x.clip(-128, 127))
+    model = one(weights)
     quantize(model, {OUTPUT: (-128, 127)})
     np.testing.assert_array_equal(run(model, x), expected)
 
 
 def test_numbers_of_any_kind_come_out_within_two_per_cent() -> None:
     weights, x = random(16, 8, 3, 3), random(1, 8, 20, 20, seed=1)
-    exact = run(one_layer("Conv", weights, ["n", 8, "h", "w"]), x)
-    model = one_layer("Conv", weights, ["n", 8, "h", "w"])
+    exact = run(one(weights), x)
+    model = one(weights)
     quantize(model, {OUTPUT: (float(x.min()), float(x.max()))})
     assert np.abs(run(model, x) - exact).mean() < 0.02 * np.abs(exact).mean()
 
 
-def test_layers_without_a_range_stay_and_layers_of_one_input_share_its_int8_values() -> None:
+def test_those_without_a_range_stay_and_those_of_one_input_share_its_int8_values() -> None:
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["a"], name="first"),
         helper.make_node("Conv", ["x", "v"], ["b"], name="second"),
@@ -76,7 +77,7 @@ def test_layers_without_a_range_stay_and_layers_of_one_input_share_its_int8_valu
     ]
     constants = {"w": random(4, 3, 1, 1), "v": random(4, 3, 1, 1, seed=1), "u": random(2, 4, 1, 1, seed=2)}
     model = model_of(nodes, constants, ["n", 3, "h", "w"])
-    assert [layer.get_friendly_name() for layer in layers(model)] == ["first", "second", "y"]
+    assert [node.get_friendly_name() for node in convolutions(model)] == ["first", "second", "y"]
     assert quantize(model, {"first": (-1, 1), "second": (-1, 1), "fourth": (-1, 1)}) == 2
     assert types(model).count("FakeQuantize") == 3, "two kernels, and one input"
 
@@ -99,7 +100,7 @@ def vnni(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def opened(folder: Path, plan: EnginePlan, ranges: Ranges | None = RANGES) -> Session:
-    return open_graph(linear_graph(folder / "linear.onnx"), plan, ranges=ranges)
+    return open_graph(convolution_graph(folder / "model.onnx"), plan, ranges=ranges)
 
 
 @pytest.mark.usefixtures("vnni")
@@ -111,7 +112,7 @@ def test_a_graph_whose_ranges_are_known_is_computed_in_int8(
     session = opened(tmp_path, EnginePlan("cpu", 1, engine="openvino", precision=precision))  # type: ignore[arg-type]
     x = np.random.default_rng(0).normal(size=(5, FEATURES)).astype(np.float32)
     exact = np.maximum(x @ WEIGHTS, 0)
-    answer = session.run({"x": x})[0]
+    answer = session.run({"x": x[..., np.newaxis, np.newaxis]})[0][..., 0, 0]
     assert 0 < np.abs(answer - exact).mean() < 0.02 * np.abs(exact).mean()
     assert "in int8 on the CPU (its values were measured, and this CPU has VNNI)" in caplog.text
 
@@ -137,7 +138,7 @@ def test_onnx_runtime_computes_it_in_fp32(tmp_path: Path, caplog: pytest.LogCapt
 @pytest.mark.usefixtures("vnni")
 def test_compiled_models_of_other_ranges_are_not_taken_for_these(tmp_path: Path) -> None:
     plan = EnginePlan("cpu", 1, engine="openvino", precision="auto", compiled=tmp_path / "compiled")
-    x = np.full((1, FEATURES), 4, np.float32)
-    wide, narrow = (opened(tmp_path, plan, ranges).run({"x": x})[0] for ranges in (RANGES, {LAYER: (-0.5, 0.5)}))
+    x = np.full((1, FEATURES, 1, 1), 4, np.float32)
+    wide, narrow = (opened(tmp_path, plan, ranges).run({"x": x})[0] for ranges in (RANGES, {PRODUCT: (-0.5, 0.5)}))
     assert np.abs(wide).max() > 4 * np.abs(narrow).max()
     np.testing.assert_array_equal(opened(tmp_path, plan).run({"x": x})[0], wide)
