@@ -15,6 +15,7 @@ from settings.version import VERSION
 from tests.e2e.test_bento import people
 from tests.image.base import BASE
 from tests.image.conftest import KEY, options
+from tools.bench.processes import ProcessTree
 from tools.harness.immich_client import HEADERS, clip_textual, clip_visual, faces, multipart, ocr
 from tools.harness.podman import Container, podman
 from tools.harness.rendered import character_accuracy, mixed_pages
@@ -78,14 +79,14 @@ def test_it_holds_nothing_that_only_building_needs(container: Container) -> None
 
 
 def test_it_answers_every_task(container: Container) -> None:
-    print(f"memory: {container.memory() / 1e6:.0f} MB idle")
+    print(f"memory: {ProcessTree(container.pid).pss():.0f} MB idle")
     page = mixed_pages()[0]
     read = post(container.url, ocr(), image=page.data).json()["ocr"]["text"]
     assert character_accuracy(read, page.lines) >= 0.95
     assert len(post(container.url, faces(min_score=0.5), image=people()).json()["facial-recognition"]) == 6
     for answer in (post(container.url, clip_visual(), image=people()), post(container.url, clip_textual(), text="狗")):
         assert len(json.loads(answer.json()["clip"])) == 512
-    print(f"memory: {container.memory() / 1e6:.0f} MB with all models loaded")
+    print(f"memory: {ProcessTree(container.pid).pss():.0f} MB with all models loaded")
 
 
 def test_it_indexes_and_finds(container: Container) -> None:

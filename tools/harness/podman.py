@@ -18,19 +18,6 @@ import httpx
 
 from tools.harness.server import free_port
 
-_MEMORY = """
-import os, pathlib
-sizes = []
-for folder in pathlib.Path("/proc").glob("[0-9]*"):
-    try:
-        lines = (folder / "smaps_rollup").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
-        continue
-    if folder.name != str(os.getpid()):
-        sizes += [int(line.split()[1]) for line in lines if line.startswith("Pss:")]
-print(sum(sizes))
-"""
-
 
 def podman(*arguments: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     """Run podman with the limits of this process, which a nested container may not raise."""
@@ -139,7 +126,3 @@ class Container:
         """Return podman's word on how the container is."""
         state: dict[str, Any] = json.loads(podman("inspect", self.id).stdout)[0]["State"]
         return state
-
-    def memory(self) -> int:
-        """Return the proportional set size of all its processes, in bytes."""
-        return 1024 * int(self.run("python", "-c", _MEMORY).stdout)
