@@ -22,7 +22,7 @@ class View:
     turns: int
     """Quarter turns to the left that were made of the picture."""
     shift: tuple[int, int]
-    """Where the picture's top left corner is on the canvas, x and y in pixels."""
+    """Place of the picture's top left corner on the canvas, x and y in pixels."""
     size: tuple[int, int]
     """Width and height of the picture on the canvas, before it was turned."""
 
@@ -32,7 +32,7 @@ def nothing() -> Detections:
     return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
 
 
-def view_of(picture: Pixels, size: tuple[int, int], turns: int, border: float = 0.0) -> View:
+def view_of(picture: Pixels, size: tuple[int, int], turns: int, border: float) -> View:
     """Show ``picture`` on a canvas of ``size``, turned to the left ``turns`` times, with a border (in its widths)."""
     height, width = picture.shape[:2]
     room = size if turns % 2 == 0 else size[::-1]

@@ -61,7 +61,7 @@ class _Line:
     """Of its middle, across the lines, in pixels."""
     height: float
     blanks: tuple[Interval, ...]
-    """Where it is blank, before its start and after its end too."""
+    """Intervals in which it is blank, before its start and after its end too."""
 
     def is_crossed(self, gutter: Interval) -> bool:
         """Return whether there is a column on both sides of ``gutter``."""

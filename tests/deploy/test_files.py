@@ -34,7 +34,7 @@ READ_BY = {
     "trim.py": "tests/deploy/test_trim.py",
     "Dockerfile.j2": "tests/e2e/test_bento.py",
 }
-"""What a path below deploy/ begins with -> the test that reads it."""
+"""Beginning of paths below deploy/ -> the test that reads them."""
 
 
 def files() -> list[str]:

@@ -33,7 +33,7 @@ SERVICES = ("immich-bento", "database", "caddy", "prometheus")
 KEY = "a-key-of-tests"
 MODELS = {"CLIP_MODEL": "tiny", "RECOGNITION_MODEL": "buffalo_s", "OCR_MODEL": "PP-OCRv6_small", "OFFLINE": "true"}
 OURS = "http://immich-machine-learning:3003"
-"""Where Immich asks by default."""
+"""Address that Immich asks by default."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What the release workflow asks of the tree: the tag, the base with its digest, and the notes."""
+"""Questions of the release workflow to the tree: the tag, the base with its digest, and the notes."""
 
 from __future__ import annotations
 
