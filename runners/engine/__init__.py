@@ -15,7 +15,7 @@ from runners.engine.choice import Choice, EngineName, EngineUnusable, Precision,
 from runners.engine.compiled_models import CompiledModels
 from runners.engine.cuda import cuda_problem
 from runners.engine.idle import trim_idle_sessions
-from runners.engine.lanes import LanedSession
+from runners.engine.lanes import LanedSession, lanes_of
 from runners.engine.session import Session, TensorSpec
 from runners.engine.session_notes import note_session
 from runners.engine.threads import available_cores
@@ -176,7 +176,7 @@ def open_session(
     Raises ``ModelUnavailable`` if the file is no graph that the engine can run.
     """
     choice = _fitting(_choice(plan), path, exact, ranges, plan)
-    if laned and choice.engine == "openvino" and plan.device == "cpu" and plan.threads > 1:
+    if laned and choice.engine == "openvino" and plan.device == "cpu" and lanes_of(plan.threads) > 1:
         again = partial(open_session, path, exact=exact, best_class=best_class, few_shapes=few_shapes, ranges=ranges)
         return LanedSession(lambda threads: again(replace(plan, threads=threads)), plan.threads)
     use = _Use(exact == "start", best_class, few_shapes, ranges)

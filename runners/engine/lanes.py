@@ -3,6 +3,9 @@
 Small graphs (faces, lines of text) gain little from a second thread. Measured on 2 cores: faces take 36 ms with two
 threads and 42 ms with one, pages 160 and 220. Two threads are faster for a single caller, but two callers are served
 1.3 to 1.6 times as fast with one thread each.
+
+Each batch that runs needs its own working memory: OCR's 320 MB, three quarters of it the detector's. Where a container
+may use little memory, batches run one after another.
 """
 
 from __future__ import annotations
@@ -15,19 +18,26 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from models.capacity import usable_memory
 from runners.engine.idle import register
 from runners.engine.session import Session, TensorSpec
 
 MOST_LANES = 4
 """Batches of one model that compute at the same time, at most. Each takes a copy of the model's graphs."""
+LANE_BYTES = 750 * 10**6
+"""Memory that must be usable for each of them."""
 
 _guard = threading.Lock()
 _working = 0
 
 
-def lanes_of(threads: int) -> int:
-    """Return how many batches of one model may compute at the same time in a process with ``threads`` threads."""
-    return min(threads, MOST_LANES)
+def lanes_of(threads: int, memory: int | None = None) -> int:
+    """Return how many batches of one model may compute at the same time in a process with ``threads`` threads.
+
+    ``memory``: bytes that this machine or container may use; None looks.
+    """
+    usable = usable_memory() if memory is None else memory
+    return max(1, min(threads, MOST_LANES, usable // LANE_BYTES))
 
 
 @contextmanager

@@ -44,7 +44,7 @@ _SETTLE = 3.0
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     contenders.add_our_options(parser)
-    parser.add_argument("--image", default=f"localhost/{image_tag('cpu')}", help="the image (that of make image)")
+    add_image_option(parser)
     parser.add_argument("--starts", type=int, default=3, help="starts of each (3)")
     parser.add_argument("--rounds", type=int, default=5, help="alternations of each load (5)")
     parser.add_argument("--seconds", type=float, default=4, help="of load per round (4)")
@@ -53,12 +53,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rest", type=float, default=13, help="seconds before memory is looked at again, at rest (13)")
 
 
-def run(options: argparse.Namespace) -> list[Table]:
-    """Measure both. Raise ``RuntimeError`` where podman or the image is not here."""
+def add_image_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option of every benchmark that runs the image."""
+    parser.add_argument("--image", default=f"localhost/{image_tag('cpu')}", help="the image (that of make image)")
+
+
+def require_image(image: str) -> None:
+    """Raise ``RuntimeError`` where podman or the image is not here."""
     if shutil.which("podman") is None:
         raise RuntimeError("podman is not here (on Debian: apt install podman).")
-    if not image_exists(options.image):
-        raise RuntimeError(f"podman has no image {options.image}: build it with `make image ARGS='--backend podman'`.")
+    if not image_exists(image):
+        raise RuntimeError(f"podman has no image {image}: build it with `make image ARGS='--backend podman'`.")
+
+
+def run(options: argparse.Namespace) -> list[Table]:
+    """Measure both. Raise ``RuntimeError`` where podman or the image is not here."""
+    require_image(options.image)
     note = Table("Weights", ("", ""), (("image", options.image), ("CLIP", weights(options.models).note)))
     with TemporaryDirectory(prefix="immich-bento-bench-") as folder:
         times = _starts(options, Path(folder))
@@ -77,16 +87,19 @@ def run(options: argparse.Namespace) -> list[Table]:
     ]
 
 
-def container(options: argparse.Namespace) -> Container:
-    """Return a container of the image with the settings of the benchmark, not yet started."""
+def container(options: argparse.Namespace, *limits: str, volume: str | None = VOLUME) -> Container:
+    """Return a container of the image with the settings of the benchmark, not yet started.
+
+    ``limits``: further options of ``podman run``. ``volume``: what it keeps its cache in; None: in a new one.
+    """
     settings = {**contenders.our_settings(options), "OFFLINE": "true"}
-    mounts = ["-v", f"{VOLUME}:/cache"]
+    mounts = [] if volume is None else ["-v", f"{volume}:/cache"]
     clip = settings.get("CLIP_DOWNLOAD_ROOT")
     if clip is not None:
         mounts += ["-v", f"{clip}:{_CLIP}:ro"]
         settings["CLIP_DOWNLOAD_ROOT"] = _CLIP
     given = [word for name, value in settings.items() for word in ("-e", f"{name}={value}")]
-    return Container(options.image, [*_HARDENED, *mounts, *given])
+    return Container(options.image, [*_HARDENED, *limits, *mounts, *given])
 
 
 def verdicts(results: dict[tuple[str, str], Rounds]) -> list[Verdict]:

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from runners.engine import EnginePlan, open_session
-from runners.engine.lanes import LanedSession, working
+from runners.engine.lanes import LANE_BYTES, MOST_LANES, LanedSession, lanes_of, working
 from runners.engine.session import TensorSpec
 from tests.runners.engine.graphs import FEATURES, linear_graph
 
@@ -61,6 +61,32 @@ def test_alone_it_takes_all_threads_and_beside_others_one(session: LanedSession,
             assert threads_of(session) == 1
         assert threads_of(session) == 3
     assert [one.threads for one in opened] == [3, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("threads", "memory", "lanes"),
+    [
+        (1, 64 * LANE_BYTES, 1),
+        (2, 64 * LANE_BYTES, 2),
+        (16, 64 * LANE_BYTES, MOST_LANES),
+        (4, 3 * LANE_BYTES, 3),
+        (4, 2 * LANE_BYTES - 1, 1),
+        (4, 512 * 2**20, 1),
+    ],
+)
+def test_there_are_as_many_lanes_as_threads_and_memory_allow(threads: int, memory: int, lanes: int) -> None:
+    assert lanes_of(threads, memory) == lanes
+
+
+def test_with_little_memory_a_graph_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    plan = EnginePlan("cpu", 4, engine="openvino")
+    path = linear_graph(tmp_path / "model.onnx")
+    for memory, kind in ((2 * LANE_BYTES - 1, False), (2 * LANE_BYTES, True)):
+        monkeypatch.setattr("runners.engine.lanes.usable_memory", lambda memory=memory: memory)
+        session = open_session(path, plan, laned=True)
+        assert isinstance(session, LanedSession) is kind
+        session.close()
 
 
 def test_lanes_are_opened_when_two_first_meet_and_all_are_closed(session: LanedSession, opened: list[Recorder]) -> None:
