@@ -95,6 +95,7 @@ RUN = {
     "tools.bench clip-models": "tests/tools/bench/test_benchmarks.py::",
     "tools.bench first-start": "tests/tools/bench/test_benchmarks.py::",
     "tools.bench container": "tests/image/test_benchmark.py::",
+    "tools.bench memory-limit": "tests/image/test_benchmark.py::test_what_a_limit_of_memory_does_is_counted",
     "tools.bench batching": "tests/tools/bench/test_benchmarks.py::",
     "tools.bench ping": "tests/tools/bench/test_benchmarks.py::",
     "tools.bench transport": "tests/tools/bench/test_benchmarks.py::",

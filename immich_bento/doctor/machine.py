@@ -19,9 +19,9 @@ from settings.version import VERSION
 _GB = 10**9
 _LITTLE_DISK = 2 * _GB
 """Bytes: the largest usual model, in two copies while it is converted."""
-_TOO_LITTLE_MEMORY, _LITTLE_MEMORY = int(0.6 * _GB), int(1.2 * _GB)
-"""Bytes: below the first the process for pictures is killed at its first picture; the second holds four small models at
-work.
+_TOO_LITTLE_MEMORY, _LITTLE_MEMORY = int(0.6 * _GB), int(1.3 * _GB)
+"""Bytes: below the first the process for pictures is killed at its first picture; the second holds all tasks at work,
+with ViT-B-16 (docs/containers.md, "Memory limits").
 """
 
 
@@ -74,7 +74,7 @@ def _memory() -> Finding:
         return warning(
             "memory",
             detail,
-            "Enough for small models (ViT-B-16, buffalo_s, PP-OCRv6_small) and one picture at a time: set MAX_BATCH=1.",
+            "Too little for all tasks at once with ViT-B-16 (1280 MB) or ViT-L-14 (2 GB): raise the container's limit.",
         )
     return good("memory", detail)
 

@@ -4,8 +4,8 @@ Small graphs (faces, lines of text) gain little from a second thread. Measured o
 threads and 42 ms with one, pages 160 and 220. Two threads are faster for a single caller, but two callers are served
 1.3 to 1.6 times as fast with one thread each.
 
-Each batch that runs needs its own working memory: OCR's 320 MB, three quarters of it the detector's. Where a container
-may use little memory, batches run one after another.
+Each batch that runs needs its own working memory: OCR's 370 MB in bf16, half of it the detector's. Where a container
+may use little memory, batches run one after another (docs/containers.md, "Memory limits").
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from runners.engine.session import Session, TensorSpec
 
 MOST_LANES = 4
 """Batches of one model that compute at the same time, at most. Each takes a copy of the model's graphs."""
-LANE_BYTES = 750 * 10**6
+LANE_BYTES = 10**9
 """Memory that must be usable for each of them."""
 
 _guard = threading.Lock()
