@@ -79,13 +79,13 @@ def _quad(left: float, top: float, right: float, bottom: float) -> Quad:
     return np.array([[left, top], [right, top], [right, bottom], [left, bottom]], float)
 
 
-def drawings() -> list[Drawing]:
-    """Render all pictures: ``PER_KIND`` of each kind, in all fonts."""
-    return [drawing(kind, number) for kind in KINDS for number in range(PER_KIND)]
+def drawings(first: int = 0) -> list[Drawing]:
+    """Render ``PER_KIND`` pictures of each kind, in all fonts, from the number ``first`` on."""
+    return [drawing(kind, number) for kind in KINDS for number in range(first, first + PER_KIND)]
 
 
 def drawing(kind: str, number: int) -> Drawing:
-    """Render picture ``number`` of a kind; those from ``PER_KIND`` on are in no benchmark."""
+    """Render picture ``number`` of a kind; those from ``PER_KIND`` on are in no benchmark by default."""
     random = Random(f"{kind} {number}")
     usable = [font for font in FONTS if (font.traditional if kind == "traditional" else font.simplified)]
     font = usable[number % len(usable)]

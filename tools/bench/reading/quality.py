@@ -27,6 +27,7 @@ _WITHOUT_TEXT = "photos without text"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this benchmark."""
     parser.add_argument("--folder", type=Path, default=CACHE, help=f"for pictures and what was read (default: {CACHE})")
+    parser.add_argument("--first", type=int, default=0, help="number of each kind's first picture (0); others: from 38")
     parser.add_argument("--anew", choices=[*READERS], help="read all pictures anew with this reader")
 
 
@@ -37,7 +38,7 @@ def run(options: argparse.Namespace) -> list[Table]:
         raise SystemExit(f"Fonts are missing. Install them: apt-get install {' '.join(lacking)}")
     folder = options.folder.expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = drawings()
+    pictures = drawings(options.first)
     for drawing in pictures:
         path = folder / f"{drawing.name}.picture"
         if not path.is_file() or path.read_bytes() != drawing.data:
