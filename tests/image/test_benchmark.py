@@ -23,3 +23,14 @@ def test_it_measures_start_memory_and_throughput_of_both(image: str, capsys: pyt
     assert ratio[0] == "face"
     assert ratio[2] > 0
     assert [row[0] for row in tables["Targets"]["rows"]] == ["face, 4 callers: container / without"]
+
+
+def test_what_a_limit_of_memory_does_is_counted(image: str, capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["--env", "CLIP_MODEL=cn-clip-tiny", "--callers", "2", "--seconds", "5"]
+    assert main(["memory-limit", "--image", image, *few, "--limits", "400", "1536", "--json"]) == 0
+    (table,) = json.loads(capsys.readouterr().out)["tables"]
+    (little, _, _, killed), (enough, answered, unanswered, spared) = table["rows"]
+    assert (little, enough) == (400, 1536)
+    assert killed > 0
+    assert answered > 0
+    assert (unanswered, spared) == (0, 0)

@@ -1,4 +1,4 @@
-"""How much memory a container needs: the image under each limit, fresh, with callers of all tasks at once.
+"""Run the image under limits of memory, fresh each time, with callers of all tasks at once: how much does it need?
 
 Each container compiles its models at its first requests, as a user's does. It passes where every request is answered
 and the kernel kills nothing. ``make image`` builds the image; takes podman, and a minute and a half a limit.
