@@ -13,6 +13,7 @@ from runners.bento.remote import RemoteRunners
 from runners.bento.services import runner_services
 from runners.bento.start import prepare, read_catalog, read_settings, shares_process
 from runners.bento.stop import CloseWhenRetired
+from runners.bento.stuck import end_if_stuck
 from serving.late_response import EARLY_HEAD
 from serving.url_key import UrlKey
 from web.page import open_page
@@ -38,6 +39,7 @@ class ImmichBento:
 
     @bentoml.on_startup
     async def begin(self) -> None:
+        closing.callback(end_if_stuck(config.stuck_after))
         set_up_server(config, before_all=lambda inner: UrlKey(inner, config.url_key))
         self.runners = await connect_runners(self, services, config)
         closing.push_async_callback(self.runners.close)

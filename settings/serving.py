@@ -92,6 +92,12 @@ class ServingSettings(BaseModel):
         300.0, gt=0, description="Seconds after which a request is given up (504). Immich itself waits 300."
     )
     shutdown_timeout: int = Field(8, ge=1, description="Seconds that running requests have to finish after SIGTERM.")
+    stuck_after: float = Field(
+        120.0,
+        ge=0,
+        description="Seconds for which a process may stand still before it is ended and a fresh one started; 0: for "
+        "ever.",
+    )
     log_format: Literal["text", "json"] = Field(
         "text", description="`text` for people, `json` for machines: one object per line."
     )

@@ -15,6 +15,7 @@ import metrics
 from models.catalog import Catalog, load_catalog
 from runners.allocator import configure_allocator
 from runners.bento.stop import stop_when_idle
+from runners.bento.stuck import end_if_stuck
 from runners.bento.transport import JOBS, JobApp, RunnerDoor, untraced
 from runners.contract import Failure, LoadedModel, ModelState, PictureJob, Result, TextJob
 from runners.engine import plan_engine, trim_idle_sessions
@@ -80,6 +81,7 @@ class RunnerService:
         self.runners = make_runners(self.tasks, using)
         self.jobs.process = self
         self._background: list[asyncio.Task[None]] = []
+        self._stop_watching: Callable[[], None] = lambda: None
         # With `bentoml serve --development` this is not a process of its own, and the gateway must keep its priority.
         if self.nice and config.runner_nice and server_context.service_name == type(self).__name__:
             os.nice(config.runner_nice)
@@ -92,6 +94,7 @@ class RunnerService:
     async def begin(self) -> None:
         """Begin as a process of its own, which obeys signals."""
         config = settings()
+        self._stop_watching = end_if_stuck(config.stuck_after)
         await self.begin_inside(stop_when_idle(config.shutdown_timeout, longest_request=config.request_timeout + 60))
 
     async def begin_inside(self, end_if_idle: Callable[[], bool] = lambda: False) -> None:
@@ -155,6 +158,7 @@ class RunnerService:
                 await asyncio.to_thread(runner.close)
             except Exception:  # the others are to be closed all the same
                 log.exception("%s could not be closed.", name)
+        self._stop_watching()
 
     async def picture(self, job: PictureJob) -> dict[str, Result | Failure]:
         """Run all tasks of ``job``. Returns what became of each, by its name."""

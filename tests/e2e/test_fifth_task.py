@@ -13,7 +13,7 @@ from PIL import Image
 from runners.bento.start import StartError, read_catalog
 from runners.tasks import ExtraTaskError, tasks_by_name
 from settings import Settings
-from tests.e2e.fifth_task import MODEL
+from tests.e2e.fifth_task import MODEL, STANDS_STILL
 from tests.fake_upstream import FakeUpstream
 from tools.harness.immich_client import HEADERS, multipart, ocr
 from tools.harness.server import Server
@@ -59,6 +59,19 @@ def test_it_is_served_preloaded_logged_and_counted(processes: str, tmp_path: Pat
         page = httpx.get(server.url, headers={"accept": "text/html"}).text
         assert f"colour: {MODEL}" in page
         assert bool(server.workers("ColourRunner")) is (processes == "split")
+
+
+def test_a_process_that_stands_still_is_replaced(tmp_path: Path) -> None:
+    with Server(tmp_path, {"EXTRA_TASKS": EXTRA, "RUNNER_PROCESSES": "split", "STUCK_AFTER": "2"}) as server:
+        assert post(server, multipart(ENTRY, image=picture())).status_code == 200
+        (before,) = server.workers("ColourRunner")
+        still = post(server, multipart({"colour": {"modelName": MODEL, "scale": STANDS_STILL}}, image=picture()))
+        assert (still.status_code, still.json()["code"]) == (503, "runner_unavailable")
+        assert post(server, multipart(ENTRY, image=picture())).status_code == 200
+        assert server.workers("ColourRunner") != [before]
+        assert f"ColourRunner (process {before.pid}) ended with status 1; a fresh one is started." in server.log
+        assert "Timeout (0:00:02)!" in server.log
+        assert "fifth_task.py" in server.log, "where each thread was"
 
 
 def test_it_is_routed_upstream(tmp_path: Path) -> None:

@@ -169,6 +169,7 @@ def test_a_background_task_that_failed_is_told_at_once_and_the_end_closes_all_th
     first, second = FailingRunner(closes=False), FailingRunner()
     service.runners = {"clip_image": first, "ocr": second}  # type: ignore[dict-item]
     service._background = []
+    service._stop_watching = lambda: None
 
     async def run() -> None:
         service._in_background(first.preload("ViT-B-16"), "clip_image: loading ViT-B-16 at the start")
