@@ -19,8 +19,10 @@ import httpx
 from tools.harness.server import free_port
 
 
-def podman(*arguments: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
-    """Run podman with the limits of this process, which a nested container may not raise."""
+def podman(
+    *arguments: str, check: bool = True, timeout: float = 600, cwd: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run podman with the limits of this process, which a nested container may not raise. ``cwd``: its folder."""
     with configuration() as path:
         done = subprocess.run(
             ["podman", *arguments],
@@ -29,6 +31,7 @@ def podman(*arguments: str, check: bool = True, timeout: float = 600) -> subproc
             text=True,
             check=False,
             timeout=timeout,
+            cwd=cwd,
         )
     if check and done.returncode != 0:
         raise AssertionError(f"podman {' '.join(arguments)} ended with {done.returncode}: {done.stderr}")
@@ -76,7 +79,10 @@ class Container:
         if self.on_host:
             network = ["--network", "host", "-e", "IMMICH_HOST=127.0.0.1", "-e", f"IMMICH_PORT={self.port}"]
         self.started = time.monotonic()
-        self.id = podman("run", "-d", *network, *self.options, self.image, *self.arguments).stdout.strip()
+        # conmon, which watches the container, writes a file called oom into its folder when the kernel kills in it.
+        elsewhere = tempfile.gettempdir()
+        command = ["run", "-d", *network, *self.options, self.image, *self.arguments]
+        self.id = podman(*command, cwd=elsewhere).stdout.strip()
         return self
 
     def __exit__(self, *_: object) -> None:
