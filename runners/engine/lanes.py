@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -26,6 +26,8 @@ MOST_LANES = 4
 """Batches of one model that compute at the same time, at most. Each takes a copy of the model's graphs."""
 LANE_BYTES = 10**9
 """Memory that must be usable for each of them."""
+_SPARED_AFTER = 3.0
+"""Seconds without a call after which the graph for all threads is shrunk while the lanes work."""
 
 _guard = threading.Lock()
 _working = 0
@@ -56,6 +58,15 @@ def working() -> Iterator[None]:
 def others_work() -> bool:
     """Return whether more than one batch runs in this process."""
     return _working > 1
+
+
+@runtime_checkable
+class Shrinkable(Protocol):
+    """A session that can release its working memory and stay open."""
+
+    def shrink(self, idle_for: float) -> bool:
+        """Release it if there was no call for ``idle_for`` seconds. Returns whether there was any."""
+        ...
 
 
 class LanedSession:
@@ -115,13 +126,18 @@ class LanedSession:
             return self._free.pop()
 
     def trim(self, idle_for: float) -> bool:
-        """Close the lanes if none was used for ``idle_for`` seconds. Return whether there were any."""
+        """Close the lanes if none was used for ``idle_for`` seconds; shrink the graph for all threads while they work.
+
+        Returns whether anything was released.
+        """
         with self._changed:
             busy = len(self._free) < len(self._narrow)
-            if busy or not self._narrow or time.monotonic() - self._last_used < idle_for:
-                return False
-            self._close_lanes()
-            return True
+            idle = time.monotonic() - self._last_used
+            if self._narrow and not busy and idle >= idle_for:
+                self._close_lanes()
+                return True
+            work = bool(self._narrow) and (busy or idle < _SPARED_AFTER)
+        return work and isinstance(self._wide, Shrinkable) and self._wide.shrink(_SPARED_AFTER)
 
     def close(self) -> None:
         with self._changed:

@@ -135,6 +135,22 @@ class OpenVinoSession:
         finally:
             self._turn.release()
 
+    def shrink(self, idle_for: float) -> bool:
+        """Release working memory alone, if there was no call for ``idle_for`` seconds. Returns whether there was any.
+
+        The next call takes some 20 ms more, for page faults.
+        """
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            if self._compiled is None or self._request is None or time.monotonic() - self._last_run < idle_for:
+                return False
+            self._request = None
+            self._compiled.release_memory()
+            return True
+        finally:
+            self._turn.release()
+
     def close(self) -> None:
         with self._turn:
             self._request = self._compiled = self._mapped = None

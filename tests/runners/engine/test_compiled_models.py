@@ -170,6 +170,10 @@ def test_an_idle_session_rests_once_and_works_on(
     assert trim_idle_sessions(0) >= 1
     assert not session.trim(idle_for=0), "it had nothing left to give"
     np.testing.assert_array_equal(session.run({"x": x})[0], before)
+    assert not session.shrink(idle_for=3600)
+    assert session.shrink(idle_for=0)
+    assert not session.shrink(idle_for=0), "it had nothing left to give"
+    np.testing.assert_array_equal(session.run({"x": x})[0], before)
     assert session.trim(idle_for=0)
     session.close()
     assert not session.trim(idle_for=0)

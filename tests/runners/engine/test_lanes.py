@@ -27,6 +27,11 @@ class Recorder:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self.is_closed = False
+        self.holds_memory = True
+
+    def shrink(self, idle_for: float) -> bool:
+        held, self.holds_memory = self.holds_memory, False
+        return held
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         return [np.array([self.threads])]
@@ -114,11 +119,23 @@ def test_lanes_that_nobody_uses_are_closed_and_opened_again(session: LanedSessio
     assert not session.trim(0)
     with working(), working():
         threads_of(session)
-        assert not session.trim(60)
+        session.trim(60)
+        assert not any(one.is_closed for one in opened)
         assert session.trim(0)
         assert [one.is_closed for one in opened] == [False, True, True, True]
         assert threads_of(session) == 1
     assert [one.is_closed for one in opened[4:]] == [False] * 3
+
+
+def test_the_graph_for_all_threads_is_shrunk_while_lanes_work(session: LanedSession, opened: list[Recorder]) -> None:
+    assert not session.trim(60)
+    assert opened[0].holds_memory, "it works alone"
+    with working(), working():
+        threads_of(session)
+    assert session.trim(60)
+    assert [one.holds_memory for one in opened] == [False, True, True, True]
+    assert not session.trim(60)
+    assert [one.is_closed for one in opened] == [False] * 4
 
 
 def test_many_at_once_all_get_their_answer(tmp_path: Path) -> None:
