@@ -1,6 +1,6 @@
 """The weights of the benchmarks, laid out for Immich's own machine-learning server, which can then be the peer.
 
-    python -m tools.bench.immich_weights FOLDER [--models FOLDER]
+    python -m tools.bench.immich_weights FOLDER [--models FOLDER] [--env NAME=VALUE]
 
 writes a cache folder for that server, 800 MB, and prints the settings of both. The numbers in the graphs stay as they
 are. What changes is how they are fed and asked: Immich sends every CLIP normalised float pixels, channels first, and
@@ -23,10 +23,14 @@ from onnx import TensorProto, helper, numpy_helper
 from models.catalog import ModelKind, load_catalog
 from models.resolve import resolve
 from settings import Settings
+from tools.bench import contenders
 from tools.bench.weights import weights
 
-NAMES = {ModelKind.CLIP: "ViT-B-32__openai", ModelKind.FACES: "buffalo_s", ModelKind.OCR: "PP-OCRv5_mobile"}
-"""What Immich's server must be asked for. It refuses the true names of the CLIP and of the OCR models."""
+NAMES = {ModelKind.FACES: "buffalo_s", ModelKind.OCR: "PP-OCRv5_mobile"}
+CLIP_NAMES = {512: "ViT-B-32__openai", 768: "ViT-L-14__openai", 1024: "RN50__openai"}
+"""What Immich's server must be asked for, a CLIP by the size of its vectors. It refuses the true names of CN-CLIP's and
+of the OCR models.
+"""
 _NUMBERS = (1, 4, 10)
 """Of an anchor of SCRFD: a score, a box, five landmarks. Each kind has an output per level."""
 
@@ -40,8 +44,9 @@ def lay_out(folder: Path, config: Settings) -> None:
         ModelKind.OCR: config.ocr_model,
     }
     for kind, name in chosen.items():
-        files = resolve(catalog.find(kind, name), config)
-        target = folder / kind.value / NAMES[kind]
+        entry = catalog.find(kind, name)
+        files = resolve(entry, config)
+        target = folder / kind.value / (NAMES.get(kind) or CLIP_NAMES[entry.embedding_size or 512])
         shutil.rmtree(target, ignore_errors=True)  # what an older run left, or Immich's server fetched
         {ModelKind.CLIP: _clip, ModelKind.FACES: _faces, ModelKind.OCR: _ocr}[kind](files, target)
 
@@ -169,12 +174,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to write")
-    parser.add_argument("--models", type=Path, help="cache folder with clip/ViT-B-16 (default: as for the benchmarks)")
+    contenders.add_our_options(parser)
     options = parser.parse_args(arguments)
-    chosen = weights(options.models)
-    lay_out(options.folder, Settings(**chosen.environment))  # type: ignore[arg-type]
-    settings = " ".join(f"{name}={value}" for name, value in chosen.environment.items())
-    print(f"CLIP: {chosen.note}.")
+    chosen = {**weights(options.models).environment, **contenders.environment(options)}
+    lay_out(options.folder, Settings(**chosen))  # type: ignore[arg-type]
+    settings = " ".join(f"{name}={value}" for name, value in chosen.items())
     print(f"This service: {settings} MACHINE_LEARNING_MODEL_TTL=0")
     print(f"Immich's: MACHINE_LEARNING_CACHE_FOLDER={options.folder.resolve()} MACHINE_LEARNING_MODEL_TTL=0")
 
