@@ -4,8 +4,8 @@ Small graphs (faces, lines of text) gain little from a second thread. Measured o
 threads and 42 ms with one, pages 160 and 220. Two threads are faster for a single caller, but two callers are served
 1.3 to 1.6 times as fast with one thread each.
 
-Each batch that runs needs its own working memory: OCR's 370 MB in bf16, half of it the detector's. Where a container
-may use little memory, batches run one after another (docs/containers.md, "Memory limits").
+Each batch that runs needs its own working memory: OCR's 370 MB in bf16, half of it the detector's. Where there is
+little memory, batches run one after another (docs/containers.md, "Memory limits").
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
+import psutil
 from numpy.typing import NDArray
 
 from models.capacity import usable_memory
@@ -36,9 +37,10 @@ _working = 0
 def lanes_of(threads: int, memory: int | None = None) -> int:
     """Return how many batches of one model may compute at the same time in a process with ``threads`` threads.
 
-    ``memory``: bytes that this machine or container may use; None looks.
+    ``memory``: bytes for this service; None: what the container may use, and no more than half of the machine's, which
+    Immich and its database share.
     """
-    usable = usable_memory() if memory is None else memory
+    usable = min(usable_memory(), int(psutil.virtual_memory().total) // 2) if memory is None else memory
     return max(1, min(threads, MOST_LANES, usable // LANE_BYTES))
 
 
