@@ -162,8 +162,9 @@ def _with_transport(parts: Mapping[str, float], served: _Served) -> dict[str, fl
 
 def _rows(task: str, parts: Mapping[str, float], served: _Served) -> list[tuple[Cell, ...]]:
     whole, system = sum(parts.values()), served.runner.system + served.others.system
-    rows: list[tuple[Cell, ...]] = [(task, name, parts[name] * 1000, parts[name] / whole * 100) for name in _PARTS]
-    return [*rows, (task, "all", whole * 1000, 100.0), (task, "system", system * 1000, system / whole * 100)]
+    seconds = [*((name, parts[name]) for name in _PARTS), ("all", whole), ("system", system)]
+    # The kernel counts a server's CPU in ticks of 10 ms: a single picture may take none.
+    return [(task, name, part * 1000, part / whole * 100 if whole else "-") for name, part in seconds]
 
 
 def _in_process(kind: _Kind, config: Settings, sent: Sequence[bytes], rounds: int) -> dict[str, float]:

@@ -13,6 +13,8 @@ import pytest
 
 from tools.bench.__main__ import BENCHMARKS, main
 from tools.bench.chart import bar_chart
+from tools.bench.parts import _PARTS, _rows, _Served
+from tools.bench.processes import CpuTime
 from tools.bench.report import Table, to_text
 
 TINY = {
@@ -22,7 +24,7 @@ TINY = {
     "transport": "--rounds 1 --requests 3 --kb 200",
     "routing": "--rounds 1 --requests 3 --kb 200",
     "tasks": "--callers 2 --seconds 0.5 --ttl 1 --pictures 1",
-    "parts": "--tiny --pictures 1 --rounds 1 --idle 0.5",
+    "parts": "--tiny --pictures 8 --rounds 2 --idle 0.5",
     "clip-models": "--names RN50 --seconds 0.5 --rest 0",
     "first-start": "--names RN50",
     "bar": "--assets 200 --queries 8 --delay 10",
@@ -96,3 +98,10 @@ def test_the_axis_of_a_chart_ends_at_a_round_number_above_the_highest_bar(highes
         1:
     ]
     assert heights[0] == pytest.approx(2 * heights[1], abs=0.2)
+
+
+def test_parts_of_less_than_a_tick_have_no_share() -> None:
+    nothing = CpuTime(0.0, 0.0)
+    served = _Served(nothing, nothing, 0.0)
+    rows = _rows("clip", dict.fromkeys(_PARTS, 0.0), served)
+    assert [row[1:] for row in rows] == [(name, 0.0, "-") for name in (*_PARTS, "all", "system")]
