@@ -95,6 +95,7 @@ class ServingSettings(BaseModel):
     stuck_after: float = Field(
         120.0,
         ge=0,
+        le=86400,
         description="Seconds for which a process may stand still before it is ended and a fresh one started; 0: for "
         "ever.",
     )
