@@ -37,11 +37,14 @@ _working = 0
 def lanes_of(threads: int, memory: int | None = None) -> int:
     """Return how many batches of one model may compute at the same time in a process with ``threads`` threads.
 
-    ``memory``: bytes for this service; None: what the container may use, and no more than half of the machine's, which
+    ``memory``: bytes for this service; None: the container's limit or, without one, half of the machine's memory, which
     Immich and its database share.
     """
-    usable = min(usable_memory(), int(psutil.virtual_memory().total) // 2) if memory is None else memory
-    return max(1, min(threads, MOST_LANES, usable // LANE_BYTES))
+    if memory is None:
+        machine = int(psutil.virtual_memory().total)
+        limit = usable_memory()
+        memory = limit if limit < machine else machine // 2
+    return max(1, min(threads, MOST_LANES, memory // LANE_BYTES))
 
 
 @contextmanager
@@ -84,7 +87,8 @@ class LanedSession:
         self._wide = open_with(threads)
         self._narrow: list[Session] = []
         self._free: list[Session] = []
-        self._changed = threading.Condition()  # guards both lists
+        self._is_closed = False
+        self._changed = threading.Condition()  # guards the three
         self._last_used = time.monotonic()
         register(self)
 
@@ -108,7 +112,8 @@ class LanedSession:
             return lane.run(feeds)
         finally:
             with self._changed:
-                self._free.append(lane)
+                if not self._is_closed:
+                    self._free.append(lane)
                 self._last_used = time.monotonic()
                 self._changed.notify()
 
@@ -119,13 +124,16 @@ class LanedSession:
         memory.
         """
         with self._changed:
-            while len(self._narrow) < self._lanes:
-                lane = self._open_with(1)
-                self._narrow.append(lane)
-                self._free.append(lane)
-            while not self._free:
+            while True:
+                if self._is_closed:
+                    raise RuntimeError("The session is closed.")
+                while len(self._narrow) < self._lanes:  # while it waited, too, they may have been closed
+                    lane = self._open_with(1)
+                    self._narrow.append(lane)
+                    self._free.append(lane)
+                if self._free:
+                    return self._free.pop()
                 self._changed.wait()
-            return self._free.pop()
 
     def trim(self, idle_for: float) -> bool:
         """Close the lanes if none was used for ``idle_for`` seconds; shrink the graph for all threads while they work.
@@ -143,8 +151,10 @@ class LanedSession:
 
     def close(self) -> None:
         with self._changed:
+            self._is_closed = True
             self._wide.close()
             self._close_lanes()
+            self._changed.notify_all()
 
     def _close_lanes(self) -> None:
         for lane in self._narrow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -88,7 +89,7 @@ def test_with_little_memory_a_graph_is_opened_once(tmp_path: Path, monkeypatch: 
     plan = EnginePlan("cpu", 4, engine="openvino")
     path = linear_graph(tmp_path / "model.onnx")
     for memory, kind in ((2 * LANE_BYTES - 1, False), (2 * LANE_BYTES, True)):
-        monkeypatch.setattr("runners.engine.lanes.usable_memory", lambda memory=memory: memory)
+        monkeypatch.setattr("runners.engine.lanes.usable_memory", lambda memory=memory: memory)  # a container's limit
         session = open_session(path, plan, laned=True)
         assert isinstance(session, LanedSession) is kind
         session.close()
@@ -136,6 +137,28 @@ def test_the_graph_for_all_threads_is_shrunk_while_lanes_work(session: LanedSess
     assert [one.holds_memory for one in opened] == [False, True, True, True]
     assert not session.trim(60)
     assert [one.is_closed for one in opened] == [False] * 4
+
+
+def test_who_waits_for_a_lane_is_told_of_its_end_and_gets_one_that_was_opened_anew(opened: list[Recorder]) -> None:
+    def open_with(threads: int) -> Recorder:
+        opened.append(Recorder(threads))
+        return opened[-1]
+
+    session = LanedSession(open_with, 2)
+    lanes = [session._take_lane() for _ in range(2)]
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(session._take_lane)
+        while not session._changed._waiters:  # type: ignore[attr-defined]
+            time.sleep(0.001)
+        with session._changed:  # as if the lanes came back and rested before the waiting thread ran
+            session._free.extend(lanes)
+            session._changed.notify()
+            session._close_lanes()
+        assert waiting.result(10) is opened[-1]
+        two_more = threads.submit(lambda: [session._take_lane() for _ in range(2)])
+        session.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            two_more.result(10)
 
 
 def test_many_at_once_all_get_their_answer(tmp_path: Path) -> None:
