@@ -9,7 +9,7 @@ from pathlib import Path
 
 from immich_bento.doctor.finding import Finding, good, warning, wrong
 from immich_bento.folders import folder_problem
-from models.capacity import free_bytes, usable_memory
+from models.capacity import free_bytes, has_bf16, usable_memory
 from runners.engine import DeviceUnusable, check_engine, plan_engine
 from runners.engine.threads import available_cores
 from settings import Settings
@@ -19,10 +19,11 @@ from settings.version import VERSION
 _GB = 10**9
 _LITTLE_DISK = 2 * _GB
 """Bytes: the largest usual model, in two copies while it is converted."""
-_TOO_LITTLE_MEMORY, _LITTLE_MEMORY = int(0.6 * _GB), int(1.3 * _GB)
-"""Bytes: below the first the process for pictures is killed at its first picture; the second holds all tasks at work,
-with ViT-B-16 (docs/containers.md, "Memory limits").
-"""
+_TOO_LITTLE_MEMORY = int(0.6 * _GB)
+"""Bytes: with less the process for pictures is killed at its first picture."""
+_GIB = 2**30
+_SMALL, _LARGE = ("tiny", "cn-clip-tiny", "RN50"), ("ViT-L", "ViT-H")
+"""CLIP models that take less memory than ViT-B-16, and beginnings of those that take more."""
 
 
 def check_machine(config: Settings) -> Iterator[Finding]:
@@ -34,7 +35,7 @@ def check_machine(config: Settings) -> Iterator[Finding]:
     )
     yield from _settings()
     yield from _folders(config)
-    yield _memory()
+    yield _memory(config.clip_model or "")
     yield _engine(config)
 
 
@@ -63,18 +64,20 @@ def _folders(config: Settings) -> Iterator[Finding]:
             yield good("disk", detail)
 
 
-def _memory() -> Finding:
+def _memory(clip: str) -> Finding:
+    """Hold what may be used to what all tasks at work took (docs/containers.md, "Memory limits")."""
     usable = usable_memory()
+    needed = 1.0 if clip in _SMALL else 2.0 if clip.startswith(_LARGE) else 1.25 if has_bf16() else 1.5
     detail = f"{usable / _GB:.1f} GB may be used"
     if usable < _TOO_LITTLE_MEMORY:
         return wrong(
             "memory", detail, "Raise the container's limit to 1 GB or more: the process for pictures will be killed."
         )
-    if usable < _LITTLE_MEMORY:
+    if usable < needed * _GIB:
         return warning(
             "memory",
             detail,
-            "Too little for all tasks at once with ViT-B-16 (1280 MB) or ViT-L-14 (2 GB): raise the container's limit.",
+            f"All tasks at once take {needed:g} GiB or more with {clip or 'ViT-B-16'}: raise the container's limit.",
         )
     return good("memory", detail)
 

@@ -113,6 +113,20 @@ def test_memory_is_told_before_it_runs_out(gigabytes: float, level: Level, monke
     assert of(machine.check_machine(Settings(device="cpu", engine="onnxruntime")), "memory").level is level
 
 
+@pytest.mark.parametrize(
+    ("clip", "bf16", "gibibytes"),
+    [("tiny", True, 1), ("ViT-B-16", True, 1.25), ("ViT-B-16", False, 1.5), ("ViT-L-14", True, 2)],
+)
+def test_the_memory_that_is_needed_is_that_of_the_clip_model(
+    clip: str, bf16: bool, gibibytes: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "has_bf16", lambda: bf16)
+    for usable, level in ((gibibytes * 2**30, Level.GOOD), (gibibytes * 2**30 - 1, Level.WARNING)):
+        monkeypatch.setattr(machine, "usable_memory", lambda usable=usable: int(usable))
+        found = of(machine.check_machine(Settings(device="cpu", engine="onnxruntime", clip_model=clip)), "memory")
+        assert found.level is level
+
+
 def test_a_device_that_cannot_be_used_is_told() -> None:
     finding = of(machine.check_machine(Settings(device="cuda")), "engine")
     assert finding.level is Level.WRONG
