@@ -43,7 +43,11 @@ def _row(limit: int, options: argparse.Namespace) -> tuple[Cell, ...]:
     # Callers begin at different places, so that all models are asked for at once.
     given = [[*mixed[place:], *mixed[:place]] for place in range(options.callers)]
     with container.container(options, *limits, volume=None) as running:
-        running.wait_until_ready()
+        try:
+            running.wait_until_ready()
+        except AssertionError:
+            progress(f"{limit} MiB: did not start")
+            return limit, 0, "did not start", running.log.count(_KILLED)
         load = closed_loop(running.url, given, options.seconds)
         killed = running.log.count(_KILLED)
     progress(f"{limit} MiB: {len(load.all_latencies)} answered, {len(load.failures)} not, {killed} killed")
