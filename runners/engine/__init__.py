@@ -176,9 +176,10 @@ def open_session(
     Raises ``ModelUnavailable`` if the file is no graph that the engine can run.
     """
     choice = _fitting(_choice(plan), path, exact, ranges, plan)
-    if laned and choice.engine == "openvino" and plan.device == "cpu" and lanes_of(plan.threads) > 1:
+    lanes = lanes_of(plan.threads) if laned and choice.engine == "openvino" and plan.device == "cpu" else 1
+    if lanes > 1:
         again = partial(open_session, path, exact=exact, best_class=best_class, few_shapes=few_shapes, ranges=ranges)
-        return LanedSession(lambda threads: again(replace(plan, threads=threads)), plan.threads)
+        return LanedSession(lambda threads: again(replace(plan, threads=threads)), plan.threads, lanes)
     use = _Use(exact == "start", best_class, few_shapes, ranges)
     began = time.perf_counter()
     if choice.engine == "openvino" and plan.engine == "auto":

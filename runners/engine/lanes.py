@@ -80,10 +80,13 @@ class LanedSession:
     Thread-safe.
     """
 
-    def __init__(self, open_with: Callable[[int], Session], threads: int) -> None:
-        """Open the graph for all ``threads`` of the process. ``open_with``: opens it for a given number of threads."""
+    def __init__(self, open_with: Callable[[int], Session], threads: int, lanes: int) -> None:
+        """Open the graph for all ``threads`` of the process. ``open_with``: opens it for a given number of threads.
+
+        ``lanes``: of one thread each (``lanes_of``).
+        """
         self._open_with = open_with
-        self._lanes = lanes_of(threads)
+        self._lanes = lanes
         self._wide = open_with(threads)
         self._narrow: list[Session] = []
         self._free: list[Session] = []

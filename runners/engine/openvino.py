@@ -138,7 +138,7 @@ class OpenVinoSession:
     def shrink(self, idle_for: float) -> bool:
         """Release working memory alone, if there was no call for ``idle_for`` seconds. Returns whether there was any.
 
-        The next call takes some 20 ms more, for page faults.
+        The next call pays for it in page faults; nothing is loaded or prepared anew.
         """
         if not self._turn.acquire(blocking=False):
             return False

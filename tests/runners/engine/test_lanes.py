@@ -46,13 +46,19 @@ def opened() -> list[Recorder]:
     return []
 
 
-@pytest.fixture
-def session(opened: list[Recorder]) -> LanedSession:
+def recorded(opened: list[Recorder], threads: int, lanes: int) -> LanedSession:
+    """Return a session whose graphs are put into ``opened`` as they are opened."""
+
     def open_with(threads: int) -> Recorder:
         opened.append(Recorder(threads))
         return opened[-1]
 
-    return LanedSession(open_with, 3)
+    return LanedSession(open_with, threads, lanes)
+
+
+@pytest.fixture
+def session(opened: list[Recorder]) -> LanedSession:
+    return recorded(opened, 3, 3)
 
 
 def threads_of(session: LanedSession) -> int:
@@ -106,11 +112,7 @@ def test_lanes_are_opened_when_two_first_meet_and_all_are_closed(session: LanedS
 
 
 def test_copies_do_not_grow_with_the_cores(opened: list[Recorder]) -> None:
-    def open_with(threads: int) -> Recorder:
-        opened.append(Recorder(threads))
-        return opened[-1]
-
-    session = LanedSession(open_with, 16)
+    session = recorded(opened, 16, lanes_of(16, 64 * LANE_BYTES))
     with working(), working():
         threads_of(session)
     assert [one.threads for one in opened] == [16, 1, 1, 1, 1]
@@ -140,11 +142,7 @@ def test_the_graph_for_all_threads_is_shrunk_while_lanes_work(session: LanedSess
 
 
 def test_who_waits_for_a_lane_is_told_of_its_end_and_gets_one_that_was_opened_anew(opened: list[Recorder]) -> None:
-    def open_with(threads: int) -> Recorder:
-        opened.append(Recorder(threads))
-        return opened[-1]
-
-    session = LanedSession(open_with, 2)
+    session = recorded(opened, 2, 2)
     lanes = [session._take_lane() for _ in range(2)]
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(session._take_lane)
