@@ -19,10 +19,12 @@ import httpx
 from tools.harness.server import free_port
 
 
-def podman(
-    *arguments: str, check: bool = True, timeout: float = 600, cwd: str | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run podman with the limits of this process, which a nested container may not raise. ``cwd``: its folder."""
+def podman(*arguments: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    """Run podman with the limits of this process, which a nested container may not raise.
+
+    Paths must be absolute: it runs in the folder of temporary files, since conmon, which watches a container, writes
+    a file called oom where it was started when the kernel kills in it.
+    """
     with configuration() as path:
         done = subprocess.run(
             ["podman", *arguments],
@@ -31,7 +33,7 @@ def podman(
             text=True,
             check=False,
             timeout=timeout,
-            cwd=cwd,
+            cwd=tempfile.gettempdir(),
         )
     if check and done.returncode != 0:
         raise AssertionError(f"podman {' '.join(arguments)} ended with {done.returncode}: {done.stderr}")
@@ -79,10 +81,7 @@ class Container:
         if self.on_host:
             network = ["--network", "host", "-e", "IMMICH_HOST=127.0.0.1", "-e", f"IMMICH_PORT={self.port}"]
         self.started = time.monotonic()
-        # conmon, which watches the container, writes a file called oom into its folder when the kernel kills in it.
-        elsewhere = tempfile.gettempdir()
-        command = ["run", "-d", *network, *self.options, self.image, *self.arguments]
-        self.id = podman(*command, cwd=elsewhere).stdout.strip()
+        self.id = podman("run", "-d", *network, *self.options, self.image, *self.arguments).stdout.strip()
         return self
 
     def __exit__(self, *_: object) -> None:
