@@ -28,8 +28,8 @@ from tools.bench.weights import weights
 
 NAMES = {ModelKind.FACES: "buffalo_s", ModelKind.OCR: "PP-OCRv5_mobile"}
 CLIP_NAMES = {512: "ViT-B-32__openai", 768: "ViT-L-14__openai", 1024: "RN50__openai"}
-"""What Immich's server must be asked for, a CLIP by the size of its vectors. It refuses the true names of CN-CLIP's and
-of the OCR models.
+"""Names that Immich's server must be asked for, a CLIP by the size of its vectors. It refuses the true names of
+CN-CLIP's and of the OCR models.
 """
 _NUMBERS = (1, 4, 10)
 """Of an anchor of SCRFD: a score, a box, five landmarks. Each kind has an output per level."""

@@ -11,11 +11,10 @@ import argparse
 from tools.bench import container, contenders
 from tools.bench.load import closed_loop
 from tools.bench.report import Cell, Table, progress
-from tools.bench.weights import weights
 from tools.bench.workload import Names, bodies
 
 _KILLED = "was killed by the kernel"
-"""What the log says of each process that the kernel ends for lack of memory (``runners.bento.deaths``)."""
+"""Words of the log for each process that the kernel ends for lack of memory (``runners.bento.deaths``)."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> list[Table]:
     """Try each limit. Raise ``RuntimeError`` where podman or the image is not here."""
     container.require_image(options.image)
-    clip = options.clip_model if options.env else weights(options.models).note
+    clip = contenders.our_settings(options)["CLIP_MODEL"]
     rows = tuple(_row(limit, options) for limit in options.limits)
     columns = ("limit, MiB", "answered", "not answered", "killed by the kernel")
     note = f"CLIP: {clip}. {options.callers} callers, {options.seconds:g} s."

@@ -31,17 +31,13 @@ def files(kind: ModelKind, name: str) -> dict[str, Path]:
     return resolve(load_catalog().find(kind, name), Settings(**ENVIRONMENT))  # type: ignore[arg-type]
 
 
-def session(path: Path | bytes) -> ort.InferenceSession:
-    options = ort.SessionOptions()
+def session(model: Path | bytes) -> ort.InferenceSession:
+    graph, options = model if isinstance(model, bytes) else str(model), ort.SessionOptions()
     try:
-        return ort.InferenceSession(
-            path if isinstance(path, bytes) else str(path), options, providers=["CPUExecutionProvider"]
-        )
+        return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except RuntimeError:  # a test before this one has given all sessions of this process one pool of threads
         options.use_per_session_threads = False
-        return ort.InferenceSession(
-            path if isinstance(path, bytes) else str(path), options, providers=["CPUExecutionProvider"]
-        )
+        return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def test_the_detector_answers_with_rows_of_anchors_and_the_same_numbers(laid_out: Path) -> None:
