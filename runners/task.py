@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from models.progress import Progress
-    from runners.engine import EnginePlan, Exactness, Session
+    from runners.engine import EnginePlan, Session
     from runners.engine.int8 import Ranges
     from runners.runner import Model
     from settings.gateway import Route, Servers
@@ -38,7 +38,7 @@ class Loading:
         self,
         path: Path,
         *,
-        exact: Exactness = "as planned",
+        exact: bool = False,
         laned: bool = False,
         best_class: bool = False,
         few_shapes: bool = False,

@@ -21,7 +21,7 @@ from settings import names
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from runners.engine import Exactness, Session
+    from runners.engine import Session
     from runners.runner import Model
 
 _READ_IN_A_TURN = 16_384
@@ -50,15 +50,14 @@ def _load_faces(name: str, using: Loading) -> Model[Any, Faces]:
 
     files = files_of(using.catalog.find(ModelKind.FACES, name), using)
 
-    def open_exactly(path: Path) -> Session:
+    def open_session(path: Path) -> Session:
         # In bf16 the detector's landmarks move by tenths of a pixel, and the vectors of faces cut out by them to a
         # cosine of 0.989.
-        exact: Exactness = "all" if path == files["detection/model.onnx"] else "start"
-        return using.open(path, exact=exact, laned=True, few_shapes=True)
+        return using.open(path, exact=path == files["detection/model.onnx"], laned=True, few_shapes=True)
 
     return load_faces(
         files,
-        open_exactly,
+        open_session,
         max_pixels=using.settings.max_picture_pixels,
         looks_again=using.settings.face_second_look,
     )

@@ -28,7 +28,6 @@ __all__ = [
     "QUANTIZED",
     "DeviceUnusable",
     "EnginePlan",
-    "Exactness",
     "Session",
     "TensorSpec",
     "check_engine",
@@ -38,9 +37,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
-Exactness = Literal["as planned", "start", "all"]
-"""Part of a graph that is computed in fp32 whatever the plan's precision: none, its first convolutions, or all."""
 
 QUANTIZED = "model.int8.xml"
 """The int8 twin of a ``model.onnx``, beside it; ``python -m tools.quantize`` makes it."""
@@ -156,7 +152,7 @@ def open_session(
     path: Path,
     plan: EnginePlan,
     *,
-    exact: Exactness = "as planned",
+    exact: bool = False,
     laned: bool = False,
     best_class: bool = False,
     few_shapes: bool = False,
@@ -166,8 +162,7 @@ def open_session(
 
     ``laned``: a small graph, which gets one thread where several batches run (``runners.engine.lanes``).
     ``best_class``: reduce the graph's one output (..., classes) to the value and number of the best class, and the
-    value of the last (``BestClassSession``). ``exact``: the part of the graph that is computed in fp32, whatever the
-    plan says.
+    value of the last (``BestClassSession``). ``exact``: compute in fp32, whatever the plan says.
     ``few_shapes``: the graph is called with a few shapes only, so that the engine may keep all it prepares for each.
     ``ranges``: those of the graph's convolutions (``runners.engine.int8``), which are then computed in int8 where the
     plan leaves the precision open and the CPU can.
@@ -180,7 +175,7 @@ def open_session(
     if lanes > 1:
         again = partial(open_session, path, exact=exact, best_class=best_class, few_shapes=few_shapes, ranges=ranges)
         return LanedSession(lambda threads: again(replace(plan, threads=threads)), plan.threads, lanes)
-    use = _Use(exact == "start", best_class, few_shapes, ranges)
+    use = _Use(best_class, few_shapes, ranges)
     began = time.perf_counter()
     if choice.engine == "openvino" and plan.engine == "auto":
         try:
@@ -204,7 +199,6 @@ def open_session(
 class _Use:
     """The way in which a graph is used; see ``open_session``."""
 
-    exact_start: bool
     best_class: bool
     few_shapes: bool
     ranges: Ranges | None
@@ -248,7 +242,6 @@ def _open(path: Path, plan: EnginePlan, choice: Choice, use: _Use) -> tuple[Sess
             path.with_name(QUANTIZED) if is_twin else path,
             threads=plan.threads,
             precision=choice.precision,
-            exact_start=use.exact_start,
             best_class=use.best_class,
             compiled=CompiledModels(plan.compiled) if plan.compiled is not None else None,
             gpu=plan.device == "openvino",
@@ -265,7 +258,7 @@ def _open(path: Path, plan: EnginePlan, choice: Choice, use: _Use) -> tuple[Sess
     return BestClassSession(whole) if use.best_class else whole, ""
 
 
-def _fitting(choice: Choice, path: Path, exact: Exactness, ranges: Ranges | None, plan: EnginePlan) -> Choice:
+def _fitting(choice: Choice, path: Path, exact: bool, ranges: Ranges | None, plan: EnginePlan) -> Choice:
     """Return the choice for one model: int8 where its ranges are known and this CPU gains by it, fp32 where it must be
     exact, ``auto``'s where there is no int8 file of it.
     """
@@ -273,7 +266,7 @@ def _fitting(choice: Choice, path: Path, exact: Exactness, ranges: Ranges | None
         return replace(choice, precision="int8", why="its values were measured, and this CPU has VNNI")
     if choice.precision == "fp32":
         return choice
-    if exact == "all":
+    if exact:
         return replace(choice, precision="fp32", why="less would move its answers too far")
     if choice.precision == "int8" and not path.with_name(QUANTIZED).is_file():
         log.warning(

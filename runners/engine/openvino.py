@@ -60,7 +60,6 @@ class OpenVinoSession:
         *,
         threads: int,
         precision: Precision = "fp32",
-        exact_start: bool = False,
         best_class: bool = False,
         compiled: CompiledModels | None = None,
         gpu: bool = False,
@@ -70,16 +69,16 @@ class OpenVinoSession:
         """Load ``path``, an ONNX file or OpenVINO's own ``.xml``. ``compiled``: the cache of compiled models.
 
         ``precision``: of the CPU's multiplications; int8 needs a quantized file or ``ranges`` (``quantize``), which are
-        for int8 alone, and computes all other parts in bf16 where that is faster. ``exact_start``: under bf16, compute
-        the first convolutions in fp32. ``best_class``: return what ``BestClassSession`` does, reduced in the graph.
-        ``gpu``: use an Intel GPU if there is one, in fp32. ``few_shapes``: as of ``runners.engine.open_session``.
+        for int8 alone, and computes all other parts in bf16 where that is faster. ``best_class``: return what
+        ``BestClassSession`` does, reduced in the graph. ``gpu``: use an Intel GPU if there is one, in fp32.
+        ``few_shapes``: as of ``runners.engine.open_session``.
         """
         self._device = "GPU" if gpu and has_gpu() else "CPU"
         bf16 = self._device == "CPU" and _computes_in_bf16(precision, compiled)
         self._config = _config(self._device, bf16, threads, _PREPARED_FOR_FEW if few_shapes else _PREPARED)
         self._mapped: Mapped | None = None
         self.is_from_disk = False
-        graph, self.metadata = self._load(path, precision, bf16, exact_start, best_class, ranges, compiled)
+        graph, self.metadata = self._load(path, precision, bf16, best_class, ranges, compiled)
         self._compiled: ov.CompiledModel | None = graph
         self.inputs = tuple(_spec(port) for port in graph.inputs)
         self.outputs = tuple(_spec(port) for port in graph.outputs)
@@ -160,7 +159,6 @@ class OpenVinoSession:
         path: Path,
         precision: Precision,
         bf16: bool,
-        exact_start: bool,
         best_class: bool,
         ranges: Ranges | None,
         folder: CompiledModels | None,
@@ -169,8 +167,8 @@ class OpenVinoSession:
             model, metadata = _read(path, best_class=best_class)
             return core().compile_model(model, self._device, self._config), metadata
         facts = {
-            **cpu_facts(), "precision": precision, "bf16": str(bf16), "exact start": str(exact_start),
-            "best class": str(best_class), "rewriting": REWRITING, "ranges": json.dumps(ranges),
+            **cpu_facts(), "precision": precision, "bf16": str(bf16), "best class": str(best_class),
+            "rewriting": REWRITING, "ranges": json.dumps(ranges),
         }  # fmt: skip
         graph = self._from_disk(path, facts, folder)
         if graph is not None and self._mapped is not None:
@@ -182,7 +180,7 @@ class OpenVinoSession:
         if ranges is not None:
             quantize(model, ranges)
         if precision == "bf16":
-            model = with_half_weights(model, exact_start=exact_start)
+            model = with_half_weights(model)
         graph = core().compile_model(model, "CPU", self._config)
         if folder is not None and folder.write(path, facts, metadata, lambda file: _export(graph, file)):
             # Use the mapped file, as any later start does, and free what it was made from.
