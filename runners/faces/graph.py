@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from copy import copy
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ class PictureGraph:
 
         Raises ``ModelUnavailable`` where the graph takes no single (n, 3, height, width) input.
         """
-        self._shape = shape = session.inputs[0].shape
+        shape = session.inputs[0].shape
         if len(session.inputs) != 1 or len(shape) != 4 or shape[1] not in (3, None):
             raise ModelUnavailable(
                 "the graph should take one input of shape (n, 3, height, width), not "
@@ -42,30 +41,21 @@ class PictureGraph:
         self._input = session.inputs[0]
         self._scale = np.float32(1 / std)
         self._buffers = Buffers()
-        self.size = self._size_or(default_size)
+        self.size = (shape[3] or default_size[0], shape[2] or default_size[1])
         """Width and height of the pictures that the graph takes."""
-        self.batch = at_most if _takes_batches(session) else 1
+        self.batch = at_most if at_most > 1 and _takes_batches(session) else 1
         """Pictures in one call, at most."""
 
     def run(self, pictures: Sequence[Pixels]) -> list[Float32]:
         """Return one array per output of the graph, for pictures of ``size``; several calls are joined along axis 0."""
         chunks = (pictures[start : start + self.batch] for start in range(0, len(pictures), self.batch))
         answers = [self._answers(chunk) for chunk in chunks]
-        return [np.concatenate(arrays, axis=0).astype(np.float32, copy=False) for arrays in zip(*answers, strict=True)]
-
-    def of_size(self, size: tuple[int, int]) -> PictureGraph:
-        """Return the same graph for pictures of another size, where it leaves that open."""
-        other = copy(self)
-        other.size = self._size_or(size)
-        return other
+        whole = answers[0] if len(answers) == 1 else [np.concatenate(arrays) for arrays in zip(*answers, strict=True)]
+        return [array.astype(np.float32, copy=False) for array in whole]
 
     def close(self) -> None:
         """Free the graph."""
         self._session.close()
-
-    def _size_or(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the width and height that the graph fixes, or those of ``size``."""
-        return (self._shape[3] or size[0], self._shape[2] or size[1])
 
     def _answers(self, pictures: Sequence[Pixels]) -> list[NDArray[Any]]:
         width, height = self.size

@@ -21,7 +21,7 @@ import numpy as np
 from runners.faces.alignment import Pixels
 from runners.faces.closer_look import closer_look
 from runners.faces.detection import Detections, Detector
-from runners.faces.views import in_picture, joined, shifted, view_of
+from runners.faces.views import in_picture, joined, shifted, views_of
 
 LONG = 2.5
 """Ratio of the sides from which on a picture is cut into tiles."""
@@ -56,7 +56,7 @@ def second_look(
     if not hints and first.best >= _UNSURE:
         hints = _hints(detector, small, min(_SMALL_HINT, min_score))
     for turns, border in hints:
-        view = view_of(small, detector.size, turns, border)
+        (view,) = views_of(small, detector.size, [(turns, border)])
         (found,) = detector.detect([view.canvas], [min_score])
         if len(found.scores):
             return in_picture(found, view, (width, height))
@@ -77,10 +77,10 @@ def _hints(detector: Detector, picture: Pixels, min_score: float) -> list[tuple[
     """
     width, height = detector.size[0] // 2, detector.size[1] // 2
     mosaic = np.zeros((2 * height, 2 * width, 3), np.uint8)
-    for turns in range(4):
-        view = view_of(picture, (width, height), turns, border=_BORDER * (turns == 0)).canvas
-        top, left = (turns // 2) * height, (turns % 2) * width
-        mosaic[top : top + height, left : left + width] = view
+    views = views_of(picture, (width, height), [(turns, _BORDER * (turns == 0)) for turns in range(4)])
+    for number, view in enumerate(views):
+        top, left = (number // 2) * height, (number % 2) * width
+        mosaic[top : top + height, left : left + width] = view.canvas
     (found,) = detector.detect([mosaic], [min_score])
     hints: dict[int, float] = {}
     for x1, y1, x2, y2 in found.boxes:

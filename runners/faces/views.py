@@ -32,17 +32,27 @@ def nothing() -> Detections:
     return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
 
 
-def view_of(picture: Pixels, size: tuple[int, int], turns: int, border: float) -> View:
-    """Show ``picture`` on a canvas of ``size``, turned to the left ``turns`` times, with a border (in its widths)."""
+def views_of(picture: Pixels, size: tuple[int, int], turned: Sequence[tuple[int, float]]) -> list[View]:
+    """Show ``picture`` on canvases of ``size``.
+
+    ``turned``: quarter turns to the left, and border in widths of the picture, of each.
+    """
     height, width = picture.shape[:2]
-    room = size if turns % 2 == 0 else size[::-1]
-    scale = min(room[0] / width, room[1] / height) / (1 + 2 * border)
-    shown = max(1, round(width * scale)), max(1, round(height * scale))
-    small = np.rot90(cv2.resize(picture, shown, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR), turns)
-    canvas = np.zeros((size[1], size[0], 3), np.uint8)
-    left, top = round(shown[0] * border), round(shown[1] * border)
-    canvas[top : top + small.shape[0], left : left + small.shape[1]] = small
-    return View(canvas, turns, (left, top), shown)
+    scaled: dict[tuple[int, int], Pixels] = {}
+    views = []
+    for turns, border in turned:
+        room = size if turns % 2 == 0 else size[::-1]
+        scale = min(room[0] / width, room[1] / height) / (1 + 2 * border)
+        shown = max(1, round(width * scale)), max(1, round(height * scale))
+        if shown not in scaled:  # views of one size are turned copies of each other
+            how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+            scaled[shown] = np.asarray(cv2.resize(picture, shown, interpolation=how), np.uint8)
+        small = np.rot90(scaled[shown], turns)
+        canvas = np.zeros((size[1], size[0], 3), np.uint8)
+        left, top = round(shown[0] * border), round(shown[1] * border)
+        canvas[top : top + small.shape[0], left : left + small.shape[1]] = small
+        views.append(View(canvas, turns, (left, top), shown))
+    return views
 
 
 def in_picture(found: Detections, view: View, picture: tuple[int, int]) -> Detections:
