@@ -42,13 +42,21 @@ class Loading:
         laned: bool = False,
         best_class: bool = False,
         few_shapes: bool = False,
+        stays_packed: bool = False,
         ranges: Ranges | None = None,
     ) -> Session:
         """Open the graph ``path`` as ``runners.engine.open_session`` does."""
         from runners.engine import open_session
 
         return open_session(
-            path, self.plan, exact=exact, laned=laned, best_class=best_class, few_shapes=few_shapes, ranges=ranges
+            path,
+            self.plan,
+            exact=exact,
+            laned=laned,
+            best_class=best_class,
+            few_shapes=few_shapes,
+            stays_packed=stays_packed,
+            ranges=ranges,
         )
 
 

@@ -156,6 +156,7 @@ def open_session(
     laned: bool = False,
     best_class: bool = False,
     few_shapes: bool = False,
+    stays_packed: bool = False,
     ranges: Ranges | None = None,
 ) -> Session:
     """Load the graph at ``path``.
@@ -164,6 +165,8 @@ def open_session(
     ``best_class``: reduce the graph's one output (..., classes) to the value and number of the best class, and the
     value of the last (``BestClassSession``). ``exact``: compute in fp32, whatever the plan says.
     ``few_shapes``: the graph is called with a few shapes only, so that the engine may keep all it prepares for each.
+    ``stays_packed``: keep the weights as the engine computes with them while nothing is asked, since somebody waits for
+    the next answer; other graphs are then closed, and imported again from their compiled file.
     ``ranges``: those of the graph's convolutions (``runners.engine.int8``), which are then computed in int8 where the
     plan leaves the precision open and the CPU can.
 
@@ -173,9 +176,12 @@ def open_session(
     choice = _fitting(_choice(plan), path, exact, ranges, plan)
     lanes = lanes_of(plan.threads) if laned and choice.engine == "openvino" and plan.device == "cpu" else 1
     if lanes > 1:
-        again = partial(open_session, path, exact=exact, best_class=best_class, few_shapes=few_shapes, ranges=ranges)
+        again = partial(
+            open_session, path, exact=exact, best_class=best_class, few_shapes=few_shapes, stays_packed=stays_packed,
+            ranges=ranges,
+        )  # fmt: skip
         return LanedSession(lambda threads: again(replace(plan, threads=threads)), plan.threads, lanes)
-    use = _Use(best_class, few_shapes, ranges)
+    use = _Use(best_class, few_shapes, stays_packed, ranges)
     began = time.perf_counter()
     if choice.engine == "openvino" and plan.engine == "auto":
         try:
@@ -201,6 +207,7 @@ class _Use:
 
     best_class: bool
     few_shapes: bool
+    stays_packed: bool
     ranges: Ranges | None
 
 
@@ -246,6 +253,7 @@ def _open(path: Path, plan: EnginePlan, choice: Choice, use: _Use) -> tuple[Sess
             compiled=CompiledModels(plan.compiled) if plan.compiled is not None else None,
             gpu=plan.device == "openvino",
             few_shapes=use.few_shapes,
+            stays_packed=use.stays_packed,
             ranges=use.ranges if choice.precision == "int8" else None,
         )
         return session, ", as it was compiled before" if session.is_from_disk else ""

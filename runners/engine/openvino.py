@@ -45,10 +45,6 @@ for speed: docs/performance-measurements.md, "Against an older commit". Where th
 in batches of 1 to 4 took 95 ms of CPU a picture with 64, since each change of shape prepared a graph anew, and 76 ms
 with 1024, for 14 MB more.
 """
-_QUICK_TO_IMPORT = 64 * 2**20
-"""Bytes of a compiled model up to which it is closed when idle: importing each of OCR's and faces' graphs takes 40 to
-90 ms.
-"""
 
 
 class OpenVinoSession:
@@ -64,6 +60,7 @@ class OpenVinoSession:
         compiled: CompiledModels | None = None,
         gpu: bool = False,
         few_shapes: bool = False,
+        stays_packed: bool = False,
         ranges: Ranges | None = None,
     ) -> None:
         """Load ``path``, an ONNX file or OpenVINO's own ``.xml``. ``compiled``: the cache of compiled models.
@@ -71,8 +68,9 @@ class OpenVinoSession:
         ``precision``: of the CPU's multiplications; int8 needs a quantized file or ``ranges`` (``quantize``), which are
         for int8 alone, and computes all other parts in bf16 where that is faster. ``best_class``: return what
         ``BestClassSession`` does, reduced in the graph. ``gpu``: use an Intel GPU if there is one, in fp32.
-        ``few_shapes``: as of ``runners.engine.open_session``.
+        ``few_shapes`` and ``stays_packed``: as of ``runners.engine.open_session``.
         """
+        self._stays_packed = stays_packed
         self._device = "GPU" if gpu and has_gpu() else "CPU"
         bf16 = self._device == "CPU" and _computes_in_bf16(precision, compiled)
         self._config = _config(self._device, bf16, threads, _PREPARED_FOR_FEW if few_shapes else _PREPARED)
@@ -114,15 +112,15 @@ class OpenVinoSession:
             self._mapped.drop_pages()
 
     def trim(self, idle_for: float) -> bool:
-        """Release memory as ``runners.engine.idle.Trimmable`` says: close a small graph, shrink a large one."""
+        """Release memory, as ``Trimmable`` says: close the graph, or shrink one that stays packed."""
         if not self._turn.acquire(blocking=False):
             return False
         try:
             if self._compiled is None or self._is_trimmed or time.monotonic() - self._last_run < idle_for:
                 return False
             self._request = None  # it holds the last call's arrays
-            if self._mapped is not None and len(self._mapped.mapping) <= _QUICK_TO_IMPORT:
-                # OpenVINO has no other way to release what it prepared for each shape.
+            if self._mapped is not None and not self._stays_packed:
+                # OpenVINO has no other way to release packed weights and what it prepared for each shape.
                 self._compiled = None
                 self._shapes.clear()
             else:

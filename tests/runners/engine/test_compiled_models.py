@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from runners.allocator import configure_allocator
-from runners.engine import EnginePlan, compiled_models, open_session, openvino, trim_idle_sessions
+from runners.engine import EnginePlan, compiled_models, open_session, trim_idle_sessions
 from runners.engine.compiled_models import CompiledModels
 from runners.engine.openvino import OpenVinoSession
 from tests.runners.engine.graphs import FEATURES, METADATA, linear_graph
@@ -123,8 +123,9 @@ def test_beyond_the_room_the_least_recently_used_goes(
     assert left == [0, 2, 3]
 
 
-def load(path: Path, folder: Path) -> OpenVinoSession:
-    session = open_session(path, EnginePlan("cpu", 2, engine="openvino", precision="bf16", compiled=folder))
+def load(path: Path, folder: Path, *, stays_packed: bool = False) -> OpenVinoSession:
+    plan = EnginePlan("cpu", 2, engine="openvino", precision="bf16", compiled=folder)
+    session = open_session(path, plan, stays_packed=stays_packed)
     assert isinstance(session, OpenVinoSession)
     return session
 
@@ -158,16 +159,14 @@ def test_without_a_folder_a_graph_is_loaded_all_the_same(tmp_path: Path) -> None
     assert session.run({"x": np.zeros((1, FEATURES), np.float32)})[0].shape == (1, FEATURES)
 
 
-@pytest.mark.parametrize("kept_open_below", [64 * 2**20, 0], ids=["closed", "kept open"])
-def test_an_idle_session_rests_once_and_works_on(
-    kept_open_below: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(openvino, "_QUICK_TO_IMPORT", kept_open_below)
-    session = load(linear_graph(tmp_path / "linear.onnx"), tmp_path / "compiled")
+@pytest.mark.parametrize("stays_packed", [False, True], ids=["closed", "kept open"])
+def test_an_idle_session_rests_once_and_works_on(stays_packed: bool, tmp_path: Path) -> None:
+    session = load(linear_graph(tmp_path / "linear.onnx"), tmp_path / "compiled", stays_packed=stays_packed)
     x = np.ones((2, FEATURES), np.float32)
     before = session.run({"x": x})[0]
     assert not session.trim(idle_for=3600)
     assert trim_idle_sessions(0) >= 1
+    assert (session._compiled is not None) == stays_packed
     assert not session.trim(idle_for=0), "it had nothing left to give"
     np.testing.assert_array_equal(session.run({"x": x})[0], before)
     assert not session.shrink(idle_for=3600)
@@ -209,7 +208,7 @@ def test_a_session_that_rests_again_and_again_loses_no_call(tmp_path: Path) -> N
         assert sum(callers.map(runs_and_rests, [50] * 4)) >= 1
 
 
-def test_at_rest_small_graphs_give_back_what_the_shapes_took_that_they_met(tmp_path: Path) -> None:
+def test_at_rest_graphs_give_back_what_the_shapes_took_that_they_met(tmp_path: Path) -> None:
     """PP-OCR's recogniser reads lines of 40 widths; most of what they take is prepared for those."""
     path, folder = FILES["recognition/model.onnx"], tmp_path / "compiled"
     load(path, folder).close()  # compiling takes more memory than the graph
