@@ -13,7 +13,7 @@ from runners.arrivals import Arrivals
 from runners.contract import Failure, PictureJob, Result
 from runners.engine import EnginePlan, plan_engine
 from runners.engine.lanes import lanes_of
-from runners.engine.threads import available_cores
+from runners.engine.threads import available_cores, keep_opencv_to_the_calling_thread
 from runners.runner import Model, Runner, RunnerLimits, run_picture
 from runners.task import Loading, Task
 from runners.turns import CoreTurns
@@ -61,6 +61,7 @@ class LocalRunners:
     def __init__(self, tasks: Iterable[Task[Any]], config: Settings) -> None:
         """Set the process up for ``tasks``. Raises ``DeviceUnusable`` where DEVICE names what does not work here."""
         configure_allocator()
+        keep_opencv_to_the_calling_thread()
         self._using = Loading(load_catalog(config.model_catalog), config, plan_engine(config))
         self._runners = make_runners(tasks, self._using)
 

@@ -19,6 +19,7 @@ from runners.bento.stuck import end_if_stuck
 from runners.bento.transport import JOBS, JobApp, RunnerDoor, untraced
 from runners.contract import Failure, LoadedModel, ModelState, PictureJob, Result, TextJob
 from runners.engine import plan_engine, trim_idle_sessions
+from runners.engine.threads import keep_opencv_to_the_calling_thread
 from runners.local import make_runners
 from runners.model_cache import give_memory_back
 from runners.runner import run_picture
@@ -30,7 +31,8 @@ log = logging.getLogger(__name__)
 
 _TRIM_AFTER = 10.0
 """Seconds without work after which a model's session is trimmed. Its next use then takes OCR 0.3 to 0.5 s longer and
-faces 0.15 s, as much as a picture: too much for each of those that a phone uploads every few seconds."""
+faces or CLIP's image half 0.15 s, as much as a picture: too much for each of those that a phone uploads every few
+seconds."""
 _LOOK_EVERY = 1.0
 """Seconds between looks at what is idle."""
 
@@ -75,6 +77,7 @@ class RunnerService:
     def __init__(self) -> None:
         config = settings()
         configure_allocator()
+        keep_opencv_to_the_calling_thread()
         plan = plan_engine(config, position=self.position)
         self._catalog = load_catalog(config.model_catalog)
         using = Loading(self._catalog, config, plan)

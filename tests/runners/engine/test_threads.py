@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from runners.engine.threads import available_cores
+from runners.engine.threads import available_cores, keep_opencv_to_the_calling_thread
 
 HOST = 16
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -116,3 +119,23 @@ def test_a_path_outside_of_the_container_leaves_the_mounts_own_quota(tmp_path: P
     membership.write_text(f"0::{path}\n")
     (tmp_path / "cpu.max").write_text("400000 100000")
     assert available_cores(tmp_path, membership) == 4
+
+
+def test_opencv_computes_in_the_calling_thread() -> None:
+    script = """
+from runners.engine.threads import keep_opencv_to_the_calling_thread
+keep_opencv_to_the_calling_thread()
+import cv2
+print(cv2.getNumThreads())
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OPENCV_FOR_THREADS_NUM"}
+    printed = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert printed.stdout == "1\n"
+
+
+def test_what_the_environment_says_of_opencv_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENCV_FOR_THREADS_NUM", "3")
+    keep_opencv_to_the_calling_thread()
+    assert os.environ["OPENCV_FOR_THREADS_NUM"] == "3"
