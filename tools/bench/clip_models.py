@@ -1,9 +1,9 @@
 """The cost of each of CN-CLIP's architectures: milliseconds a picture and a text, and memory, over HTTP.
 
 Random weights, which take as long as any others. Each architecture is served alone: the service is asked for pictures
-by one caller and by four, then for texts by one, and its memory is looked at when it is idle again, with both halves
-loaded and no other model. Memory is PSS summed over all processes. Weights are written to a folder that is removed
-afterwards (``ViT-H-14``: 4 GB).
+by one caller and by four, then for texts by one. Its memory is looked at right after that and when it is idle again,
+with both halves loaded and no other model; it is PSS summed over all processes. Weights are written to a folder
+that is removed afterwards (``ViT-H-14``: 4 GB).
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ _COLUMNS = (
     "four callers: ms a picture",
     "CPU, ms a picture",
     "one caller: ms a text",
-    "memory, MB",
+    "memory at work, MB",
+    "at rest, MB",
 )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--names", nargs="+", choices=list(KNOWN), default=list(KNOWN), help="architectures (all)")
     parser.add_argument("--seconds", type=float, default=20, help="of each load (20)")
-    parser.add_argument("--rest", type=float, default=15, help="seconds before memory is looked at (15)")
+    parser.add_argument("--rest", type=float, default=15, help="seconds before memory is looked at again (15)")
 
 
 def run(options: argparse.Namespace) -> list[Table]:
@@ -64,9 +65,10 @@ def _row(name: str, folder: Path, options: argparse.Namespace) -> tuple[Cell, ..
         alone, _ = _load(server, pictures, 1, options.seconds)
         many, cpu = _load(server, pictures, 4, options.seconds)
         seconds = closed_loop(server.url, [texts], options.seconds / 4).all_latencies
+        at_work = sum(pss(server).values())
         time.sleep(options.rest)
-        memory = sum(pss(server).values())
-    return name, alone, many, cpu, milliseconds(seconds, 50), memory
+        at_rest = sum(pss(server).values())
+    return name, alone, many, cpu, milliseconds(seconds, 50), at_work, at_rest
 
 
 def _load(server: Server, bodies: list[bytes], callers: int, seconds: float) -> tuple[float, float]:
