@@ -10,6 +10,9 @@ from runners.bento.memory_kills import MemoryKills
 
 log = logging.getLogger("service")
 
+_IF_STUCK = " If the stacks of its threads stand above, it had stood still for STUCK_AFTER seconds (docs/settings.md)."
+"""Said of status 1, which ``runners.bento.stuck`` ends a process with, but not that alone."""
+
 
 class Deaths:
     """Tells of workers that died. Remembers how many the kernel had killed for lack of memory."""
@@ -35,9 +38,10 @@ class Deaths:
             )
         elif exit_code and exit_code != -signal.SIGHUP:  # which retires a worker
             log.error(
-                "%s (process %d) ended %s; a fresh one is started.",
+                "%s (process %d) ended %s; a fresh one is started.%s",
                 name,
                 process_pid,
                 f"by signal {-exit_code}" if exit_code < 0 else f"with status {exit_code}",
+                _IF_STUCK if exit_code == 1 else "",
             )
         return True

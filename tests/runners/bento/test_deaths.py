@@ -30,7 +30,8 @@ def kills(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
         ([3, 3], -9, ["PictureRunner (process 7)", "signal 9", "as the kernel does when memory runs out"]),
         ([None, None], -9, ["signal 9"]),
         ([0, 0], -11, ["PictureRunner (process 7) ended by signal 11"]),
-        ([0, 0], 1, ["PictureRunner (process 7) ended with status 1"]),
+        ([0, 0], 1, ["PictureRunner (process 7) ended with status 1", "STUCK_AFTER"]),
+        ([0, 0], 3, ["PictureRunner (process 7) ended with status 3; a fresh one is started."]),
     ],
 )
 def test_a_death_is_told_with_its_likely_cause(
