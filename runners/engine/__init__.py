@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -174,14 +173,27 @@ def open_session(
     Raises ``ModelUnavailable`` if the file is no graph that the engine can run.
     """
     choice = _fitting(_choice(plan), path, exact, ranges, plan)
+    use = _Use(best_class, few_shapes, stays_packed, ranges)
     lanes = lanes_of(plan.threads) if laned and choice.engine == "openvino" and plan.device == "cpu" else 1
     if lanes > 1:
-        again = partial(
-            open_session, path, exact=exact, best_class=best_class, few_shapes=few_shapes, stays_packed=stays_packed,
-            ranges=ranges,
-        )  # fmt: skip
-        return LanedSession(lambda threads: again(replace(plan, threads=threads)), plan.threads, lanes)
-    use = _Use(best_class, few_shapes, stays_packed, ranges)
+        return LanedSession(
+            lambda threads: _opened(path, replace(plan, threads=threads), choice, use), plan.threads, lanes
+        )
+    return _opened(path, plan, choice, use)
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """The way in which a graph is used; see ``open_session``."""
+
+    best_class: bool
+    few_shapes: bool
+    stays_packed: bool
+    ranges: Ranges | None
+
+
+def _opened(path: Path, plan: EnginePlan, choice: Choice, use: _Use) -> Session:
+    """Open one session of a graph, and log how. Raises as ``open_session`` does."""
     began = time.perf_counter()
     if choice.engine == "openvino" and plan.engine == "auto":
         try:
@@ -199,16 +211,6 @@ def open_session(
         choice.engine, choice.precision, device, choice.why, time.perf_counter() - began, how,
     )  # fmt: skip
     return session
-
-
-@dataclass(frozen=True, slots=True)
-class _Use:
-    """The way in which a graph is used; see ``open_session``."""
-
-    best_class: bool
-    few_shapes: bool
-    stays_packed: bool
-    ranges: Ranges | None
 
 
 def _choice(plan: EnginePlan) -> Choice:

@@ -79,7 +79,7 @@ def test_those_that_differ_in_more_than_their_weights_stay_apart(
 
 
 def test_an_addition_that_is_no_bias_stays_behind_the_convolution() -> None:
-    """What is added to the first is no number an output, and the second is used twice."""
+    """Join one to which a whole map is added, and one that is used twice."""
     nodes = [
         helper.make_node("Conv", ["x", "v"], ["a"]), helper.make_node("Add", ["a", "map"], ["b"]),
         helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Add", ["c", "bias"], ["d"]),
