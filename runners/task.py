@@ -43,6 +43,7 @@ class Loading:
         best_class: bool = False,
         few_shapes: bool = False,
         stays_packed: bool = False,
+        picture_size: tuple[int, int] | None = None,
         ranges: Ranges | None = None,
     ) -> Session:
         """Open the graph ``path`` as ``runners.engine.open_session`` does."""
@@ -56,6 +57,7 @@ class Loading:
             best_class=best_class,
             few_shapes=few_shapes,
             stays_packed=stays_packed,
+            picture_size=picture_size,
             ranges=ranges,
         )
 

@@ -53,10 +53,11 @@ def _load_faces(name: str, using: Loading) -> Model[Any, Faces]:
 
     files = files_of(using.catalog.find(ModelKind.FACES, name), using)
 
-    def open_session(path: Path) -> Session:
+    def open_session(path: Path, *, picture_size: tuple[int, int] | None) -> Session:
         # In bf16 the detector's landmarks move by tenths of a pixel, and the vectors of faces cut out by them to a
         # cosine of 0.989.
-        return using.open(path, exact=path == files["detection/model.onnx"], laned=True, few_shapes=True)
+        exact = path == files["detection/model.onnx"]
+        return using.open(path, exact=exact, laned=True, few_shapes=True, picture_size=picture_size)
 
     return load_faces(
         files,

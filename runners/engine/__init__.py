@@ -156,6 +156,7 @@ def open_session(
     best_class: bool = False,
     few_shapes: bool = False,
     stays_packed: bool = False,
+    picture_size: tuple[int, int] | None = None,
     ranges: Ranges | None = None,
 ) -> Session:
     """Load the graph at ``path``.
@@ -166,6 +167,8 @@ def open_session(
     ``few_shapes``: the graph is called with a few shapes only, so that the engine may keep all it prepares for each.
     ``stays_packed``: keep the weights as the engine computes with them while nothing is asked, since somebody waits for
     the next answer; other graphs are then closed, and imported again from their compiled file.
+    ``picture_size``: width and height of the pictures, one in each call, where the graph leaves them open. OpenVINO
+    prepares the graph for these alone, and takes rows of pixels, (1, height, width, 3), not planes; ``inputs`` says so.
     ``ranges``: those of the graph's convolutions (``runners.engine.int8``), which are then computed in int8 where the
     plan leaves the precision open and the CPU can.
 
@@ -173,7 +176,7 @@ def open_session(
     Raises ``ModelUnavailable`` if the file is no graph that the engine can run.
     """
     choice = _fitting(_choice(plan), path, exact, ranges, plan)
-    use = _Use(best_class, few_shapes, stays_packed, ranges)
+    use = _Use(best_class, few_shapes, stays_packed, picture_size, ranges)
     lanes = lanes_of(plan.threads) if laned and choice.engine == "openvino" and plan.device == "cpu" else 1
     if lanes > 1:
         return LanedSession(
@@ -189,6 +192,7 @@ class _Use:
     best_class: bool
     few_shapes: bool
     stays_packed: bool
+    picture_size: tuple[int, int] | None
     ranges: Ranges | None
 
 
@@ -256,6 +260,7 @@ def _open(path: Path, plan: EnginePlan, choice: Choice, use: _Use) -> tuple[Sess
             gpu=plan.device == "openvino",
             few_shapes=use.few_shapes,
             stays_packed=use.stays_packed,
+            picture_size=use.picture_size,
             ranges=use.ranges if choice.precision == "int8" else None,
         )
         return session, ", as it was compiled before" if session.is_from_disk else ""

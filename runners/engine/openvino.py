@@ -33,7 +33,7 @@ from runners.engine.half_weights import with_half_weights
 from runners.engine.idle import register
 from runners.engine.int8 import Ranges, quantize
 from runners.engine.openvino_core import core, cpu_capabilities, cpu_facts, has_gpu
-from runners.engine.rewriting import REWRITING, end_with_best_class, rewrite
+from runners.engine.rewriting import REWRITING, end_with_best_class, rewrite, with_picture_size
 from runners.engine.session import TensorSpec
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ class OpenVinoSession:
         gpu: bool = False,
         few_shapes: bool = False,
         stays_packed: bool = False,
+        picture_size: tuple[int, int] | None = None,
         ranges: Ranges | None = None,
     ) -> None:
         """Load ``path``, an ONNX file or OpenVINO's own ``.xml``. ``compiled``: the cache of compiled models.
@@ -68,7 +69,7 @@ class OpenVinoSession:
         ``precision``: of the CPU's multiplications; int8 needs a quantized file or ``ranges`` (``quantize``), which are
         for int8 alone, and computes all other parts in bf16 where that is faster. ``best_class``: return what
         ``BestClassSession`` does, reduced in the graph. ``gpu``: use an Intel GPU if there is one, in fp32.
-        ``few_shapes`` and ``stays_packed``: as of ``runners.engine.open_session``.
+        ``few_shapes``, ``stays_packed`` and ``picture_size``: as of ``runners.engine.open_session``.
         """
         self._stays_packed = stays_packed
         self._device = "GPU" if gpu and has_gpu() else "CPU"
@@ -76,7 +77,7 @@ class OpenVinoSession:
         self._config = _config(self._device, bf16, threads, _PREPARED_FOR_FEW if few_shapes else _PREPARED)
         self._mapped: Mapped | None = None
         self.is_from_disk = False
-        graph, self.metadata = self._load(path, precision, bf16, best_class, ranges, compiled)
+        graph, self.metadata = self._load(path, precision, bf16, best_class, picture_size, ranges, compiled)
         self._compiled: ov.CompiledModel | None = graph
         self.inputs = tuple(_spec(port) for port in graph.inputs)
         self.outputs = tuple(_spec(port) for port in graph.outputs)
@@ -158,6 +159,7 @@ class OpenVinoSession:
         precision: Precision,
         bf16: bool,
         best_class: bool,
+        picture_size: tuple[int, int] | None,
         ranges: Ranges | None,
         folder: CompiledModels | None,
     ) -> tuple[ov.CompiledModel, dict[str, str]]:
@@ -166,7 +168,7 @@ class OpenVinoSession:
             return core().compile_model(model, self._device, self._config), metadata
         facts = {
             **cpu_facts(), "precision": precision, "bf16": str(bf16), "best class": str(best_class),
-            "rewriting": REWRITING, "ranges": json.dumps(ranges),
+            "rewriting": REWRITING, "picture size": str(picture_size), "ranges": json.dumps(ranges),
         }  # fmt: skip
         graph = self._from_disk(path, facts, folder)
         if graph is not None and self._mapped is not None:
@@ -177,6 +179,8 @@ class OpenVinoSession:
             rewrite(model)
         if ranges is not None:
             quantize(model, ranges)
+        if picture_size is not None:
+            model = with_picture_size(model, picture_size)
         if precision == "bf16":
             model = with_half_weights(model)
         graph = core().compile_model(model, "CPU", self._config)

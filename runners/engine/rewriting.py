@@ -17,6 +17,7 @@ import runners.engine.before_openvino  # noqa: F401
 import openvino as ov
 from openvino import opset13 as ops
 from openvino.passes import ConstantFolding, Manager
+from openvino.preprocess import PrePostProcessor
 
 from runners.contract import Float32
 from runners.engine.best_class import CLASS, LAST, VALUE, no_best_class
@@ -25,9 +26,9 @@ from runners.engine.even_tokens import make_tokens_even
 from runners.engine.graph_nodes import Node, constant_of
 from runners.engine.sibling_convolutions import join_siblings
 
-REWRITING = "6"
+REWRITING = "7"
 """Version of the rewriting, part of the key of compiled models. Increase it whenever the result of ``rewrite``, of
-``end_with_best_class`` or of ``runners.engine.int8.quantize`` changes.
+``end_with_best_class``, ``with_picture_size`` or of ``runners.engine.int8.quantize`` changes.
 """
 _MOST_CHANNELS = 4
 """Output channels up to which a second transposed convolution is computed at the resolution of the first's input, which
@@ -55,6 +56,23 @@ def rewrite(model: ov.Model) -> int:
             places += 1
     model.validate_nodes_and_infer_types()
     return places
+
+
+def with_picture_size(model: ov.Model, size: tuple[int, int]) -> ov.Model:
+    """Return ``model``, which takes pictures (n, 3, height, width), for one picture a call, (1, height, width, 3).
+
+    ``size``: width and height, where the graph leaves them open. A graph that takes anything else stays as it is.
+    OpenVINO computes convolutions on rows of pixels, and lays planes out anew, twice where their shape is open.
+    """
+    shape = model.inputs[0].get_partial_shape() if len(model.inputs) == 1 else ov.PartialShape.dynamic()
+    if shape.rank.is_dynamic or len(shape) != 4 or shape[1].is_dynamic or shape[1].get_length() != 3:
+        return model
+    model.reshape([side if side.is_static else open for side, open in zip(shape, (1, 3, *size[::-1]), strict=True)])
+    steps = PrePostProcessor(model)
+    steps.input().tensor().set_layout(ov.Layout("NHWC"))
+    steps.input().model().set_layout(ov.Layout("NCHW"))
+    built: ov.Model = steps.build()
+    return built
 
 
 def end_with_best_class(model: ov.Model) -> ov.Model:

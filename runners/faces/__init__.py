@@ -6,11 +6,12 @@ this package's numbers with its.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from errors import ModelUnavailable, ServiceError
 from runners.contract import FaceOptions, Faces, Failure, Float32, ImageJob
 from runners.engine import Session
 from runners.faces.alignment import Pixels, aligned_crop
-from runners.faces.detection import Detections, Detector
+from runners.faces.detection import SIZE, Detections, Detector
 from runners.faces.recognition import Recognizer
 from runners.faces.second_look import OVERVIEW, second_look
 
@@ -26,9 +27,6 @@ __all__ = ["FaceModel", "load_faces"]
 
 DETECTION_FILE = "detection/model.onnx"
 RECOGNITION_FILE = "recognition/model.onnx"
-
-_MAX_DECODED_PIXELS = 32_000_000
-# Faces are located, and the pictures freed, once so many pixels (96 MB) are decoded.
 
 
 class FaceModel:
@@ -49,15 +47,7 @@ class FaceModel:
 
     def run(self, jobs: Sequence[ImageJob]) -> list[Faces | Failure]:
         """Return one result per job, in order: faces by its own ``FaceOptions``, or a ``Failure`` of its picture."""
-        answers: list[_Located | Failure] = []
-        waiting: list[_Decoded | Failure] = []
-        for job in jobs:
-            waiting.append(self._read(job))
-            if len(waiting) >= self._detector.batch or _pixels(waiting) >= _MAX_DECODED_PIXELS:
-                answers += self._locate(waiting)
-                waiting.clear()
-        answers += self._locate(waiting)
-        return self._recognize(answers)
+        return self._recognize([self._locate(job) for job in jobs])
 
     def close(self) -> None:
         """Free the graphs."""
@@ -66,7 +56,7 @@ class FaceModel:
             self._overview.close()
         self._recognizer.close()
 
-    def _read(self, job: ImageJob) -> _Decoded | Failure:
+    def _locate(self, job: ImageJob) -> _Located | Failure:
         if not isinstance(job.options, FaceOptions):
             raise TypeError(f"A face job needs FaceOptions, not {job.options!r}.")
         try:
@@ -74,36 +64,25 @@ class FaceModel:
             pixels = job.pixels(max_pixels=self._max_pixels)
         except ServiceError as error:
             return Failure(error.code, error.message)
-        return _Decoded(job, pixels, job.options.min_score)
+        faces = self._detector.detect(pixels, job.options.min_score)
+        if self._overview is not None and not len(faces.scores):
+            faces, pixels = self._look_again(self._overview, job, pixels, faces, job.options.min_score)
+        crops = [aligned_crop(pixels, points) for points in faces.landmarks]
+        return _Located(_clamped(faces.boxes, pixels), faces.scores, crops)
 
-    def _locate(self, pictures: Sequence[_Decoded | Failure]) -> list[_Located | Failure]:
-        good = [picture for picture in pictures if isinstance(picture, _Decoded)]
-        found = iter(
-            self._detector.detect([picture.pixels for picture in good], [picture.min_score for picture in good])
-        )
-        answers: list[_Located | Failure] = []
-        for picture in pictures:
-            if isinstance(picture, Failure):
-                answers.append(picture)
-                continue
-            faces, pixels = next(found), picture.pixels
-            if self._overview is not None and not len(faces.scores):
-                faces, pixels = self._look_again(self._overview, picture, faces)
-            crops = [aligned_crop(pixels, points) for points in faces.landmarks]
-            answers.append(_Located(_clamped(faces.boxes, pixels), faces.scores, crops))
-        return answers
-
-    def _look_again(self, overview: Detector, picture: _Decoded, first: Detections) -> tuple[Detections, Pixels]:
+    def _look_again(
+        self, overview: Detector, job: ImageJob, pixels: Pixels, first: Detections, min_score: float
+    ) -> tuple[Detections, Pixels]:
         """Return the faces of a second look, and the pixels that they were found in: a transparent picture's may be
         those on its other ground.
         """
-        faces = second_look(self._detector, overview, picture.pixels, first, picture.min_score)
-        other = None if len(faces.scores) else picture.job.pixels_on_other_ground(max_pixels=self._max_pixels)
+        faces = second_look(self._detector, overview, pixels, first, min_score)
+        other = None if len(faces.scores) else job.pixels_on_other_ground(max_pixels=self._max_pixels)
         if other is None:
-            return faces, picture.pixels
-        (faces,) = self._detector.detect([other], [picture.min_score])
+            return faces, pixels
+        faces = self._detector.detect(other, min_score)
         if not len(faces.scores):
-            faces = second_look(self._detector, overview, other, faces, picture.min_score)
+            faces = second_look(self._detector, overview, other, faces, min_score)
         return faces, other
 
     def _recognize(self, pictures: Sequence[_Located | Failure]) -> list[Faces | Failure]:
@@ -117,8 +96,14 @@ class FaceModel:
         ]
 
 
+class OpensSession(Protocol):
+    """Opens a graph; ``picture_size``: as of ``runners.engine.open_session``."""
+
+    def __call__(self, path: Path, *, picture_size: tuple[int, int] | None) -> Session: ...
+
+
 def load_faces(
-    files: Mapping[str, Path], open_session: Callable[[Path], Session], *, max_pixels: int, looks_again: bool = True
+    files: Mapping[str, Path], open_session: OpensSession, *, max_pixels: int, looks_again: bool = True
 ) -> FaceModel:
     """Load a face model. ``files``: ``detection/model.onnx`` and ``recognition/model.onnx``. ``looks_again``: look a
     second time where no face was found. The rest: see ``FaceModel``.
@@ -127,17 +112,15 @@ def load_faces(
     """
     with ExitStack() as on_failure:
 
-        def opened(name: str) -> Session:
-            session = open_session(files[name])
+        def opened(name: str, picture_size: tuple[int, int] | None = None) -> Session:
+            session = open_session(files[name], picture_size=picture_size)
             on_failure.callback(session.close)
             return session
 
-        detection, recognition = opened(DETECTION_FILE), opened(RECOGNITION_FILE)
+        detection, recognition = opened(DETECTION_FILE, SIZE), opened(RECOGNITION_FILE)
         try:
             detector, recognizer = Detector(detection), Recognizer(recognition)
-            # A graph of its own: one that is shown two sizes in turn prepares itself anew each time, for which a
-            # picture of 256 x 256 took twice as long (6.3 ms, not 3.1).
-            overview = Detector(opened(DETECTION_FILE), size=OVERVIEW, at_most=1) if looks_again else None
+            overview = Detector(opened(DETECTION_FILE, OVERVIEW), size=OVERVIEW) if looks_again else None
             model = FaceModel(detector, recognizer, max_pixels=max_pixels, overview=overview)
         except ModelUnavailable as error:
             paths = f"{files[DETECTION_FILE]} and {files[RECOGNITION_FILE]}"
@@ -146,13 +129,6 @@ def load_faces(
             ) from error
         on_failure.pop_all()
         return model
-
-
-@dataclass(frozen=True, slots=True)
-class _Decoded:
-    job: ImageJob
-    pixels: Pixels
-    min_score: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +144,3 @@ def _clamped(boxes: Float32, picture: Pixels) -> Float32:
     """Return ``boxes``, (n, 4), cut at the edges of ``picture``."""
     height, width = picture.shape[:2]
     return np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
-
-
-def _pixels(pictures: Sequence[_Decoded | Failure]) -> int:
-    return sum(
-        picture.pixels.shape[0] * picture.pixels.shape[1] for picture in pictures if isinstance(picture, _Decoded)
-    )

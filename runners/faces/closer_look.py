@@ -101,7 +101,7 @@ def _found(detector: Detector, parts: Sequence[tuple[_Square, int]], min_score: 
     corners = [(number % columns * tile, number // columns * tile) for number in range(len(parts))]
     for (square, turns), (x, y) in zip(parts, corners, strict=True):
         canvas[y : y + tile, x : x + tile] = np.rot90(square.shown, turns)
-    (found,) = detector.detect([canvas], [min_score])
+    found = detector.detect(canvas, min_score)
     middles = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2
     faces = []
     for (square, turns), (x, y) in zip(parts, corners, strict=True):

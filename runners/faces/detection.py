@@ -25,12 +25,9 @@ MAX_OVERLAP = 0.4
 MAX_FACES = 1000
 """Faces in one picture, at most; the best are kept. Below a score of about 0.01 every anchor counts as a face."""
 
-_DEFAULT_SIZE = (640, 640)
+SIZE = (640, 640)
+"""Width and height of the pictures that a graph is shown which leaves them open, as in the reference."""
 _STD = 128.0
-_BATCH = 2
-# Measured on 2 cores with scrfd_500m, ms per picture at 1, 2 and 4: 9.1, 7.2 and 7.9 on a Xeon with AMX; on an AMD EPYC
-# 10.4, 10.3 and 14.0, and 17.9, 18.4 and 22.7 with one thread. From 2 to 4, 50 MB of memory.
-
 LEAST_LIKELY = 0.05
 """Score below which a place is not among the likeliest of a picture in which no face was found."""
 _HIGHEST = 64
@@ -65,11 +62,10 @@ class Detections:
 class Detector:
     """SCRFD over one session. Thread-safe."""
 
-    def __init__(self, session: Session, *, size: tuple[int, int] = _DEFAULT_SIZE, at_most: int = _BATCH) -> None:
+    def __init__(self, session: Session, *, size: tuple[int, int] = SIZE) -> None:
         """Take over ``session``.
 
-        ``size``: width and height of the pictures that the graph is shown, where it leaves them open. ``at_most``:
-        pictures in one call.
+        ``size``: width and height of the pictures that the graph is shown, where it leaves them open.
 
         Raises ``ModelUnavailable`` where the graph is no SCRFD with landmarks, which recognition needs.
         """
@@ -80,45 +76,29 @@ class Detector:
             )
         if outputs not in _LAYOUTS:
             raise ModelUnavailable(f"the detection graph is no SCRFD: it has {outputs} outputs, not 9 or 15")
-        self._graph = PictureGraph(session, default_size=size, std=_STD, at_most=at_most)
+        self._graph = PictureGraph(session, default_size=size, std=_STD, at_most=1)
         self._layout = strides, _ = _LAYOUTS[outputs]
         self._buffers = Buffers()
         self._levels = len(strides)
         self._points, self._strides = anchors(self._graph.size, *self._layout)
 
     @property
-    def batch(self) -> int:
-        """Return the number of pictures in one call of the graph, at most."""
-        return self._graph.batch
-
-    @property
     def size(self) -> tuple[int, int]:
         """Return width and height of the pictures that the graph takes; others are scaled to fit."""
         return self._graph.size
 
-    def detect(self, pictures: Sequence[Pixels], min_scores: Sequence[float]) -> list[Detections]:
-        """Return the faces of each picture that score at least that picture's value in ``min_scores``."""
-        if not pictures:
-            return []
+    def detect(self, picture: Pixels, min_score: float) -> Detections:
+        """Return the faces of ``picture`` that score at least ``min_score``."""
         width, height = self.size
-        with self._buffers.borrow((len(pictures), height, width, 3), np.uint8) as canvases:
-            scales = [letterbox(picture, canvas) for picture, canvas in zip(pictures, canvases, strict=True)]
-            outputs = self._graph.run(list(canvases))
-        # (n, anchors of the level, k) each, or one after the other without a batch axis.
+        with self._buffers.borrow((height, width, 3), np.uint8) as canvas:
+            scale = letterbox(picture, canvas)
+            outputs = self._graph.run([canvas])
+        # (1, anchors of the level, k) each, or without the first axis.
         scores, distances, offsets = (
-            [level.reshape(len(pictures), -1, k) for level in outputs[i : i + self._levels]]
+            [level.reshape(-1, k) for level in outputs[i : i + self._levels]]
             for i, k in ((0, 1), (self._levels, 4), (2 * self._levels, 10))
         )
-        return [
-            self._faces(
-                np.concatenate([level[i, :, 0] for level in scores]),
-                [level[i] for level in distances],
-                [level[i] for level in offsets],
-                min_score=min_score,
-                scale=scale,
-            )
-            for i, (min_score, scale) in enumerate(zip(min_scores, scales, strict=True))
-        ]
+        return self._faces(np.concatenate(scores)[:, 0], distances, offsets, min_score=min_score, scale=scale)
 
     def close(self) -> None:
         """Free the graph."""

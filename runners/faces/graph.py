@@ -22,16 +22,20 @@ _PROBE_SIDE = 64  # the least size with an anchor on every level up to stride 32
 
 
 class PictureGraph:
-    """A session that takes pictures, normalised to ``(x - 127.5) / std``. Thread-safe."""
+    """A session that takes pictures, as planes or rows of pixels, normalised to ``(x - 127.5) / std``. Thread-safe."""
 
     def __init__(self, session: Session, *, default_size: tuple[int, int], std: float, at_most: int) -> None:
         """Take over ``session``.
 
         ``default_size``: width and height in pixels, where the graph leaves them open. ``at_most``: pictures per call.
 
-        Raises ``ModelUnavailable`` where the graph takes no single (n, 3, height, width) input.
+        Raises ``ModelUnavailable`` where the graph takes no single input of shape (n, 3, height, width) or (1, height,
+        width, 3).
         """
         shape = session.inputs[0].shape
+        self._takes_rows = len(shape) == 4 and shape[3] == 3
+        if self._takes_rows:
+            shape = (shape[0], shape[3], *shape[1:3])
         if len(session.inputs) != 1 or len(shape) != 4 or shape[1] not in (3, None):
             raise ModelUnavailable(
                 "the graph should take one input of shape (n, 3, height, width), not "
@@ -59,21 +63,21 @@ class PictureGraph:
 
     def _answers(self, pictures: Sequence[Pixels]) -> list[NDArray[Any]]:
         width, height = self.size
-        with self._buffers.borrow((len(pictures), 3, height, width), np.float32) as normalised:
+        sides = (height, width, 3) if self._takes_rows else (3, height, width)
+        with self._buffers.borrow((len(pictures), *sides), np.float32) as normalised:
             self._normalise(pictures, normalised)
             return self._session.run({self._input.name: normalised.astype(self._input.dtype, copy=False)})
 
     def _normalise(self, pictures: Sequence[Pixels], into: NDArray[Any]) -> None:
         for target, picture in zip(into, pictures, strict=True):
-            np.subtract(picture.transpose(2, 0, 1), _MEAN, out=target)
+            np.subtract(picture if self._takes_rows else picture.transpose(2, 0, 1), _MEAN, out=target)
         into *= self._scale
 
 
 def _takes_batches(session: Session) -> bool:
     """Return whether a call with two pictures answers both as two calls would, along the first axis of every output.
 
-    A graph's declared shapes do not tell: SCRFD graphs exported without a batch axis in their outputs answer (n, k),
-    which mixes the anchors of two pictures; ArcFace's ``w600k_*`` declare (1, 512) and answer (n, 512). So it is tried.
+    A graph's declared shapes do not tell: ArcFace's ``w600k_*`` declare (1, 512) and answer (n, 512). So it is tried.
     """
     spec = session.inputs[0]
     if spec.shape[0] is not None:

@@ -57,7 +57,7 @@ def second_look(
         hints = _hints(detector, small, min(_SMALL_HINT, min_score))
     for turns, border in hints:
         (view,) = views_of(small, detector.size, [(turns, border)])
-        (found,) = detector.detect([view.canvas], [min_score])
+        found = detector.detect(view.canvas, min_score)
         if len(found.scores):
             return in_picture(found, view, (width, height))
     return closer_look(detector, overview, picture, first, min_score)
@@ -81,7 +81,7 @@ def _hints(detector: Detector, picture: Pixels, min_score: float) -> list[tuple[
     for number, view in enumerate(views):
         top, left = (number // 2) * height, (number % 2) * width
         mosaic[top : top + height, left : left + width] = view.canvas
-    (found,) = detector.detect([mosaic], [min_score])
+    found = detector.detect(mosaic, min_score)
     hints: dict[int, float] = {}
     for x1, y1, x2, y2 in found.boxes:
         turns = 2 * int((y1 + y2) / 2 >= height) + int((x1 + x2) / 2 >= width)
@@ -98,11 +98,7 @@ def _in_tiles(detector: Detector, picture: Pixels, min_score: float) -> Detectio
     side = math.ceil(2 * long / (count + 1))
     starts = [round(number * (long - side) / max(1, count - 1)) for number in range(count)]
     found: list[Detections] = []
-    for begin in range(0, count, detector.batch):
-        some = starts[begin : begin + detector.batch]
-        tiles = [picture[:, at : at + side] if width >= height else picture[at : at + side] for at in some]
-        found += [
-            shifted(faces, (at, 0) if width >= height else (0, at))
-            for at, faces in zip(some, detector.detect(tiles, [min_score] * len(tiles)), strict=True)
-        ]
+    for at in starts:
+        tile = picture[:, at : at + side] if width >= height else picture[at : at + side]
+        found.append(shifted(detector.detect(tile, min_score), (at, 0) if width >= height else (0, at)))
     return joined(found)

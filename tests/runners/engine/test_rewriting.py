@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 from runners.engine import EnginePlan, open_session
 from runners.engine.openvino_core import core
-from runners.engine.rewriting import rewrite
+from runners.engine.rewriting import rewrite, with_picture_size
 from tests.runners.engine.graphs import model_of, random, run, types
 from tests.runners.ocr.test_model import FILES
 
@@ -148,3 +148,23 @@ def test_pp_ocrs_detector_answers_as_onnxruntime_does(tmp_path: Path) -> None:
     assert [spec.name for spec in ours.outputs] == [spec.name for spec in reference.outputs]
     (expected,), (found,) = (session.run({session.inputs[0].name: x}) for session in (reference, ours))
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [(["n", 3, "h", "w"], [1, 9, 12, 3]), (["n", 3, 7, "w"], [1, 7, 12, 3]), ([1, 3, 7, 8], [1, 7, 8, 3])],
+)
+def test_a_graph_for_pictures_of_one_size_takes_rows_of_pixels(given: list[int | str], expected: list[int]) -> None:
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4)]
+    graph = model_of(nodes, {"w": random(5, 3, 3, 3)}, given)
+    model = with_picture_size(model_of(nodes, {"w": random(5, 3, 3, 3)}, given), (12, 9))
+    assert list(model.input(0).get_shape()) == expected
+    assert model.input(0).get_names() == {"x"}
+    x = random(*expected, seed=1)
+    np.testing.assert_allclose(run(model, x), run(graph, np.ascontiguousarray(x.transpose(0, 3, 1, 2))), atol=1e-5)
+
+
+@pytest.mark.parametrize("given", [["n", 4, "h", "w"], ["n", "c", "h", "w"], ["n", 3]])
+def test_a_graph_for_anything_else_keeps_its_input(given: list[int | str]) -> None:
+    model = with_picture_size(model_of([helper.make_node("Relu", ["x"], ["y"])], {}, given), (12, 9))
+    assert model.input(0).get_partial_shape().is_dynamic

@@ -38,8 +38,8 @@ FILES = {
 T1 = (package_folder("insightface") / "data" / "images" / "t1.jpg").read_bytes()
 
 
-def opened(path: Path) -> Session:
-    return open_session(path, EnginePlan("cpu", 2))
+def opened(path: Path, *, picture_size: tuple[int, int] | None = None) -> Session:
+    return open_session(path, EnginePlan("cpu", 2), picture_size=picture_size)
 
 
 @lru_cache(maxsize=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,9 +13,8 @@ import pytest
 from PIL import Image
 
 from errors import ErrorCode, ModelUnavailable
-from runners import faces as faces_package
 from runners.contract import Faces, Failure, ImageJob, OcrOptions
-from runners.engine import Session
+from runners.engine import EnginePlan, Session, open_session
 from runners.faces import load_faces
 from runners.faces.alignment import Pixels
 from runners.faces.detection import Detections
@@ -39,6 +39,18 @@ def test_the_six_faces_of_t1_are_those_that_insightface_finds() -> None:
     ours = only(face_model().run([job(T1)]))
     assert len(ours.boxes) == 6
     assert_same(ours, reference_faces(pixels(T1)))
+
+
+@pytest.mark.parametrize("looks_again", [False, True])
+def test_openvino_finds_the_same_faces(looks_again: bool) -> None:
+    def in_openvino(path: Path, *, picture_size: tuple[int, int] | None) -> Session:
+        return open_session(path, EnginePlan("cpu", 2, engine="openvino"), picture_size=picture_size)
+
+    model = load_faces(FILES, in_openvino, max_pixels=MAX_PIXELS, looks_again=looks_again)
+    assert_same(only(model.run([job(T1)])), reference_faces(pixels(T1)))
+    small = np.ascontiguousarray(pixels(T1)[::2, ::2])
+    assert_same(only(model.run([job(png(small), 0.3)])), reference_faces(small, 0.3))
+    model.close()
 
 
 @pytest.mark.parametrize("min_score", [0.05, 0.1, 0.3, 0.86])
@@ -125,20 +137,20 @@ def test_boxes_end_at_the_edges_of_the_picture_and_are_otherwise_those_of_insigh
     assert_same(ours, Faces(inside, reference.scores, reference.embeddings))
 
 
-def test_decoded_pictures_are_let_go_of_when_they_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_picture_at_a_time_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_faces(FILES, opened, max_pixels=MAX_PIXELS)
-    seen: list[int] = []
+    seen: list[weakref.ref[Pixels]] = []
     detect = model._detector.detect
 
-    def counting(pictures: Sequence[Pixels], min_scores: Sequence[float]) -> list[Detections]:
-        seen.append(len(pictures))
-        return detect(pictures, min_scores)
+    def watched(picture: Pixels, min_score: float) -> Detections:
+        assert not any(one() is not None for one in seen), "a picture before is still there"
+        seen.append(weakref.ref(picture))
+        return detect(picture, min_score)
 
-    monkeypatch.setattr(model._detector, "detect", counting)
-    monkeypatch.setattr(faces_package, "_MAX_DECODED_PIXELS", 2 * 1280 * 886)
-    answers = model.run([job(T1)] * 5)
-    assert seen == [2, 2, 1]
-    assert [len(answer.boxes) for answer in answers if isinstance(answer, Faces)] == [6] * 5
+    monkeypatch.setattr(model._detector, "detect", watched)
+    answers = model.run([job(T1)] * 3)
+    assert [len(answer.boxes) for answer in answers if isinstance(answer, Faces)] == [6] * 3
+    assert len(seen) == 3
 
 
 def test_threads_may_share_a_model() -> None:
@@ -158,7 +170,7 @@ def test_a_job_with_options_of_another_task_is_our_own_mistake() -> None:
 def test_graphs_that_are_no_face_model_are_refused_by_name_and_freed() -> None:
     closed: list[str] = []
 
-    def watched(path: Path) -> Session:
+    def watched(path: Path, *, picture_size: tuple[int, int] | None) -> Session:
         session = opened(path)
         session.close = lambda: closed.append(path.name)  # type: ignore[method-assign]
         return session
@@ -180,7 +192,7 @@ def test_graphs_that_are_no_face_model_are_refused_by_name_and_freed() -> None:
 def test_the_first_graph_is_freed_when_the_second_cannot_be_opened() -> None:
     closed: list[str] = []
 
-    def half(path: Path) -> Session:
+    def half(path: Path, *, picture_size: tuple[int, int] | None) -> Session:
         if path == FILES["recognition/model.onnx"]:
             raise ModelUnavailable("truncated")
         session = opened(path)

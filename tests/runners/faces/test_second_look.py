@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -120,9 +120,9 @@ def test_a_picture_without_faces_costs_one_more_call_on_a_small_picture(monkeypa
     looks: list[tuple[int, int]] = []
     detect = Detector.detect
 
-    def counted(detector: Detector, pictures: Sequence[Pixels], min_scores: Sequence[float]) -> list[Detections]:
-        looks.extend([detector.size] * len(pictures))
-        return detect(detector, pictures, min_scores)
+    def counted(detector: Detector, picture: Pixels, min_score: float) -> Detections:
+        looks.append(detector.size)
+        return detect(detector, picture, min_score)
 
     monkeypatch.setattr(Detector, "detect", counted)
     grain = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
