@@ -14,7 +14,7 @@ from search.indexing.predictor import CannotGoOn
 from search.indexing.removal import UriSet, remove_gone
 from search.indexing.retries import RetryingDatabase
 from search.indexing.worker import Done, FileWorker
-from search.store.index import known
+from search.store.index import index_owners, known
 from search.store.records import Problem
 
 PAGE = 500
@@ -72,6 +72,8 @@ class Run:
             if self.stopped.is_set():
                 break
             await self._remove(place, seen, complete)
+        if "clip" in self._options.models and (self.tally.computed or self.tally.removed):
+            await self._database.run(index_owners, self._options.models["clip"])
         if self.tally.long_names:
             self.tally.warnings.append(
                 f"{self.tally.long_names:,} files were left out: their paths are longer than {LONGEST_URI:,} bytes."

@@ -154,6 +154,15 @@ async def index_embeddings(connection: Connection, model: str, size: int) -> Non
     await connection.execute("SELECT immich_ai.index_embeddings(%s, %s)", (model, size))
 
 
+async def index_owners(connection: Connection, model: str) -> None:
+    """Make the indexes of owners of some thousand pictures over the vectors of ``model``, and drop those not needed.
+
+    Takes a millisecond for each of their pictures, once for each owner.
+    """
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('immich_ai.index ' || %s, 0))", (model,))
+    await connection.execute("SELECT immich_ai.index_owners(%s)", (model,))
+
+
 def clean(text: str) -> str:
     """Return ``text`` without what PostgreSQL cannot store: NUL, and halves of surrogate pairs."""
     return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")

@@ -13,7 +13,7 @@ import fsspec
 import httpx
 import pytest
 
-from search.indexing import predictor
+from search.indexing import predictor, run
 from search.indexing.places import place
 from search.indexing.plan import Options
 from search.indexing.predictor import CannotGoOn, Predictor
@@ -95,6 +95,25 @@ def test_a_second_run_sends_nothing(database: Database, library: Path) -> None:
     service = FakeService()
     second = index(database, library, service=service)
     assert (figures(second), service.asked) == ({"unchanged": 3, "failed_before": 1}, [])
+
+
+def test_owners_get_their_indexes_at_the_end_of_a_run_that_did_something(
+    database: Database, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def counted(connection: store.Connection, model: str) -> None:
+        asked.append(model)
+        await store.index_owners(connection, model)
+
+    monkeypatch.setattr(run, "index_owners", counted)
+    index(database, library)
+    assert asked == [MODELS["clip"]]
+    index(database, library)
+    assert len(asked) == 1, "nothing was new"
+    (library / "one.jpg").unlink()
+    index(database, library)
+    assert len(asked) == 2
 
 
 def test_a_broken_picture_is_tried_again_when_asked_and_when_it_was_mended(database: Database, library: Path) -> None:

@@ -80,6 +80,7 @@ def build(conninfo: str, entries: Iterable[Entry], vectors: Iterable[Float32], m
         with built.timed("vectors"):
             size = connection.execute("SELECT vector_dims(vector) FROM immich_ai.embedding LIMIT 1").fetchone()
             connection.execute("SELECT immich_ai.index_embeddings(%s, %s)", (model, size[0] if size else 512))
+            connection.execute("SELECT immich_ai.index_owners(%s)", (model,))
         connection.execute("VACUUM ANALYZE")
         for name, size_in_bytes in connection.execute(_SIZES).fetchall():
             built.bytes[name] = size_in_bytes
