@@ -17,7 +17,7 @@ import runners.engine.before_openvino  # noqa: F401
 import openvino as ov
 from openvino import opset13 as ops
 
-from runners.engine.graph_nodes import Node, constant_of
+from runners.engine.graph_nodes import Node, constant_of, integers
 
 _UNSEEN = np.float32(-1e30)
 """Added to the scores of the token more, whose share then is zero."""
@@ -49,7 +49,7 @@ def _lengthen(model: ov.Model, pad: Node) -> bool:
     attentions = _attentions(placed[0], tokens)
     if not attentions:
         return False
-    longer = ops.pad(pad.input_value(0), pad.input_value(1), _integers([0, 1, 0]), "constant", pad.input_value(3))
+    longer = ops.pad(pad.input_value(0), pad.input_value(1), integers([0, 1, 0]), "constant", pad.input_value(3))
     rows = np.concatenate([positions, np.zeros_like(positions[..., :1, :])], axis=-2)
     placed[0].output(0).replace(ops.add(longer, ops.constant(rows)).output(0))
     model.validate_nodes_and_infer_types()
@@ -128,10 +128,6 @@ def _without_last(scores: Any, keys: int) -> Any:
     mask[..., -1] = _UNSEEN
     # One mask a picture, laid out while the graph runs: OpenVINO 2026.4.1 misreads a constant that is added here
     # in bf16, and answered vectors with a cosine of 0.5.
-    pictures = ops.slice(ops.shape_of(scores), _integers([0]), _integers([1]), _integers([1]))
-    shape = ops.concat([pictures, _integers([1, 1, keys])], 0)
+    pictures = ops.slice(ops.shape_of(scores), integers([0]), integers([1]), integers([1]))
+    shape = ops.concat([pictures, integers([1, 1, keys])], 0)
     return ops.add(scores, ops.broadcast(ops.constant(mask), shape)).output(0)
-
-
-def _integers(values: list[int]) -> Node:
-    return ops.constant(np.array(values, np.int64))

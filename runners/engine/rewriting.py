@@ -23,7 +23,7 @@ from runners.contract import Float32
 from runners.engine.best_class import CLASS, LAST, VALUE, no_best_class
 from runners.engine.channel_pairs import split_channel_pairs
 from runners.engine.even_tokens import make_tokens_even
-from runners.engine.graph_nodes import Node, constant_of
+from runners.engine.graph_nodes import Node, constant_of, integers
 from runners.engine.sibling_convolutions import join_siblings
 
 REWRITING = "7"
@@ -105,17 +105,17 @@ def _best(answer: Any) -> tuple[Any, Any]:
         return _largest(answer)
     size = shape[-1].get_length() // blocks
     axes = shape.rank.get_length()
-    cut = ops.reshape(answer, _integers([0] * (axes - 1) + [blocks, size]), True)
-    value, block = _largest(ops.reduce_max(cut, _integers([axes])).output(0))
-    inside = ops.gather(cut, ops.unsqueeze(block, _integers([-1])), _integers(axes - 1), axes - 1)
-    _, place = _largest(ops.squeeze(inside, _integers([axes - 1])).output(0))
+    cut = ops.reshape(answer, integers([0] * (axes - 1) + [blocks, size]), True)
+    value, block = _largest(ops.reduce_max(cut, integers([axes])).output(0))
+    inside = ops.gather(cut, ops.unsqueeze(block, integers([-1])), integers(axes - 1), axes - 1)
+    _, place = _largest(ops.squeeze(inside, integers([axes - 1])).output(0))
     return value, ops.add(ops.multiply(block, ops.constant(np.int32(size))), place).output(0)
 
 
 def _largest(values: Any) -> tuple[Any, Any]:
     """Return the largest value along the last axis and its place, int32; both without that axis."""
-    best = ops.topk(values, _integers(1), -1, "max", "none", index_element_type="i32")
-    value, place = (ops.squeeze(best.output(one), _integers([-1])).output(0) for one in (0, 1))
+    best = ops.topk(values, integers(1), -1, "max", "none", index_element_type="i32")
+    value, place = (ops.squeeze(best.output(one), integers([-1])).output(0) for one in (0, 1))
     return value, place
 
 
@@ -124,10 +124,6 @@ def _blocks_of(classes: int) -> int:
     if classes < _MANY_CLASSES:
         return 1
     return next(blocks for blocks in range(_MOST_BLOCKS, 0, -1) if classes % blocks == 0)
-
-
-def _integers(values: int | list[int]) -> Node:
-    return ops.constant(np.array(values, np.int64))
 
 
 def _without_identities(model: ov.Model) -> None:
