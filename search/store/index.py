@@ -146,11 +146,8 @@ async def drop_failures(connection: Connection, owner: str, uris: Sequence[str])
 
 
 async def index_embeddings(connection: Connection, model: str, size: int) -> None:
-    """Make the index over the vectors of ``model`` (of ``size`` numbers), unless it is there.
-
-    Several may ask at once: IF NOT EXISTS alone lets the second one fail where the first is not done.
-    """
-    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('immich_ai.index ' || %s, 0))", (model,))
+    """Make the index over the vectors of ``model`` (of ``size`` numbers), unless it is there."""
+    await _wait_for_other_indexing(connection, model)
     await connection.execute("SELECT immich_ai.index_embeddings(%s, %s)", (model, size))
 
 
@@ -159,8 +156,16 @@ async def index_owners(connection: Connection, model: str) -> None:
 
     Takes a millisecond for each of their pictures, once for each owner.
     """
-    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('immich_ai.index ' || %s, 0))", (model,))
+    await _wait_for_other_indexing(connection, model)
     await connection.execute("SELECT immich_ai.index_owners(%s)", (model,))
+
+
+async def _wait_for_other_indexing(connection: Connection, model: str) -> None:
+    """Wait until nobody else makes indexes over the vectors of ``model``; others wait until this transaction ends.
+
+    Several may ask at once: without it the second one fails where the first is not done.
+    """
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('immich_ai.index ' || %s, 0))", (model,))
 
 
 def clean(text: str) -> str:
