@@ -72,7 +72,8 @@ class Run:
             if self.stopped.is_set():
                 break
             await self._remove(place, seen, complete)
-        if "clip" in self._options.models and (self.tally.computed or self.tally.removed):
+        changed = self.tally.computed or self.tally.removed
+        if "clip" in self._options.models and changed and not self.stopped.is_set():  # it may take minutes
             await self._database.run(index_owners, self._options.models["clip"])
         if self.tally.long_names:
             self.tally.warnings.append(

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import httpx
@@ -114,6 +115,31 @@ def test_owners_get_their_indexes_at_the_end_of_a_run_that_did_something(
     (library / "one.jpg").unlink()
     index(database, library)
     assert len(asked) == 2
+
+
+def test_a_run_that_was_told_to_stop_makes_no_index_of_owners(
+    database: Database, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_asset = store.put_asset
+
+    async def unexpected(connection: store.Connection, model: str) -> None:
+        raise AssertionError("an index was begun")
+
+    async def inside() -> Tally:
+        async with FakeService().client() as client:
+            patient, options = RetryingDatabase(database, give_up_after=5), Options(models=MODELS, jobs=1)
+            worker = Worker(patient, Predictor(client, give_up_after=5), Settings(), options, [str(library)])
+            one = Run(patient, worker, options)
+
+            async def put_and_stop(*given: Any, **named: Any) -> Any:
+                one.stop()
+                return await put_asset(*given, **named)
+
+            monkeypatch.setattr("search.indexing.worker.put_asset", put_and_stop)
+            return await one.index([place(str(library))])
+
+    monkeypatch.setattr(run, "index_owners", unexpected)
+    assert asyncio.run(inside()).computed > 0
 
 
 def test_a_broken_picture_is_tried_again_when_asked_and_when_it_was_mended(database: Database, library: Path) -> None:
