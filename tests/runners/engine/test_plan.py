@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from runners import engine
 from runners.engine import DeviceUnusable, EnginePlan, check_engine, plan_engine
 from runners.engine.cuda import _has_cuda_build, cuda_problem
 from settings import Settings
@@ -25,12 +24,12 @@ def settings(**changes: Any) -> Settings:
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runners.engine.cuda_problem", lambda: None)
+    monkeypatch.setattr("runners.engine.plan.cuda_problem", lambda: None)
 
 
 @pytest.fixture
 def no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runners.engine.cuda_problem", lambda: "there is none")
+    monkeypatch.setattr("runners.engine.plan.cuda_problem", lambda: "there is none")
 
 
 @pytest.mark.usefixtures("cuda")
@@ -70,7 +69,7 @@ def test_what_cannot_be_had_is_told_before_the_service_starts() -> None:
 
 @pytest.mark.usefixtures("no_cuda")
 def test_the_number_of_threads_follows_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "available_cores", lambda: 6)
+    monkeypatch.setattr("runners.engine.plan.available_cores", lambda: 6)
     assert plan_engine(settings()).threads == 6
     assert plan_engine(settings(device="openvino")).threads == 6
 
