@@ -42,6 +42,10 @@ ALLOWED_ARROWS: Mapping[tuple[str, str], str] = {
         "search.indexing.orientation",
         "runners.pictures.decode",
     ): "the command turns pictures in its own process",
+    (
+        "search.embedded.setup",
+        "models.capacity",
+    ): "PostgreSQL's share of the memory is one of the machine's, or the container's",
     ("search.indexing.local", "runners.local"): "a process of a Ray cluster computes by itself",
 }
 """(importing module, imported module): why it is allowed nevertheless."""

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+from models.capacity import usable_memory
 from search.store.errors import SearchUnavailable
 
 SETTINGS = """\
 # The settings of immich-bento for a small machine; written anew at every start. Yours go into postgresql.conf, below
 # the line that includes this file, and win.
-shared_buffers = 256MB              # resident as far as it was used; 100,000 pictures' index of vectors fits
+shared_buffers = {shared_buffers}MB              # resident as far as it was used
 work_mem = 16MB
 maintenance_work_mem = 128MB        # while an index is built
 max_connections = 40
@@ -43,6 +44,15 @@ log_checkpoints = off
 _CONFIGURATION = "include 'immich-bento.conf'\n# Settings of your own, such as shared_buffers = 1GB:\n"
 _SOCKET_PATH_LIMIT = 107 if os.uname().sysname == "Linux" else 103
 _USERS = ("immich-bento", "postgres", "nobody")
+
+
+def shared_buffers(usable: int) -> int:
+    """Return PostgreSQL's ``shared_buffers`` in MB for a machine or container of ``usable`` bytes of memory.
+
+    256 MB hold the index of vectors of 100,000 pictures; with 1 GB, hybrid search of a million took a fifth less time
+    (docs/performance-measurements.md, "Search").
+    """
+    return max(256, min(1024, usable // 16 // 2**20))
 
 
 class PopenArguments(TypedDict, total=False):
@@ -174,7 +184,7 @@ class Programs:
     def _settings(self) -> str:
         """Return ``SETTINGS`` without what this version does not know: it would not start with them."""
         known = (line for line in SETTINGS.splitlines(keepends=True) if self.version >= 18 or "io_method" not in line)
-        return "".join(known)
+        return "".join(known).format(shared_buffers=shared_buffers(usable_memory()))
 
     def _initdb(self, data: Path, user: ServerUser | None) -> None:
         data.mkdir(mode=0o700)

@@ -19,7 +19,7 @@ import pytest
 from errors import ErrorCode
 from search.embedded.copy import reachable
 from search.embedded.server import EmbeddedServer
-from search.embedded.setup import Programs, run_as, server_user, socket_folder
+from search.embedded.setup import Programs, run_as, server_user, shared_buffers, socket_folder
 from search.store.errors import SearchUnavailable
 from tools.harness.open_folder import open_folder
 
@@ -107,10 +107,25 @@ def test_two_that_start_at_once_share_one(folder: Path) -> None:
 def test_it_listens_on_a_unix_socket_only_and_for_its_user_only(server: EmbeddedServer) -> None:
     conninfo = server.start()
     assert query(conninfo, "SELECT current_setting('listen_addresses')") == ""
-    assert query(conninfo, "SELECT current_setting('shared_buffers')") == "256MB"
     connections = psutil.Process(postmaster(server)).net_connections("inet")
     assert connections == []
     assert server.data.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    ("memory", "buffers"), [(2**30, 256), (2 * 2**30, 256), (8 * 2**30, 512), (12 * 2**30, 768), (64 * 2**30, 1024)]
+)
+def test_its_buffers_are_a_sixteenth_of_the_memory_that_may_be_used(memory: int, buffers: int) -> None:
+    assert shared_buffers(memory) == buffers
+
+
+def test_a_server_has_the_buffers_that_its_machine_allows(
+    server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.close()
+    monkeypatch.setattr("search.embedded.setup.usable_memory", lambda: 5 * 2**30)
+    assert query(server.start(), "SELECT current_setting('shared_buffers')") == "320MB"
+    server.close()
 
 
 def test_settings_in_postgresql_conf_win_over_ours(server: EmbeddedServer) -> None:
