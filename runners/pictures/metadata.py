@@ -86,7 +86,8 @@ def jpeg_without_metadata(data: bytes, *, header_only: bool = False) -> bytes | 
 
 def lacks_end(data: bytes) -> bool:
     """Return whether a JPEG has no end-of-image marker behind its last scan."""
-    return data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN)
+    # Not the last scan of all, which mostly begins hundreds of kilobytes before the end.
+    return data.find(_JPEG_SCAN, max(0, data.rfind(_JPEG_END))) >= 0
 
 
 def with_end(data: bytes) -> bytes:
