@@ -76,7 +76,7 @@ async def _bursts(url: str, bodies: list[tuple[bytes, int]], pauses: Sequence[in
 @pytest.mark.parametrize(
     ("requests", "pauses", "one_in_ten_is_bad"),
     [
-        pytest.param(800, FEWER_PAUSES, True, id="800, one in ten bad"),
+        pytest.param(500, FEWER_PAUSES, True, id="500, one in ten bad"),
         pytest.param(5000, PAUSES, True, id="5000, one in ten bad", marks=pytest.mark.slow),
         pytest.param(5000, PAUSES, False, id="5000, all good", marks=pytest.mark.slow),
     ],

@@ -24,7 +24,7 @@ TINY = {
     "transport": "--rounds 1 --requests 3 --kb 200",
     "routing": "--rounds 1 --requests 3 --kb 200",
     "tasks": "--callers 2 --seconds 0.5 --ttl 1 --pictures 1",
-    "parts": "--tiny --pictures 8 --rounds 2 --idle 0.5",
+    "parts": "--tiny --pictures 2 --rounds 1 --idle 0.5",
     "clip-models": "--names RN50 --seconds 0.5 --rest 0",
     "first-start": "--names RN50",
     "bar": "--assets 200 --queries 8 --delay 10",
