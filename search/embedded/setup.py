@@ -46,13 +46,14 @@ _SOCKET_PATH_LIMIT = 107 if os.uname().sysname == "Linux" else 103
 _USERS = ("immich-bento", "postgres", "nobody")
 
 
-def shared_buffers(usable: int) -> int:
-    """Return PostgreSQL's ``shared_buffers`` in MB for a machine or container of ``usable`` bytes of memory.
+def shared_buffers(stored: int, usable: int) -> int:
+    """Return PostgreSQL's ``shared_buffers`` in MB: a quarter of the ``stored`` bytes of the database, at most a
+    sixteenth of the ``usable`` bytes of memory; 256 to 1024.
 
-    256 MB hold the index of vectors of 100,000 pictures; with 1 GB, hybrid search of a million took a fifth less time
-    (docs/performance-measurements.md, "Search").
+    256 MB hold the index of vectors of 100,000 pictures. Hybrid search of a million (5.9 GB) took a fifth less with
+    1 GB (docs/performance-measurements.md, "Search"), which costs 23 MB from the start.
     """
-    return max(256, min(1024, usable // 16 // 2**20))
+    return max(256, min(1024, stored // 4 // 2**20, usable // 16 // 2**20))
 
 
 class PopenArguments(TypedDict, total=False):
@@ -179,12 +180,13 @@ class Programs:
                 ) from error
             _write(unfinished / "postgresql.conf", _CONFIGURATION, user)
             unfinished.rename(data)
-        _write(data / "immich-bento.conf", self._settings(), user)
+        _write(data / "immich-bento.conf", self._settings(data), user)
 
-    def _settings(self) -> str:
-        """Return ``SETTINGS`` without what this version does not know: it would not start with them."""
+    def _settings(self, data: Path) -> str:
+        """Return ``SETTINGS`` for ``data``, without what this version does not know: it would not start with them."""
         known = (line for line in SETTINGS.splitlines(keepends=True) if self.version >= 18 or "io_method" not in line)
-        return "".join(known).format(shared_buffers=shared_buffers(usable_memory()))
+        stored = sum(path.stat().st_size for path in (data / "base").rglob("*") if path.is_file())
+        return "".join(known).format(shared_buffers=shared_buffers(stored, usable_memory()))
 
     def _initdb(self, data: Path, user: ServerUser | None) -> None:
         data.mkdir(mode=0o700)

@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from errors import ErrorCode
+from models.capacity import usable_memory
 from search.embedded.copy import reachable
 from search.embedded.server import EmbeddedServer
 from search.embedded.setup import Programs, run_as, server_user, shared_buffers, socket_folder
@@ -113,19 +114,32 @@ def test_it_listens_on_a_unix_socket_only_and_for_its_user_only(server: Embedded
 
 
 @pytest.mark.parametrize(
-    ("memory", "buffers"), [(2**30, 256), (2 * 2**30, 256), (8 * 2**30, 512), (12 * 2**30, 768), (64 * 2**30, 1024)]
+    ("stored", "memory", "buffers"),
+    [
+        (50 * 2**20, 64 * 2**30, 256),
+        (2 * 2**30, 64 * 2**30, 512),
+        (6 * 2**30, 64 * 2**30, 1024),
+        (6 * 2**30, 2**30, 256),
+        (6 * 2**30, 12 * 2**30, 768),
+    ],
 )
-def test_its_buffers_are_a_sixteenth_of_the_memory_that_may_be_used(memory: int, buffers: int) -> None:
-    assert shared_buffers(memory) == buffers
+def test_its_buffers_grow_with_what_is_stored_as_far_as_memory_allows(stored: int, memory: int, buffers: int) -> None:
+    assert shared_buffers(stored, memory) == buffers
 
 
-def test_a_server_has_the_buffers_that_its_machine_allows(
-    server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_has_the_buffers_for_what_is_stored(server: EmbeddedServer) -> None:
+    assert query(server.start(), "SELECT current_setting('shared_buffers')") == "256MB"
     server.close()
-    monkeypatch.setattr("search.embedded.setup.usable_memory", lambda: 5 * 2**30)
-    assert query(server.start(), "SELECT current_setting('shared_buffers')") == "320MB"
+    large = server.data / "base" / "of_a_million_pictures"
+    with large.open("wb") as file:
+        os.truncate(file.fileno(), 5 * 2**30)  # without a block on the disk
+    most = min(1024, usable_memory() // 16 // 2**20)
+    expected = max(256, most)
+    assert query(server.start(), "SELECT current_setting('shared_buffers')") == (
+        "1GB" if expected == 1024 else f"{expected}MB"
+    )
     server.close()
+    large.unlink()
 
 
 def test_settings_in_postgresql_conf_win_over_ours(server: EmbeddedServer) -> None:
