@@ -10,6 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from errors import ServiceError
 from immich_bento.doctor.finding import Finding, good, skipped, warning, wrong
+from search.store.database import embedded_folder
 from search.store.grants import missing_rights
 from search.store.migrations import SCHEMA, pending, vector_schema
 from settings import Settings
@@ -25,8 +26,9 @@ def check_database(config: Settings) -> Iterator[Finding]:
     if config.api_auth_key is None and not config.immich_url:
         yield skipped("database", "the service does not search without a key", "Set API_AUTH_KEY to have search.")
     if config.database_url is None:
-        there = "is there" if config.search_folder.exists() else "is made when search first starts"
-        yield good("database", f"the embedded one; its folder {config.search_folder} {there}")
+        folder = embedded_folder(config)
+        there = "is there" if folder.exists() else "is made when search first starts"
+        yield good("database", f"the embedded one; its folder {folder} {there}")
         return
     try:
         conninfo = config.database_url.get_secret_value()

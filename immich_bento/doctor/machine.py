@@ -12,6 +12,7 @@ from immich_bento.folders import folder_problem
 from models.capacity import free_bytes, has_bf16, usable_memory
 from runners.engine import DeviceUnusable, check_engine, plan_engine
 from runners.engine.threads import available_cores
+from search.store.database import embedded_folder
 from settings import Settings
 from settings.variables import names_in_file, setting_names, warnings_of
 from settings.version import VERSION
@@ -50,7 +51,7 @@ def _settings() -> Iterator[Finding]:
 def _folders(config: Settings) -> Iterator[Finding]:
     folders = {"MACHINE_LEARNING_CACHE_FOLDER": config.cache_folder}
     if config.search_enabled and config.database_url is None:
-        folders["SEARCH_FOLDER"] = config.search_folder
+        folders["SEARCH_FOLDER"] = embedded_folder(config)
     for name, folder in folders.items():
         problem = folder_problem({name: str(folder)})
         if problem is not None:

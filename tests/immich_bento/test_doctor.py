@@ -17,6 +17,7 @@ from errors import ModelUnavailable
 from immich_bento.doctor import machine
 from immich_bento.doctor.answers import check_answers
 from immich_bento.doctor.command import main
+from immich_bento.doctor.database import check_database
 from immich_bento.doctor.finding import Finding, Level
 from immich_bento.doctor.immich import check_immich
 from immich_bento.doctor.proxy import check_proxy
@@ -24,6 +25,7 @@ from immich_bento.doctor.weights import check_weights
 from models.catalog import ModelKind, load_catalog
 from models.progress import note_retry
 from models.resolve import resolve
+from search.store.database import embedded_folder
 from settings import Settings
 from tests.models.conftest import QUICK
 
@@ -322,3 +324,12 @@ def test_folders_that_are_not_there_yet_are_looked_at(tmp_path: Path) -> None:
     findings = list(machine._folders(config))
     assert [finding.level for finding in findings] == [Level.GOOD, Level.GOOD]
     assert not list(tmp_path.iterdir())
+
+
+def test_roots_default_folder_of_search_is_the_one_that_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    config = Settings(_env_file=None, search_enabled=True, api_auth_key=SecretStr("key"))
+    (folder,) = [one for one in check_database(config) if "its folder" in one.detail]
+    assert f"its folder {embedded_folder(config)} " in folder.detail
+    looked_at = [finding.detail for finding in machine._folders(config)]
+    assert any(detail.startswith(f"{embedded_folder(config)} ") for detail in looked_at), looked_at
