@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,9 +122,10 @@ def _load(image: Image.Image, at_least: int | None, upright: bool) -> tuple[Imag
     if image.format in ("JPEG", "MPO") and at_least is not None:
         image.draft("RGB", (at_least, at_least))
     image.load()
-    if upright and image.getexif().get(_ORIENTATION, 1) in _LYING:
+    orientation = _orientation(image) if upright else 1
+    if orientation in _LYING:
         width, height = height, width
-    return (ImageOps.exif_transpose(image) if upright else image), width, height
+    return (image if orientation == 1 else ImageOps.exif_transpose(image)), width, height
 
 
 @contextmanager
@@ -137,11 +138,11 @@ def _damage_told(format: str | None) -> Iterator[None]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation of an opened picture, 1 to 8; 1 (upright) where it has none or an invalid one.
-
-    Raises ``ServiceError`` where the EXIF data is damaged.
+    """Return the EXIF orientation of an opened picture, 1 to 8; 1 (upright) where it has none, or one that cannot be
+    read: the pixels are none the worse for it.
     """
-    with _damage_told(image.format):
+    orientation = 1
+    with suppress(*DAMAGE):
         orientation = image.getexif().get(_ORIENTATION, 1)
     return orientation if orientation in _TURNS else 1
 

@@ -120,7 +120,10 @@ def png_without_metadata(data: bytes, *, header_only: bool = False) -> bytes | N
         if end > len(data) or not kind.isalpha():
             return data
         is_critical = kind[:1].isupper()
-        if is_critical or kind == b"tRNS" or (kind == b"eXIf" and _is_whole_exif(data, position, end)):
+        is_used = (kind == b"tRNS" and _is_transparency(data, length)) or (
+            kind == b"eXIf" and _is_whole_exif(data, position, end)
+        )
+        if is_critical or is_used:
             parts.append(data[position:end])
         position = end
     else:
@@ -131,6 +134,12 @@ def png_without_metadata(data: bytes, *, header_only: bool = False) -> bytes | N
     if end_of_pixels is None:
         return None
     return b"".join([*parts, data[position:end_of_pixels], _PNG_END if end_of_pixels <= len(data) else b""])
+
+
+def _is_transparency(data: bytes, length: int) -> bool:
+    """Return whether a chunk tRNS of ``length`` bytes fits the colours of this PNG (PNG, third edition, 11.3.2.1)."""
+    colours = data[25:26]
+    return length == {b"\0": 2, b"\2": 6}.get(colours, -1) or colours == b"\3"
 
 
 def _is_whole_exif(data: bytes, position: int, end: int) -> bool:

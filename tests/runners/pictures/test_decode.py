@@ -243,3 +243,10 @@ def test_a_picture_is_turned_by_its_orientation_where_that_is_asked_for(orientat
     ]
     assert tuple(turned.pixels[row, column]) == stored.getpixel((0, 0))
     assert decode(encoded(stored, "PNG", exif=exif), max_pixels=10**6).pixels.shape == (40, 90, 3)
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0MM", b"\xff" * 40, bytes(40), b"Exif\0\0II*\0\xff\xff\xff\xff"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])  # Pillow writes no AVIF with such
+def test_an_orientation_that_cannot_be_read_leaves_a_picture_as_it_is_stored(kind: str, exif: bytes) -> None:
+    picture = decode(encoded(gradient(), kind, exif=exif), max_pixels=10**6, upright=True)
+    assert (picture.width, picture.height, picture.pixels.shape) == (WIDTH, HEIGHT, (HEIGHT, WIDTH, 3))

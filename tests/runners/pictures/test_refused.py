@@ -116,6 +116,7 @@ METADATA = {
     "an odd profile": png_chunk(b"iCCP", b"no null byte"),
     "a damaged EXIF block": png_chunk(b"eXIf", b"II*\0\xff\xff\xff\xff"),
     "a short chunk": png_chunk(b"gAMA", b""),
+    "a short transparent colour": png_chunk(b"tRNS", bytes(2)),
 }
 
 
