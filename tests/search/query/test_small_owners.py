@@ -12,7 +12,7 @@ from search.query.alternatives import alternatives_json
 from search.query.parse import parse
 from search.store.database import Database
 from search.store.lexicon import sounds
-from tests.search.query.test_plans import pages
+from tests.search.query.test_plans import calls, pages
 
 _PICTURES = {"ann": 2900, "eve": 60}
 _QUERIES = [
@@ -83,3 +83,18 @@ def test_the_texts_of_others_are_not_looked_at(library: psycopg.Connection[Any])
 
 def test_a_person_without_pictures_finds_nothing(library: psycopg.Connection[Any]) -> None:
     assert hits(library, "passport", "nobody") == []
+
+
+def test_no_grams_are_computed_where_the_owner_is_thought_to_have_few_pictures(
+    library: psycopg.Connection[Any],
+) -> None:
+    # The statistics leave out names of more than 1,024 bytes, and so take everybody else's share for small.
+    library.execute("UPDATE asset SET owner = %s WHERE owner = 'ann'", ("海" * 400,))
+    library.execute("REINDEX INDEX ocr_document_owner")
+    library.execute("VACUUM ANALYZE")
+    library.execute("SET track_functions = 'all'")
+    for query in ("zanzibar", "visa", "word7 visa", "zanzibar passport", "pasport"):
+        hits(library, query, "eve")  # makes the plans
+        made = calls(library, query, "immich_ai.ocr_search(%s::jsonb, 'eve')")
+        assert made["ocr_search"] == 1
+        assert made.get("grams", 0) <= 10, query
