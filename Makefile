@@ -32,11 +32,10 @@ demo: $(VENV)/.demo
 demo-stop: $(VENV)/.demo
 	@exec $(BIN)/python -m tools.demo stop
 
-# Three at a time: they wait for a third of their time. PyTorch, which some are held to, has one thread in each: two would
-# wait for each other by spinning.
+# PyTorch, which some are held to, has one thread in each of the two processes: two wait for each other by spinning.
 test: $(VENV)/.test
 	@echo "Running the tests (make test-slow runs the slow ones too)."
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile --ignore tests/e2e --ignore tests/tools/bench $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --ignore tests/e2e --ignore tests/tools/bench $(ARGS)
 	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile tests/e2e tests/tools/bench $(ARGS)
 
 test-slow: $(VENV)/.test

@@ -283,7 +283,7 @@ def test_a_set_up_that_failed_half_way_is_repeated(tmp_path: Path) -> None:
     assert not (venv / ".serve").exists()
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("sent", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_make_serve_passes_signals_on(sent: signal.Signals, tmp_path: Path) -> None:
     """SIGTERM reaches make alone, as from an init system; SIGINT the whole group, as from a terminal."""
     venv = Path(sys.prefix)

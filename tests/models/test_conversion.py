@@ -66,9 +66,20 @@ def files(folder: Path) -> list[str]:
 # --- the numbers ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize(
-    "architecture", [TINY, DEEP, WIDE, TINY_RESNET, UNEVEN_RESNET], ids=["vit", "deep", "wide", "resnet", "uneven"]
+    ("architecture", "precision"),
+    [
+        pytest.param(TINY, "fp32", id="vit"),
+        pytest.param(TINY, "fp16", id="vit, fp16"),
+        pytest.param(DEEP, "fp32", id="deep"),
+        pytest.param(DEEP, "fp16", id="deep, fp16"),
+        pytest.param(WIDE, "fp32", id="wide"),
+        pytest.param(WIDE, "fp16", id="wide, fp16", marks=pytest.mark.slow),
+        pytest.param(TINY_RESNET, "fp32", id="resnet"),
+        pytest.param(TINY_RESNET, "fp16", id="resnet, fp16", marks=pytest.mark.slow),
+        pytest.param(UNEVEN_RESNET, "fp32", id="uneven"),
+        pytest.param(UNEVEN_RESNET, "fp16", id="uneven, fp16"),
+    ],
 )
 def test_graphs_answer_as_cn_clips_own_torch_forward(
     tmp_path: Path, architecture: Architecture, precision: Any
