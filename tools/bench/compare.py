@@ -140,7 +140,9 @@ def _measured(targets: Sequence[Target], options: argparse.Namespace) -> list[Ta
     results: dict[tuple[str, str], Rounds] = {}
     for task in options.tasks:
         results |= compare(task, targets, loadings, rounds=options.rounds)
-    memory["after the loads"] = sizes(targets)
+    # Of each server right after its own last load: while the other one is loaded, the first may already rest.
+    last = list(results.values())[-1]
+    memory["after the loads"] = [last[target.name][-1].pss for target in targets]
     memory["the same, at rest"] = sizes(targets, options.rest)
     if options.plot:
         options.plot.write_text(plot(results))

@@ -70,6 +70,11 @@ def test_without_a_name_the_addresses_are_compared_in_turns(
     assert ["faces of the peer", 2] in alike["rows"]
     assert [row[0] for row in memory["rows"]] == ["all models loaded, at rest", "after the loads", "the same, at rest"]
     assert all(row[1] > 1 for row in memory["rows"])
+    last = [
+        [row[detail["columns"].index("PSS, MB")] for row in detail["rows"] if row[2] == name][-1]
+        for name in ("ours", "peer")
+    ]
+    assert memory["rows"][1][1:3] == last
     assert [row[:3] for row in medians["rows"][:2]] == [["clip", "1", "ours"], ["clip", "1", "peer"]]
     assert len(medians["rows"]) == 8
     assert all(row[medians["columns"].index("requests")] == 8 for row in medians["rows"])
