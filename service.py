@@ -8,6 +8,7 @@ import bentoml
 
 from compat.gateway import open_gateway
 from runners.bento.connect import connect_runners, depends_on
+from runners.bento.empty_answers import AlwaysAnswered
 from runners.bento.entry import entry_options, set_up_server, take_over
 from runners.bento.remote import RemoteRunners
 from runners.bento.services import runner_services
@@ -29,7 +30,7 @@ closing = AsyncExitStack()
 
 
 @bentoml.service(**entry_options(config, head_after=EARLY_HEAD.after))
-@bentoml.asgi_app(CloseWhenRetired(app), path="/")
+@bentoml.asgi_app(CloseWhenRetired(AlwaysAnswered(app)), path="/")
 @depends_on(services)
 class ImmichBento:
     """Answers Immich's machine-learning protocol and mt-photos-ai's, and searches; computes nothing itself."""

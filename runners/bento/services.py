@@ -14,6 +14,7 @@ from bentoml import server_context
 import metrics
 from models.catalog import Catalog, load_catalog
 from runners.allocator import configure_allocator
+from runners.bento.empty_answers import AlwaysAnswered
 from runners.bento.stop import stop_when_idle
 from runners.bento.stuck import end_if_stuck
 from runners.bento.transport import JOBS, JobApp, RunnerDoor, untraced
@@ -228,6 +229,6 @@ def _service(name: str, tasks: Iterable[Task[Any]], position: int, config: Setti
         logging={"access": {"enabled": False}},
         metrics={"enabled": False},  # BentoML's own, of what the gateway counts already; ours are not its business
         **untraced(),
-    )(bentoml.asgi_app(inner.jobs, path=JOBS)(inner))
+    )(bentoml.asgi_app(AlwaysAnswered(inner.jobs), path=JOBS)(inner))
     service.add_asgi_middleware(RunnerDoor)
     return service

@@ -58,6 +58,24 @@ def test_sigterm_finishes_what_runs_ends_every_process_and_frees_the_port(own_se
     assert is_free(server.port)
 
 
+def test_clients_that_went_away_do_not_keep_the_service_from_ending(own_server: Server) -> None:
+    server = own_server
+    assert post(server, multipart(ocr(), image=PAGE)).status_code == 200  # the model is loaded
+    processes = server.processes()
+    body = multipart(ocr(), image=PAGE)
+    kind = b"multipart/form-data; boundary=" + body.split(b"\r\n", 1)[0][2:]
+    head = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n"
+    for _ in range(4):
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(head % (kind, len(body)) + body)
+            wait_for(lambda: "immich_bento_queue_bytes 0.0" not in httpx.get(server.url + "/metrics").text)
+    wait_for(lambda: server.log.count("status=499") == 4)
+    server.terminate()
+    assert psutil.wait_procs(processes, timeout=20)[1] == []
+    assert "did not finish in time" not in server.log
+    assert "Traceback" not in server.log
+
+
 def test_a_stop_finishes_what_still_waits_for_a_runner(tmp_path: Path) -> None:
     """Of sixteen requests most have not reached a runner when the service is told to end."""
     with Server(tmp_path, {"SHUTDOWN_TIMEOUT": "60"}) as server, concurrent.futures.ThreadPoolExecutor(16) as callers:

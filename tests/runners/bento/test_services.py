@@ -58,7 +58,7 @@ def test_each_process_has_its_own_position_and_only_text_is_not_nice(shared: boo
 def test_a_service_takes_jobs_of_its_own(shared: bool) -> None:
     services = runner_services(settings(), shared=shared)
     for service in services.values():
-        mounted = [(app, path) for app, path, _ in service.mount_apps]
+        mounted = [(app.app, path) for app, path, _ in service.mount_apps]
         assert (inner(service).jobs, JOBS) in mounted
         assert not service.apis, "BentoML's own would read pickles"
         assert service.middlewares == [(RunnerDoor, {})]
