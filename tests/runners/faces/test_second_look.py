@@ -55,8 +55,14 @@ def test_a_face_that_fills_its_picture_is_found(number: int, one_look: FaceModel
     assert float(faces.embeddings[0] @ vector) > 0.6
 
 
-@pytest.mark.parametrize("turns", [1, 2, 3])
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize(
+    ("number", "turns"),
+    [
+        pytest.param(number, turns, marks=[pytest.mark.slow] * (turns != 1 + number % 3))
+        for number in range(6)
+        for turns in (1, 2, 3)
+    ],
+)
 def test_a_turned_face_that_fills_its_picture_is_found(number: int, turns: int) -> None:
     cut, vector = close_up(number)
     faces = found(np.rot90(cut, turns))
@@ -64,7 +70,7 @@ def test_a_turned_face_that_fills_its_picture_is_found(number: int, turns: int) 
     assert float(faces.embeddings[0] @ vector) > 0.6
 
 
-@pytest.mark.parametrize("turns", [1, 2, 3])
+@pytest.mark.parametrize("turns", [1, pytest.param(2, marks=pytest.mark.slow), 3])
 def test_the_faces_of_a_turned_picture_are_found_where_they_are(turns: int, one_look: FaceModel) -> None:
     upright = found(pixels(T1))
     turned = np.rot90(pixels(T1), turns)
@@ -85,7 +91,7 @@ def test_the_faces_of_a_turned_picture_are_found_where_they_are(turns: int, one_
     assert float(faces.embeddings[best] @ vector) > 0.7
 
 
-@pytest.mark.parametrize("at", [0, 2100, 5300])
+@pytest.mark.parametrize("at", [0, pytest.param(2100, marks=pytest.mark.slow), 5300])
 def test_small_faces_of_a_panorama_are_found_where_they_are(at: int, one_look: FaceModel) -> None:
     panorama = np.full((600, 6000, 3), 90, np.uint8)
     small = np.asarray(Image.fromarray(pixels(T1)).resize((640, 443)))

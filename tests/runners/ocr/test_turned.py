@@ -22,6 +22,9 @@ LINES = [
     "请各部门于周五前提交报告",
 ]
 LEFT, RIGHT, DOWN = Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270, Image.Transpose.ROTATE_180
+PLAIN = Look()
+SMALL_ON_DARK = Look(font_size=28, weight="Bold", ink=(240, 240, 240), paper=(30, 30, 60))
+BLURRED = Look(blur=1.0, angle=2.0)
 POEM = ["春眠不觉晓处处闻啼鸟", "夜来风雨声花落知多少", "床前明月光疑是地上霜"]
 
 
@@ -50,11 +53,15 @@ def columns_of(texts: Sequence[str], *, size: int = 48, pitch: float = 2.2) -> I
     return image
 
 
-@pytest.mark.parametrize("turn", [LEFT, DOWN, RIGHT], ids=["on its left", "on its head", "on its right"])
 @pytest.mark.parametrize(
-    "look",
-    [Look(), Look(font_size=28, weight="Bold", ink=(240, 240, 240), paper=(30, 30, 60)), Look(blur=1.0, angle=2.0)],
-    ids=["plain", "small on dark", "blurred and leaning"],
+    ("look", "turn"),
+    [
+        *((PLAIN, turn) for turn in (LEFT, DOWN, RIGHT)),
+        (SMALL_ON_DARK, DOWN),
+        (BLURRED, LEFT),
+        *(pytest.param(SMALL_ON_DARK, turn, marks=pytest.mark.slow) for turn in (LEFT, RIGHT)),
+        *(pytest.param(BLURRED, turn, marks=pytest.mark.slow) for turn in (DOWN, RIGHT)),
+    ],
 )
 def test_a_turned_page_is_read_in_its_own_order(model: OcrModel, turn: Image.Transpose, look: Look) -> None:
     upright = page(LINES, size=(1100, 700), look=look)
