@@ -185,8 +185,7 @@ class Programs:
     def _settings(self, data: Path) -> str:
         """Return ``SETTINGS`` for ``data``, without what this version does not know: it would not start with them."""
         known = (line for line in SETTINGS.splitlines(keepends=True) if self.version >= 18 or "io_method" not in line)
-        stored = sum(path.stat().st_size for path in (data / "base").rglob("*") if path.is_file())
-        return "".join(known).format(shared_buffers=shared_buffers(stored, usable_memory()))
+        return "".join(known).format(shared_buffers=shared_buffers(_stored(data / "base"), usable_memory()))
 
     def _initdb(self, data: Path, user: ServerUser | None) -> None:
         data.mkdir(mode=0o700)
@@ -196,6 +195,16 @@ class Programs:
         # Not the machine's locale: it may be missing in the next container, and indexes are sorted by it.
         locale = ("--locale-provider=builtin", "--locale=C.UTF-8") if self.version >= 17 else ("--locale=C",)
         self.run("initdb", *arguments, *locale, user=user)
+
+
+def _stored(folder: Path) -> int:
+    """Return the bytes of the files in ``folder``. A server may run there already, and remove some meanwhile."""
+    size = 0
+    for inside, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                size += os.stat(os.path.join(inside, name)).st_size
+    return size
 
 
 def _write(path: Path, text: str, user: ServerUser | None) -> None:

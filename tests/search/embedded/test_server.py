@@ -17,10 +17,9 @@ import psycopg
 import pytest
 
 from errors import ErrorCode
-from models.capacity import usable_memory
 from search.embedded.copy import reachable
 from search.embedded.server import EmbeddedServer
-from search.embedded.setup import Programs, run_as, server_user, shared_buffers, socket_folder
+from search.embedded.setup import Programs, _stored, run_as, server_user, shared_buffers, socket_folder
 from search.store.errors import SearchUnavailable
 from tools.harness.open_folder import open_folder
 
@@ -127,19 +126,23 @@ def test_its_buffers_grow_with_what_is_stored_as_far_as_memory_allows(stored: in
     assert shared_buffers(stored, memory) == buffers
 
 
-def test_a_server_has_the_buffers_for_what_is_stored(server: EmbeddedServer) -> None:
+def test_a_server_has_the_buffers_for_what_is_stored(server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.embedded.setup.usable_memory", lambda: 64 * 2**30)
     assert query(server.start(), "SELECT current_setting('shared_buffers')") == "256MB"
     server.close()
     large = server.data / "base" / "of_a_million_pictures"
     with large.open("wb") as file:
         os.truncate(file.fileno(), 5 * 2**30)  # without a block on the disk
-    most = min(1024, usable_memory() // 16 // 2**20)
-    expected = max(256, most)
-    assert query(server.start(), "SELECT current_setting('shared_buffers')") == (
-        "1GB" if expected == 1024 else f"{expected}MB"
-    )
+    assert query(server.start(), "SELECT current_setting('shared_buffers')") == "1GB"
     server.close()
     large.unlink()
+
+
+def test_a_file_that_a_running_server_removes_is_not_counted(tmp_path: Path) -> None:
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "there").write_bytes(bytes(70))
+    (tmp_path / "1" / "gone").symlink_to(tmp_path / "nothing")  # listed, and not there when it is looked at
+    assert _stored(tmp_path) == 70
 
 
 def test_settings_in_postgresql_conf_win_over_ours(server: EmbeddedServer) -> None:
