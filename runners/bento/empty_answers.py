@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _CLIENT_GONE, _FAILED = 499, 500
@@ -34,12 +35,7 @@ class AlwaysAnswered:
             await self.app(scope, receive, send_noted)
         except Exception:  # not where it is cancelled: whoever cancels it answers
             if not begun:
-                await _answer(send, _FAILED)
+                await Response(status_code=_FAILED)(scope, receive, send)
             raise
         if not begun:
-            await _answer(send, _CLIENT_GONE)
-
-
-async def _answer(send: Send, status: int) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
-    await send({"type": "http.response.body", "body": b""})
+            await Response(status_code=_CLIENT_GONE)(scope, receive, send)

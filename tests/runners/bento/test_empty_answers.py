@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 
 from bentoml._internal.server.http.traffic import TimeoutMiddleware
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runners.bento.empty_answers import AlwaysAnswered
 
@@ -36,7 +36,7 @@ async def _receive() -> Message:
     return {"type": "http.disconnect"}
 
 
-def sent(app: object) -> list[Message]:
+def sent(app: ASGIApp) -> list[Message]:
     """Return what ``app`` sends behind BentoML's own timer, whose timeout is far away."""
     messages: list[Message] = []
 
@@ -44,7 +44,7 @@ def sent(app: object) -> list[Message]:
         messages.append(message)
 
     async def run() -> None:
-        await asyncio.wait_for(TimeoutMiddleware(AlwaysAnswered(app), timeout=600)(SCOPE, _receive, send), 20)  # type: ignore[arg-type]
+        await asyncio.wait_for(TimeoutMiddleware(AlwaysAnswered(app), timeout=600)(SCOPE, _receive, send), 20)
 
     try:
         asyncio.run(run())
