@@ -82,7 +82,7 @@ def test_a_restart_behind_a_proxy_that_holds_loses_no_request(server: Server) ->
 
 def test_a_restart_breaks_no_connection_that_was_made(server: Server) -> None:
     """Without a proxy those alone are lost that are refused a connection while nobody listens."""
-    made, failed = lost_while(server.url, lambda: restart(server, 2), bodies=BODIES)
+    made, failed = lost_while(server.url, lambda: restart(server, 4), bodies=BODIES)
     assert [error for error in failed if "Connection refused" not in error] == []
     assert made - len(failed) > 8
 

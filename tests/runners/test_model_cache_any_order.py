@@ -111,4 +111,4 @@ class CacheMachine(RuleBasedStateMachine):
 
 
 TestAnyOrderOfCalls = CacheMachine.TestCase
-TestAnyOrderOfCalls.settings = settings(deadline=None, max_examples=15, stateful_step_count=40)
+TestAnyOrderOfCalls.settings = settings(deadline=None, max_examples=30, stateful_step_count=40)

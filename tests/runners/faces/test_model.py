@@ -118,12 +118,9 @@ def test_an_empty_batch_and_one_of_bad_pictures_only_are_answered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "grey"),
-    [
-        *((1, 1, 0), (2, 1, 128), (1, 3000, 255), (3000, 1, 0), (33_000, 3, 128), (3, 33_000, 255)),
-        *((640, 640, grey) for grey in (0, 128, 255)),
-    ],
+    ("width", "height"), [(1, 1), (2, 1), (1, 3000), (3000, 1), (640, 640), (33_000, 3), (3, 33_000)]
 )
+@pytest.mark.parametrize("grey", [0, *(pytest.param(grey, marks=pytest.mark.slow) for grey in (128, 255))])
 def test_a_blank_picture_of_any_shape_has_no_faces(width: int, height: int, grey: int) -> None:
     answer = only(face_model().run([job(png(np.full((height, width, 3), grey, np.uint8)))]))
     assert answer.boxes.shape == (0, 4)
