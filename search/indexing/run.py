@@ -14,8 +14,9 @@ from search.indexing.predictor import CannotGoOn
 from search.indexing.removal import UriSet, remove_gone
 from search.indexing.retries import RetryingDatabase
 from search.indexing.worker import Done, FileWorker
-from search.store.index import index_owners, known
+from search.store.index import known
 from search.store.records import Problem
+from search.store.vector_indexes import index_owners
 
 PAGE = 500
 """Files that the index is asked about at once."""

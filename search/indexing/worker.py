@@ -15,8 +15,9 @@ from search.indexing.places import Entry, exists
 from search.indexing.plan import Need, Options, Step, decide
 from search.indexing.predictor import Computed
 from search.indexing.retries import RetryingDatabase
-from search.store.index import index_embeddings, known, move, put_asset, put_problem, same_content, touch
+from search.store.index import known, move, put_asset, put_problem, same_content, touch
 from search.store.records import File, Known, Problem, Vector
+from search.store.vector_indexes import index_embeddings
 from settings import Settings
 
 _NO_DATE = datetime(1970, 1, 1, tzinfo=timezone.utc)

@@ -24,6 +24,7 @@ from search.indexing.worker import Worker
 from search.store import index as store
 from search.store.database import Database
 from search.store.records import Failed
+from search.store.vector_indexes import index_owners
 from settings import Settings
 from tests.search.indexing.fake_service import MODELS, FakeService, error
 from tests.search.indexing.files import picture, video
@@ -105,7 +106,7 @@ def test_owners_get_their_indexes_at_the_end_of_a_run_that_did_something(
 
     async def counted(connection: store.Connection, model: str) -> None:
         asked.append(model)
-        await store.index_owners(connection, model)
+        await index_owners(connection, model)
 
     monkeypatch.setattr(run, "index_owners", counted)
     index(database, library)

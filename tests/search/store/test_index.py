@@ -17,6 +17,7 @@ from errors import ErrorCode, ServiceError
 from search.store import index as store
 from search.store.database import Database
 from search.store.records import File, Line, Problem, Text, Vector
+from search.store.vector_indexes import index_embeddings
 
 T = TypeVar("T")
 
@@ -196,7 +197,7 @@ async def vector_indexes(connection: store.Connection) -> list[dict[str, Any]]:
 def test_vectors_have_one_index_however_often_it_is_made(database: Database) -> None:
     put(database, vector=VECTOR)
     for _ in range(2):
-        run(database, lambda connection: store.index_embeddings(connection, "clip", 3))
+        run(database, lambda connection: index_embeddings(connection, "clip", 3))
 
     (only,) = run(database, vector_indexes)
     assert "halfvec(3)" in only["indexdef"]
@@ -208,8 +209,8 @@ def test_two_processes_that_make_the_same_index_at_once_do_not_fail(database: Da
     async def inside() -> bool:
         async with database.connection() as second:
             async with database.connection() as first:
-                await store.index_embeddings(first, "clip", 3)
-                waiting = asyncio.create_task(store.index_embeddings(second, "clip", 3))
+                await index_embeddings(first, "clip", 3)
+                waiting = asyncio.create_task(index_embeddings(second, "clip", 3))
                 done, _ = await asyncio.wait((waiting,), timeout=0.2)
             await waiting  # the first has committed
             return not done
